@@ -1,0 +1,10 @@
+//! Castellan: a content-addressed store and action cache for remote execution clients.
+//!
+//! Layers, each importing only those to its right:
+//! `server -> {grpc, http} -> instance -> {cas, action_cache} -> store -> digest`.
+
+pub mod action_cache;
+pub mod cas;
+pub mod digest;
+pub mod instance;
+pub mod store;

@@ -1,0 +1,131 @@
+//! L1: the contract that every store keeps, and the stores.
+//!
+//! A store maps a [`Key`] to bytes. It never answers "present" for bytes it cannot serve, never
+//! makes bytes visible before they are verified, and reports absence as `None`, never as an error.
+//! Nothing here knows gRPC or HTTP.
+
+mod error;
+pub mod filesystem;
+mod key;
+mod reader;
+
+use bytes::Bytes;
+use async_trait::async_trait;
+
+pub use error::StoreError;
+pub use key::{Key, Kind, Namespace};
+pub use reader::{BlobReader, ByteRange};
+
+/// What [`BlobStore::begin_put`] found.
+#[derive(Debug)]
+pub enum BeginPut {
+    /// Space is reserved; write the bytes and commit.
+    Upload(Upload),
+    /// The blob is there already (never for an action result); it has been touched.
+    AlreadyPresent,
+}
+
+/// A content-addressed store with an action cache beside it.
+///
+/// The primitives are few and dyn-safe; [`BlobStoreExt`] has the convenient spellings. All are
+/// cancel-safe: dropping a future or an [`Upload`] leaves nothing visible and gives all space back.
+#[async_trait]
+pub trait BlobStore: Send + Sync + std::fmt::Debug + 'static {
+    /// Says for each key whether it is absent, in the order of `keys`.
+    ///
+    /// Every present key moves to the young end of the eviction order in the same step (reapi 15).
+    async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError>;
+
+    /// Opens a value for reading, from `range.offset` on; `None` when it is absent.
+    ///
+    /// The reader stays valid when the entry is evicted meanwhile. A `range` that starts behind the
+    /// end gives an empty reader.
+    async fn get(&self, key: &Key, range: ByteRange) -> Result<Option<BlobReader>, StoreError>;
+
+    /// Reserves space for a value of `size_bytes` and starts writing it.
+    ///
+    /// For a blob `size_bytes` must be the digest's size. Waits, bounded, for eviction to make
+    /// room.
+    async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError>;
+
+    /// Stores a value that is whole in memory.
+    ///
+    /// The bytes of a blob are verified even when the blob is there already.
+    async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError>;
+
+    /// The largest value that can ever be stored, in bytes.
+    fn max_blob_bytes(&self) -> u64;
+}
+
+/// Convenience over [`BlobStore`].
+#[async_trait]
+pub trait BlobStoreExt: BlobStore {
+    /// Whether `key` is present; touches it.
+    async fn contains(&self, key: &Key) -> Result<bool, StoreError> {
+        let missing = self.find_missing(std::slice::from_ref(key)).await?;
+        Ok(missing == [false])
+    }
+
+    /// Reads a whole value into one buffer; `None` when it is absent.
+    ///
+    /// Refuses values over `limit_bytes` with [`StoreError::TooLarge`] before reading.
+    async fn get_all(&self, key: &Key, limit_bytes: u64) -> Result<Option<Bytes>, StoreError> {
+        let Some(reader) = self.get(key, ByteRange::ALL).await? else {
+            return Ok(None);
+        };
+        if reader.remaining_bytes() > limit_bytes {
+            return Err(StoreError::TooLarge {
+                size_bytes: reader.remaining_bytes(),
+                limit_bytes,
+            });
+        }
+        reader.read_all().await.map(Some)
+    }
+}
+
+impl<S: BlobStore + ?Sized> BlobStoreExt for S {}
+
+/// A value on its way in. Dropping it aborts: nothing becomes visible, all space is given back.
+///
+/// An enum rather than a trait object: one place to look, no dynamic call per chunk.
+#[derive(Debug)]
+pub enum Upload {
+    /// Into a [`filesystem::FilesystemStore`].
+    Filesystem(filesystem::FilesystemUpload),
+}
+
+impl Upload {
+    /// Appends `data`. More bytes than were announced are refused at once (reapi 68).
+    ///
+    /// After an error the upload is good for nothing but dropping. Not cancel safe: a dropped
+    /// `write` may have appended.
+    pub async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        match self {
+            Self::Filesystem(upload) => upload.write(data).await,
+        }
+    }
+
+    /// Bytes appended so far.
+    pub fn written_bytes(&self) -> u64 {
+        match self {
+            Self::Filesystem(upload) => upload.written_bytes(),
+        }
+    }
+
+    /// Whether a concurrent upload has made the same blob visible, so that this one may end early
+    /// (reapi 70). Touches the blob when it has.
+    pub fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Filesystem(upload) => upload.is_overtaken(),
+        }
+    }
+
+    /// Verifies size and hash, then makes the value visible.
+    ///
+    /// Cancel safe: a dropped `commit` has published or has not, and accounts for either.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Filesystem(upload) => upload.commit().await,
+        }
+    }
+}
