@@ -7,4 +7,5 @@ pub mod action_cache;
 pub mod cas;
 pub mod digest;
 pub mod instance;
+pub mod shutdown;
 pub mod store;

@@ -16,12 +16,12 @@ pub struct ActionCache {
 
 impl ActionCache {
     /// The results that `store` holds for `namespace`, checked for completeness against `cas`.
-    pub fn new(
-        cas: Cas,
-        store: Arc<dyn BlobStore>,
-        namespace: Namespace,
-        read_only: bool,
-    ) -> Self {
-        Self { cas, store, namespace, read_only }
+    pub fn new(cas: Cas, store: Arc<dyn BlobStore>, namespace: Namespace, read_only: bool) -> Self {
+        Self {
+            cas,
+            store,
+            namespace,
+            read_only,
+        }
     }
 }
