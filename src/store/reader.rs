@@ -73,7 +73,9 @@ impl BlobReader {
                 Some(rest) => Ok([first, rest].concat().into()),
             };
         }
-        let mut all = BytesMut::from(first);
+        let rest = usize::try_from(self.remaining_bytes()).unwrap_or_default();
+        let mut all = BytesMut::with_capacity(first.len().saturating_add(rest));
+        all.extend_from_slice(&first);
         while let Some(chunk) = self.next(CHUNK_BYTES).await? {
             all.extend_from_slice(&chunk);
         }

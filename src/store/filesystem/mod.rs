@@ -144,7 +144,13 @@ impl FilesystemStore {
     /// Waits until the evictor has nothing left to do.
     #[cfg(test)]
     async fn quiesce(&self) {
-        while self.shared.parts.index.lock(|index| index.wants_eviction()) {
+        let is_busy = || {
+            self.shared.parts.index.lock(|index| {
+                let books = index.ledger();
+                index.wants_eviction() || books.dying_bytes > books.held_bytes
+            })
+        };
+        while is_busy() {
             self.shared.poke_evictor();
             tokio::task::yield_now().await;
         }
