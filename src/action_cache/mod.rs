@@ -6,6 +6,8 @@
 mod completeness;
 mod inline;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod tree_memory;
 mod validate;
 mod view;
