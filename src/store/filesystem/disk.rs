@@ -306,6 +306,12 @@ impl Disk {
         Ok(rustix::fs::syncfs(&*self.root)?)
     }
 
+    /// Bytes that could still be written to the file system.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&*self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// The allocation unit in bytes.
     pub(super) fn block_size(&self) -> io::Result<u64> {
         Ok(rustix::fs::fstatvfs(&*self.root)?
@@ -340,21 +346,6 @@ pub(super) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Resu
         }
     }
     Ok(filled)
-}
-
-/// Free bytes on the file system that holds `path` or its nearest existing parent.
-pub fn free_bytes_near(path: &Path) -> io::Result<u64> {
-    for candidate in path.ancestors().chain([Path::new(".")]) {
-        if candidate.as_os_str().is_empty() {
-            continue;
-        }
-        match rustix::fs::statvfs(candidate) {
-            Ok(stat) => return Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
 }
 
 fn create_directories(path: &Path) -> io::Result<()> {

@@ -33,7 +33,6 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use counters::StoreStats;
-pub use disk::free_bytes_near;
 pub use reader::FileReader;
 pub use upload::FilesystemUpload;
 
@@ -55,13 +54,38 @@ const EVICTOR_STOP: Duration = Duration::from_secs(10);
 /// Below this a store cannot hold its own directories and one upload.
 const MIN_CAP_BYTES: u64 = 128 << 10;
 
+/// How much a store may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// So many bytes of allocated blocks.
+    Bytes(u64),
+    /// A part of what the store could take: the free space and what it holds already.
+    Share {
+        /// The part, from 1 to 100.
+        percent: u8,
+        /// Not more than this, in bytes.
+        at_most_bytes: u64,
+    },
+}
+
+impl Cap {
+    fn resolve(self, available_bytes: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Share { percent, at_most_bytes } => {
+                (available_bytes / 100).saturating_mul(u64::from(percent)).min(at_most_bytes)
+            }
+        }
+    }
+}
+
 /// What a filesystem store is made with.
 #[derive(Clone, Debug)]
 pub struct FilesystemOptions {
     /// The directory; made if missing.
     pub root: PathBuf,
-    /// The hard cap, in bytes of allocated blocks: what `du` shows of `root` never exceeds it.
-    pub max_bytes: u64,
+    /// The hard cap: what `du` shows of `root` never exceeds it.
+    pub cap: Cap,
     /// The largest value in bytes; `None` allows whatever fits under the cap.
     pub max_blob_bytes: Option<u64>,
     /// Room that the evictor keeps free, so that few writes have to evict; `None` takes a
@@ -73,10 +97,10 @@ pub struct FilesystemOptions {
 
 impl FilesystemOptions {
     /// The defaults for a directory and a cap.
-    pub fn new(root: impl Into<PathBuf>, max_bytes: u64) -> Self {
+    pub fn new(root: impl Into<PathBuf>, cap: Cap) -> Self {
         Self {
             root: root.into(),
-            max_bytes,
+            cap,
             max_blob_bytes: None,
             low_water_bytes: None,
             reserve_timeout: Duration::from_secs(30),
@@ -159,24 +183,21 @@ impl FilesystemStore {
 
 /// Locks and reads the directory; returns the store and the evictor's end of its channel.
 fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Receiver<()>)> {
-    if options.max_bytes < MIN_CAP_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "max size {} is below the least usable, {MIN_CAP_BYTES}",
-                options.max_bytes
-            ),
-        ));
-    }
     let disk = Disk::open(&options.root)?;
     let blocks = BlockSize(disk.block_size()?);
     let mut census = recovery::take_census(&disk)?;
     let first = recovery::begin_epoch(&disk, &census)?;
     recovery::measure_overhead(&disk, &mut census)?;
+    let available = disk.free_bytes()?.saturating_add(census.total_bytes(blocks));
+    let max_bytes = options.cap.resolve(available);
+    if max_bytes < MIN_CAP_BYTES {
+        let text = format!("a cap of {max_bytes} bytes is below the least usable, {MIN_CAP_BYTES}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
 
-    let default_low_water = (options.max_bytes / 100).min(256 << 20);
+    let default_low_water = (max_bytes / 100).min(256 << 20);
     let low_water = options.low_water_bytes.unwrap_or(default_low_water);
-    let mut index = Index::new(options.max_bytes, low_water);
+    let mut index = Index::new(max_bytes, low_water);
     let superseded = census.fill(&mut index, blocks);
     let parts = Arc::new(Parts {
         index: IndexCell::new(index),
@@ -198,7 +219,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
     }
     let (poke, pokes) = mpsc::channel(1);
     // What directories may come to take is not promised to a blob.
-    let reachable = options.max_bytes - (options.max_bytes / 8).min(8 << 20);
+    let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
     let max_blob_bytes = options.max_blob_bytes.unwrap_or(u64::MAX).min(reachable);
     Ok((
         Shared::new(parts, poke, first, max_blob_bytes, options.reserve_timeout),

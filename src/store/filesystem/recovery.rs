@@ -127,6 +127,13 @@ fn read_shards(disk: &Disk, shards: &[Shard]) -> io::Result<Census> {
 }
 
 impl Census {
+    /// Everything under the root, in bytes.
+    pub(super) fn total_bytes(&self, blocks: BlockSize) -> u64 {
+        let values: u64 = self.files.iter().map(|file| blocks.charge_of(file.len_bytes)).sum();
+        let directories: u64 = self.directories.iter().map(|(_, bytes)| bytes).sum();
+        values + directories + self.foreign_bytes + self.overhead_bytes
+    }
+
     /// Fills an empty index; returns the files that must go: older generations of a key, and what
     /// is over the cap.
     pub(super) fn fill<W>(&self, index: &mut Index<W>, blocks: BlockSize) -> Vec<Victim> {

@@ -167,7 +167,7 @@ async fn i13_many_pokes_share_few_passes_and_it_converges() {
     let low_water = 256 << 10;
     let options = FilesystemOptions {
         low_water_bytes: Some(low_water),
-        ..FilesystemOptions::new(dir.path(), 2 << 20)
+        ..FilesystemOptions::new(dir.path(), Cap::Bytes(2 << 20))
     };
     let store = FilesystemStore::open(options).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
@@ -211,7 +211,7 @@ async fn i13_the_evictor_ends_with_the_last_handle_after_converging() {
 async fn i2_i3_sixteen_writers_of_ten_times_the_cap_never_exceed_it() {
     let dir = scratch();
     let max_bytes = 4 << 20;
-    let store = FilesystemStore::open(FilesystemOptions::new(dir.path(), max_bytes))
+    let store = FilesystemStore::open(FilesystemOptions::new(dir.path(), Cap::Bytes(max_bytes)))
         .await
         .unwrap();
     let mut tasks = tokio::task::JoinSet::new();
@@ -244,7 +244,7 @@ async fn i2_i3_sixteen_writers_of_ten_times_the_cap_never_exceed_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn i5_i6_evict_and_upload_again_never_leaves_an_entry_without_its_file() {
     let dir = scratch();
-    let store = FilesystemStore::open(FilesystemOptions::new(dir.path(), 400 << 10))
+    let store = FilesystemStore::open(FilesystemOptions::new(dir.path(), Cap::Bytes(400 << 10)))
         .await
         .unwrap();
     let mut tasks = tokio::task::JoinSet::new();

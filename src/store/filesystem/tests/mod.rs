@@ -27,7 +27,7 @@ fn scratch() -> tempfile::TempDir {
 fn options(root: &Path, max_bytes: u64) -> FilesystemOptions {
     FilesystemOptions {
         low_water_bytes: Some(0),
-        ..FilesystemOptions::new(root, max_bytes)
+        ..FilesystemOptions::new(root, Cap::Bytes(max_bytes))
     }
 }
 
