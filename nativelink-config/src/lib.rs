@@ -1,5 +1,8 @@
-//! The types of NativeLink configuration files.
+//! The types of the configuration files of `NativeLink`.
 
+mod diagnostic;
+mod document;
 mod excerpt;
 pub mod expand;
+mod path;
 pub mod units;
