@@ -1,1 +1,4 @@
-fn main() {}
+//! The one integration test binary: a module for each area of behavior.
+
+#[cfg(test)]
+mod bazel_files;

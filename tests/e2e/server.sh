@@ -1,0 +1,66 @@
+# Starts and ends the server under test. Sourced. It ends only the process that it started.
+# shellcheck shell=bash
+
+server_pid=
+server_address= # host:port of the gRPC listener
+
+# start_server BINARY DIR LOG: returns when the ready line is there, within 20 s.
+start_server() {
+  local binary=$1 dir=$2 log=$3 ready='' tries
+  # The ready line must be this start's, so the log starts afresh; the older one is kept.
+  [[ ! -e $log ]] || cat "$log" >>"$log.older"
+  "$binary" serve --dir "$dir" --max-size 4GiB \
+    --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$log" 2>"$log.err" </dev/null &
+  server_pid=$!
+  for ((tries = 0; tries < 200; tries++)); do
+    ready=$(grep -m 1 '^castellan ready ' "$log" || true)
+    [[ -z $ready ]] || break
+    if ! kill -0 "$server_pid" 2>/dev/null; then
+      echo "the server ended before it was ready:" >&2
+      tail -n 20 "$log.err" >&2
+      return 1
+    fi
+    sleep 0.1
+  done
+  if [[ ! $ready =~ ^castellan\ ready\ grpc=([^ ]+)\ http=[^ ]+$ ]]; then
+    echo "no ready line within 20 s, or not the documented one: '$ready'" >&2
+    return 1
+  fi
+  server_address=${BASH_REMATCH[1]}
+}
+
+# stop_server: SIGTERM must drain and exit 0 within 30 s.
+stop_server() {
+  local pid=$server_pid status=0 tries
+  kill -TERM "$pid"
+  for ((tries = 0; tries < 300; tries++)); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  if kill -0 "$pid" 2>/dev/null; then
+    echo "still running 30 s after SIGTERM" >&2
+    return 1
+  fi
+  wait "$pid" || status=$?
+  server_pid=
+  if [[ $status -ne 0 ]]; then
+    echo "exit status $status after SIGTERM" >&2
+    return 1
+  fi
+}
+
+# kill_server: kill -9, as an out-of-memory killer or a lost machine would.
+kill_server() {
+  local pid=$server_pid
+  server_pid=
+  kill -KILL "$pid"
+  wait "$pid" 2>/dev/null || true
+}
+
+# A panic is a bug even where the client did not notice.
+require_no_panic() {
+  local log=$1
+  if grep -n "panicked at" "$log.err" >&2; then
+    return 1
+  fi
+}
