@@ -37,7 +37,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(&arguments),
         Err(error) => {
             // Nothing is left to tell a closed terminal.
-            let _ = error.print();
+            drop(error.print());
             // --help and --version come this way too, and are no mistake.
             if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
         }

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_size};
 use nativelink_config::{
-    Host, MaxSize, SocketAddress, parse_duration, parse_max_size, parse_size, parse_socket_address,
+    Host, SocketAddress, parse_socket_address,
 };
 
 use super::EX_USAGE;
@@ -103,7 +104,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
 
 fn fail(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
     // Nothing is left to tell a closed terminal.
-    let _ = writeln!(std::io::stderr(), "{}", message.to_string().trim_end());
+    drop(writeln!(std::io::stderr(), "{}", message.to_string().trim_end()));
     ExitCode::from(code)
 }
 
@@ -112,8 +113,8 @@ async fn serve(settings: ServerSettings) -> Result<(), crate::server::ServerErro
     let mut signals = Signals::install().map_err(crate::server::ServerError::Signals)?;
     let server = Server::start(settings).await?;
     // Whoever started the server may not read its output; it serves all the same.
-    let _ = writeln!(std::io::stdout(), "{}", server.ready_line());
-    let _ = std::io::stdout().flush();
+    drop(writeln!(std::io::stdout(), "{}", server.ready_line()));
+    drop(std::io::stdout().flush());
     signals.next().await;
     tracing::info!("draining");
     tokio::select! {
