@@ -9,7 +9,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::path::{Path, Segment};
 use jsonc_parser::ast;
 use jsonc_parser::common::Ranged;
@@ -62,7 +62,7 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) root: Node,
-    pub(crate) problems: Vec<Diagnostic>,
+    pub(crate) problems: Diagnostics,
 }
 
 /// Reads a text. The error is the first problem after which nothing can be understood.
@@ -107,7 +107,7 @@ pub(crate) fn read(file: &Arc<str>, text: &str) -> Result<Document, Diagnostic> 
         file,
         cursor: Cursor::new(body),
         path: Path::default(),
-        problems: Vec::new(),
+        problems: Diagnostics::default(),
     };
     let root = builder.node(value);
     Ok(Document {
@@ -129,7 +129,7 @@ struct Builder<'t> {
     file: &'t Arc<str>,
     cursor: Cursor<'t>,
     path: Path,
-    problems: Vec<Diagnostic>,
+    problems: Diagnostics,
 }
 
 impl Builder<'_> {

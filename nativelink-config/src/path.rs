@@ -19,7 +19,7 @@ pub(crate) struct Path {
 }
 
 /// How long a path was before a segment was put on it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 #[must_use = "the segment has to be taken off again"]
 pub(crate) struct Mark(usize);
 

@@ -47,9 +47,9 @@ fn spans_lines(source: &str) -> bool {
         match character {
             '\n' | '\r' => return true,
             '\\' => {
-                if characters.next() == Some('\r') {
-                    characters.next_if_eq(&'\n');
-                }
+                let escaped = characters.next();
+                let breaks_line = |next: &char| escaped == Some('\r') && *next == '\n';
+                characters.next_if(breaks_line);
             }
             _ => {}
         }

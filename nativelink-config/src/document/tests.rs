@@ -9,7 +9,7 @@ fn show(text: &str) -> String {
         Ok(document) => {
             let mut shown = String::new();
             show_node(&document.root, &mut shown);
-            for problem in document.problems {
+            for problem in &document.problems {
                 write!(shown, " !{problem}").unwrap();
             }
             shown
