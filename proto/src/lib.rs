@@ -31,10 +31,7 @@ pub mod cas {
 /// The `ActionCache` service over [`messages`]; results travel as raw bytes.
 #[expect(clippy::pedantic, clippy::clone_on_ref_ptr, reason = "generated code")]
 pub mod action_cache {
-    include!(concat!(
-        env!("OUT_DIR"),
-        "/build.bazel.remote.execution.v2.ActionCache.rs"
-    ));
+    include!(concat!(env!("OUT_DIR"), "/build.bazel.remote.execution.v2.ActionCache.rs"));
 }
 
 /// The `google.bytestream.ByteStream` service over [`messages`].

@@ -74,10 +74,7 @@ pub trait BlobStoreExt: BlobStore {
             return Ok(None);
         };
         if reader.remaining_bytes() > limit_bytes {
-            return Err(StoreError::TooLarge {
-                size_bytes: reader.remaining_bytes(),
-                limit_bytes,
-            });
+            return Err(StoreError::TooLarge { size_bytes: reader.remaining_bytes(), limit_bytes });
         }
         reader.read_all().await.map(Some)
     }

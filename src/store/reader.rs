@@ -15,10 +15,7 @@ pub struct ByteRange {
 
 impl ByteRange {
     /// The whole value.
-    pub const ALL: Self = Self {
-        offset: 0,
-        limit: None,
-    };
+    pub const ALL: Self = Self { offset: 0, limit: None };
 
     /// The number of bytes this selects of a value of `size_bytes`.
     pub fn len_within(self, size_bytes: u64) -> u64 {

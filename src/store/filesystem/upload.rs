@@ -39,9 +39,7 @@ impl Sink {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(data);
         }
-        self.file
-            .append(data)
-            .map_err(|error| StoreError::io("write a blob", error))
+        self.file.append(data).map_err(|error| StoreError::io("write a blob", error))
     }
 }
 
@@ -53,25 +51,12 @@ impl FilesystemUpload {
         size_bytes: u64,
         reservation: Reservation,
     ) -> Result<Self, StoreError> {
-        let file = shared
-            .parts
-            .disk
-            .create()
-            .map_err(|error| StoreError::io("create a file", error))?;
+        let file =
+            shared.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
         // An action result does not hash to its action's digest.
         let hasher = (key.kind == Kind::Blob).then(|| Hasher::new(key.digest.function));
-        let sink = Some(Sink {
-            file,
-            hasher,
-            reservation,
-        });
-        Ok(Self {
-            key,
-            size_bytes,
-            written_bytes: 0,
-            sink,
-            shared,
-        })
+        let sink = Some(Sink { file, hasher, reservation });
+        Ok(Self { key, size_bytes, written_bytes: 0, sink, shared })
     }
 
     /// See [`crate::store::Upload::write`].
@@ -145,10 +130,7 @@ pub(super) fn verify(expected: Digest, hasher: Hasher) -> Result<(), StoreError>
     if actual == expected.hash {
         return Ok(());
     }
-    Err(StoreError::HashMismatch {
-        expected,
-        actual: const_hex::encode(actual),
-    })
+    Err(StoreError::HashMismatch { expected, actual: const_hex::encode(actual) })
 }
 
 /// Stores bytes that are whole and verified in one step: create, write, link, book.
@@ -161,20 +143,12 @@ pub(super) async fn store_whole(
     let worker = Arc::clone(shared);
     let is_small = data.len() <= INLINE_BYTES;
     let job = move || {
-        let file = worker
-            .parts
-            .disk
-            .create()
-            .map_err(|error| StoreError::io("create a file", error))?;
-        file.append(&data)
-            .map_err(|error| StoreError::io("write a blob", error))?;
+        let file =
+            worker.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
+        file.append(&data).map_err(|error| StoreError::io("write a blob", error))?;
         publish(&worker, key, data.len() as u64, file, reservation)
     };
-    if is_small {
-        job()
-    } else {
-        shared.parts.pool.run(job).await?
-    }
+    if is_small { job() } else { shared.parts.pool.run(job).await? }
 }
 
 /// Gives a complete, verified file its name and makes it visible, in that order (I5).
@@ -196,15 +170,10 @@ fn publish(
         drop(reservation);
         return Ok(());
     }
-    let name = FileName {
-        key,
-        len_bytes,
-        generation: shared.next_generation(),
-    };
+    let name = FileName { key, len_bytes, generation: shared.next_generation() };
     let shard = Shard::of(&key);
-    let charge = file
-        .allocated_bytes()
-        .map_err(|error| StoreError::io("stat a new file", error))?;
+    let charge =
+        file.allocated_bytes().map_err(|error| StoreError::io("stat a new file", error))?;
     link(shared, &file, &name, shard).map_err(|error| StoreError::io("name a file", error))?;
     // A temporary name goes before the bytes are booked as those of one file.
     drop(file);
