@@ -1,6 +1,8 @@
-//! Tasks and how they end.
+//! Tasks and how they end, and the word that the process is about to.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
@@ -29,5 +31,30 @@ impl Drop for PanicWatch {
         if std::thread::panicking() {
             tracing::error!(task = self.name, "task panicked");
         }
+    }
+}
+
+/// Whether this process wants new work. Clones share one state.
+///
+/// It goes one way only: a process that has begun to drain does not come back.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    draining: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    /// A process that is ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether new work is still welcome.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Turns readiness off for good.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
     }
 }
