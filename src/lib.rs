@@ -6,6 +6,7 @@
 pub mod action_cache;
 pub mod cas;
 pub mod digest;
+pub mod grpc;
 pub mod http;
 pub mod instance;
 pub mod shutdown;
