@@ -28,6 +28,7 @@ const DEFAULT_DRAIN_TIMEOUT: &str = "30s";
 /// Flags of `serve`. Kept as text, so that all that is wrong with them is said at once.
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
+    #[expect(clippy::doc_markdown, reason = "help text, not documentation")]
     /// A NativeLink configuration file (JSON5). Without one, any instance name is served from one
     /// store.
     #[arg(env = "CASTELLAN_CONFIG", value_name = "CONFIG.json5")]

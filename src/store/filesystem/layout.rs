@@ -72,7 +72,11 @@ impl Shard {
 
     /// The function of its files' hashes.
     pub(crate) fn function(self) -> DigestFunction {
-        if self.0 / FANOUT % 2 == 0 { DigestFunction::Sha256 } else { DigestFunction::Blake3 }
+        if (self.0 / FANOUT).is_multiple_of(2) {
+            DigestFunction::Sha256
+        } else {
+            DigestFunction::Blake3
+        }
     }
 
     /// Its path below the root.

@@ -95,15 +95,14 @@ fn read_shards(disk: &Disk, shards: &[Shard]) -> io::Result<Census> {
         };
         census.directories.push((*shard, disk.allocated_at(&path)?));
         for entry in found {
-            match FileName::parse(*shard, &entry.name).filter(|_| entry.is_file) {
-                Some(file) => census.files.push(file),
-                None => {
-                    census.foreign_files += 1;
-                    let foreign = format!("{path}/{}", entry.name);
-                    census.foreign_bytes += disk.allocated_at(&foreign)?;
-                    tracing::warn!(path = %foreign, "foreign file left alone");
-                }
+            if let Some(file) = FileName::parse(*shard, &entry.name).filter(|_| entry.is_file) {
+                census.files.push(file);
+                continue;
             }
+            let foreign = format!("{path}/{}", entry.name);
+            tracing::warn!(path = %foreign, "foreign file left alone");
+            census.foreign_files += 1;
+            census.foreign_bytes += disk.allocated_at(&foreign)?;
         }
     }
     Ok(census)

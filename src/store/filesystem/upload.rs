@@ -1,10 +1,11 @@
 //! A value on its way into the store.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::disk::UnnamedFile;
+use super::disk::{Disk, UnnamedFile};
 use super::index::Publish;
 use super::layout::{FileName, Shard};
 use super::reservation::Reservation;
@@ -96,7 +97,7 @@ impl FilesystemUpload {
     }
 
     /// See [`crate::store::Upload::commit`].
-    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
         if self.written_bytes != self.size_bytes {
             return Err(self.size_mismatch(self.written_bytes));
         }
@@ -120,7 +121,7 @@ impl FilesystemUpload {
 fn interrupted() -> StoreError {
     StoreError::Io {
         operation: "continue an upload whose last write was interrupted",
-        source: std::io::ErrorKind::Interrupted.into(),
+        source: io::ErrorKind::Interrupted.into(),
     }
 }
 
@@ -171,13 +172,14 @@ fn publish(
         return Ok(());
     }
     let name = FileName { key, len_bytes, generation: shared.next_generation() };
-    let shard = Shard::of(&key);
+    let folder = Shard::of(&key).path();
     let charge =
         file.allocated_bytes().map_err(|error| StoreError::io("stat a new file", error))?;
-    link(shared, &file, &name, shard).map_err(|error| StoreError::io("name a file", error))?;
+    link(&parts.disk, &file, &name, &folder)
+        .map_err(|error| StoreError::io("name a file", error))?;
     // A temporary name goes before the bytes are booked as those of one file.
     drop(file);
-    let directory_bytes = parts.disk.allocated_at(&shard.path()).unwrap_or_default();
+    let directory_bytes = parts.disk.allocated_at(&folder).unwrap_or_default();
     let (outcome, grants, wants_eviction) = parts.index.lock(|index| {
         let reserved = reservation.into_bytes();
         let outcome = index.publish(name, reserved, charge, directory_bytes);
@@ -199,11 +201,11 @@ fn publish(
     Ok(())
 }
 
-fn link(shared: &Shared, file: &UnnamedFile, name: &FileName, shard: Shard) -> std::io::Result<()> {
-    let disk = &shared.parts.disk;
+/// Links the file, making its shard's directory when this is the first file in it.
+fn link(disk: &Disk, file: &UnnamedFile, name: &FileName, folder: &str) -> io::Result<()> {
     match disk.link(file, &name.path()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            disk.make_directory(&shard.path())?;
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            disk.make_directory(folder)?;
             disk.link(file, &name.path())
         }
         outcome => outcome,

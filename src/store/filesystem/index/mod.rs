@@ -117,8 +117,8 @@ impl<W> Index<W> {
         match key.kind {
             // The digest of a blob is verified, so its own bits are random.
             Kind::Blob => {
-                let [a, b, c, d, e, f, g, h, ..] = key.digest.hash;
-                u64::from_le_bytes([a, b, c, d, e, f, g, h])
+                let prefix = key.digest.hash.first_chunk();
+                prefix.map_or(0, |prefix| u64::from_le_bytes(*prefix))
             }
             // Nobody verifies the digest of an action: a keyed hash keeps chains short.
             Kind::ActionResult => hash_key.hash_one((key.namespace, key.digest.hash)),
