@@ -8,9 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::store::{
-    BeginPut, BlobReader, BlobStore, BlobStoreExt, ByteRange, Key, StoreError,
-};
+use crate::store::{BeginPut, BlobReader, BlobStore, BlobStoreExt, ByteRange, Key, StoreError};
 
 /// The blobs of an instance.
 #[derive(Clone, Debug)]
@@ -83,7 +81,9 @@ impl Cas {
         if digest.is_empty() {
             return Ok(BeginPut::AlreadyPresent);
         }
-        self.store.begin_put(&Key::blob(digest), digest.size_bytes).await
+        self.store
+            .begin_put(&Key::blob(digest), digest.size_bytes)
+            .await
     }
 
     /// The largest blob that can be stored, in bytes.

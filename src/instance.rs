@@ -52,7 +52,10 @@ pub enum InstanceError {
 impl Instances {
     /// Serves any instance name from the same stores; action results stay apart by name.
     pub fn any(stores: InstanceStores) -> Self {
-        Self { named: HashMap::new(), any: Some(stores) }
+        Self {
+            named: HashMap::new(),
+            any: Some(stores),
+        }
     }
 
     /// Serves exactly the names given.
@@ -67,7 +70,9 @@ impl Instances {
             .named
             .get(instance_name)
             .or(self.any.as_ref())
-            .ok_or_else(|| InstanceError::Unknown { name: crate::digest::shorten(instance_name) })?;
+            .ok_or_else(|| InstanceError::Unknown {
+                name: crate::digest::shorten(instance_name),
+            })?;
         let cas = Cas::new(Arc::clone(&stores.cas));
         let action_cache = ActionCache::new(
             cas.clone(),

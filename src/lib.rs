@@ -1,10 +1,16 @@
 //! Castellan: a content-addressed store and action cache for remote execution clients.
 //!
 //! Layers, each importing only those to its right:
-//! `server -> {grpc, http} -> instance -> {cas, action_cache} -> store -> digest`.
+//! `cli -> server -> {grpc, http} -> instance -> {cas, action_cache} -> store -> digest`.
 
 pub mod action_cache;
 pub mod cas;
+pub mod cli;
 pub mod digest;
+pub mod grpc;
+pub mod http;
 pub mod instance;
+pub mod server;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;

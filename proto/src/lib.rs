@@ -14,10 +14,10 @@ pub mod refs;
 pub use bazel_remote_apis::build::bazel::remote::execution::v2;
 /// Generated types of `build.bazel.semver`.
 pub use bazel_remote_apis::build::bazel::semver;
-/// Generated types of `google.rpc`.
-pub use bazel_remote_apis::google::rpc;
 /// Generated types of `google.protobuf`.
 pub use bazel_remote_apis::google::protobuf;
+/// Generated types of `google.rpc`.
+pub use bazel_remote_apis::google::rpc;
 
 /// The `ContentAddressableStorage` service over [`messages`].
 #[expect(clippy::pedantic, clippy::clone_on_ref_ptr, reason = "generated code")]
@@ -31,7 +31,10 @@ pub mod cas {
 /// The `ActionCache` service over [`messages`]; results travel as raw bytes.
 #[expect(clippy::pedantic, clippy::clone_on_ref_ptr, reason = "generated code")]
 pub mod action_cache {
-    include!(concat!(env!("OUT_DIR"), "/build.bazel.remote.execution.v2.ActionCache.rs"));
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/build.bazel.remote.execution.v2.ActionCache.rs"
+    ));
 }
 
 /// The `google.bytestream.ByteStream` service over [`messages`].

@@ -1,9 +1,29 @@
 //! L2: the action cache: raw results, complete when they are served.
+//!
+//! Results are stored and served as the bytes that were sent, so fields this program does not know
+//! survive (reapi 87). A result is served only while everything it names is present.
+
+mod completeness;
+mod inline;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod tree_memory;
+mod validate;
+mod view;
+mod wire;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::cas::Cas;
-use crate::store::{BlobStore, Namespace};
+use crate::digest::Digest;
+use crate::store::{BlobStore, BlobStoreExt, Key, Namespace, StoreError};
+
+/// The largest encoded result. Messages end at 4 MiB (reapi 86), and the request that carries a
+/// result needs room for its other fields.
+const MAX_RESULT_BYTES: u64 = (4 << 20) - (64 << 10);
 
 /// The action results of one instance.
 #[derive(Clone, Debug)]
@@ -14,14 +34,92 @@ pub struct ActionCache {
     read_only: bool,
 }
 
+/// Which outputs a client wants inside the result. The default is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InlineRequest {
+    /// Asks for `stdout_raw`.
+    pub stdout: bool,
+    /// Asks for `stderr_raw`.
+    pub stderr: bool,
+    /// Asks for the `contents` of the output files with exactly these paths.
+    pub output_files: Vec<String>,
+}
+
+/// Why the action cache did not do what it was asked. A miss is not among them.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionCacheError {
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The result may not be stored. The sender's mistake.
+    #[error("{field} {problem}")]
+    Invalid {
+        /// The field of the request, as `action_result.output_files[3].digest`.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// This instance takes no results.
+    #[error("the action cache of this instance is read-only")]
+    ReadOnly,
+}
+
 impl ActionCache {
     /// The results that `store` holds for `namespace`, checked for completeness against `cas`.
-    pub fn new(
-        cas: Cas,
-        store: Arc<dyn BlobStore>,
-        namespace: Namespace,
-        read_only: bool,
-    ) -> Self {
-        Self { cas, store, namespace, read_only }
+    pub fn new(cas: Cas, store: Arc<dyn BlobStore>, namespace: Namespace, read_only: bool) -> Self {
+        Self {
+            cas,
+            store,
+            namespace,
+            read_only,
+        }
+    }
+
+    /// The encoded result of an action, with what `inline` asks for where that fits; `None` when
+    /// there is none, or anything it names is absent. Refreshes everything it names.
+    ///
+    /// Cancel safe.
+    pub async fn get(
+        &self,
+        action_digest: Digest,
+        inline: &InlineRequest,
+    ) -> Result<Option<Bytes>, ActionCacheError> {
+        let key = Key::action_result(self.namespace, action_digest);
+        let encoded = match self.store.get_all(&key, MAX_RESULT_BYTES).await {
+            Ok(Some(encoded)) => encoded,
+            // What is found corrupt has been removed: the client runs the action and heals it.
+            Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let function = action_digest.function;
+        if let Some(reason) = completeness::check(&self.cas, function, &encoded).await? {
+            tracing::debug!(action = %action_digest, %reason, "incomplete result withheld");
+            return Ok(None);
+        }
+        Ok(Some(
+            inline::inline(&self.cas, function, encoded, inline).await,
+        ))
+    }
+
+    /// Stores the encoded result of an action; the later one wins. Neither the action nor the
+    /// outputs need to be present.
+    ///
+    /// Cancel safe: a dropped call has stored the result or has not.
+    pub async fn update(
+        &self,
+        action_digest: Digest,
+        encoded: Bytes,
+    ) -> Result<(), ActionCacheError> {
+        if self.read_only {
+            return Err(ActionCacheError::ReadOnly);
+        }
+        validate::validate(action_digest.function, &encoded)?;
+        let key = Key::action_result(self.namespace, action_digest);
+        Ok(self.store.put(&key, encoded).await?)
+    }
+
+    /// Whether updates are refused.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 }

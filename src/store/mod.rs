@@ -9,8 +9,8 @@ pub mod filesystem;
 mod key;
 mod reader;
 
-use bytes::Bytes;
 use async_trait::async_trait;
+use bytes::Bytes;
 
 pub use error::StoreError;
 pub use key::{Key, Kind, Namespace};
@@ -97,8 +97,8 @@ pub enum Upload {
 impl Upload {
     /// Appends `data`. More bytes than were announced are refused at once (reapi 68).
     ///
-    /// After an error the upload is good for nothing but dropping. Not cancel safe: a dropped
-    /// `write` may have appended.
+    /// After an error the upload is good for nothing but dropping. Not cancel safe: after a dropped
+    /// `write` the upload may not be [resumable](Upload::is_resumable).
     pub async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         match self {
             Self::Filesystem(upload) => upload.write(data).await,
@@ -109,6 +109,14 @@ impl Upload {
     pub fn written_bytes(&self) -> u64 {
         match self {
             Self::Filesystem(upload) => upload.written_bytes(),
+        }
+    }
+
+    /// Whether [`Upload::write`] can go on at [`Upload::written_bytes`]: false after a failed write
+    /// and after one whose future was dropped.
+    pub fn is_resumable(&self) -> bool {
+        match self {
+            Self::Filesystem(upload) => upload.is_resumable(),
         }
     }
 

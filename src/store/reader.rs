@@ -15,7 +15,10 @@ pub struct ByteRange {
 
 impl ByteRange {
     /// The whole value.
-    pub const ALL: Self = Self { offset: 0, limit: None };
+    pub const ALL: Self = Self {
+        offset: 0,
+        limit: None,
+    };
 
     /// The number of bytes this selects of a value of `size_bytes`.
     pub fn len_within(self, size_bytes: u64) -> u64 {
@@ -70,7 +73,9 @@ impl BlobReader {
                 Some(rest) => Ok([first, rest].concat().into()),
             };
         }
-        let mut all = BytesMut::from(first);
+        let rest = usize::try_from(self.remaining_bytes()).unwrap_or_default();
+        let mut all = BytesMut::with_capacity(first.len().saturating_add(rest));
+        all.extend_from_slice(&first);
         while let Some(chunk) = self.next(CHUNK_BYTES).await? {
             all.extend_from_slice(&chunk);
         }

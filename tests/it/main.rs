@@ -2,3 +2,5 @@
 
 #[cfg(test)]
 mod bazel_files;
+#[cfg(test)]
+mod support;

@@ -1,63 +1,324 @@
-//! placeholder
-use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, StoreError};
-use bytes::Bytes;
+//! The filesystem store: a directory of files under a hard cap.
+//!
+//! The directory is the database: a file's name says what it holds, and the index is rebuilt from
+//! names. [`index`] decides, [`disk`] acts, everything else carries tokens from one to the other.
+//! Read in this order: [`layout`], [`index`], [`upload`], [`reader`], [`reclaim`].
+
+mod buffers;
+mod counters;
+mod disk;
+mod index;
+mod index_cell;
+mod layout;
+mod pool;
+mod reader;
+mod reclaim;
+mod recovery;
+mod reservation;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Options of a filesystem store.
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use counters::StoreStats;
+pub use reader::FileReader;
+pub use upload::FilesystemUpload;
+
+use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, StoreError, Upload};
+use crate::digest::Hasher;
+use crate::shutdown;
+use disk::Disk;
+use index::Index;
+use index_cell::IndexCell;
+use layout::BlockSize;
+use shared::{Parts, Shared};
+
+/// Hashing above this goes to a blocking thread.
+const INLINE_HASH_BYTES: usize = 64 << 10;
+/// Look-ups under one hold of the index lock.
+const LOOKUP_BATCH: usize = 512;
+/// How long a stop waits for the evictor.
+const EVICTOR_STOP: Duration = Duration::from_secs(10);
+/// Below this a store cannot hold its own directories and one upload.
+const MIN_CAP_BYTES: u64 = 128 << 10;
+
+/// How much a store may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// So many bytes of allocated blocks.
+    Bytes(u64),
+    /// A part of what the store could take: the free space and what it holds already.
+    Share {
+        /// The part, from 1 to 100.
+        percent: u8,
+        /// Not more than this, in bytes.
+        at_most_bytes: u64,
+    },
+}
+
+impl Cap {
+    fn resolve(self, available_bytes: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Share { percent, at_most_bytes } => {
+                (available_bytes / 100).saturating_mul(u64::from(percent)).min(at_most_bytes)
+            }
+        }
+    }
+}
+
+/// What a filesystem store is made with.
 #[derive(Clone, Debug)]
 pub struct FilesystemOptions {
-    /// The directory.
+    /// The directory; made if missing.
     pub root: PathBuf,
-    /// The cap in bytes of allocated blocks.
-    pub max_bytes: u64,
-    /// The largest blob; `None` derives it from the cap.
+    /// The hard cap: what `du` shows of `root` never exceeds it.
+    pub cap: Cap,
+    /// The largest value in bytes; `None` allows whatever fits under the cap.
     pub max_blob_bytes: Option<u64>,
+    /// Room that the evictor keeps free, so that few writes have to evict; `None` takes a
+    /// hundredth of the cap, at most 256 MiB.
+    pub low_water_bytes: Option<u64>,
+    /// The longest wait of an upload for room.
+    pub reserve_timeout: Duration,
 }
-/// What a store holds and has done; gauges in bytes.
-#[derive(Clone, Debug, Default)]
-pub struct StoreStats {
-    /// Charges of all entries.
-    pub resident_bytes: u64,
-    /// Live reservations.
-    pub reserved_bytes: u64,
-    /// Removed, files not gone yet.
-    pub dying_bytes: u64,
-    /// Number of entries.
-    pub entries: u64,
+
+impl FilesystemOptions {
+    /// The defaults for a directory and a cap.
+    pub fn new(root: impl Into<PathBuf>, cap: Cap) -> Self {
+        Self {
+            root: root.into(),
+            cap,
+            max_blob_bytes: None,
+            low_water_bytes: None,
+            reserve_timeout: Duration::from_secs(30),
+        }
+    }
 }
-/// x
+
+/// A store of files under one root.
 #[derive(Debug)]
-pub struct FilesystemStore;
+pub struct FilesystemStore {
+    shared: Arc<Shared>,
+    /// The evictor's handle, taken by the one who waits for its end.
+    evictor: Mutex<Option<JoinHandle<()>>>,
+}
+
 impl FilesystemStore {
-    /// Opens.
-    pub async fn open(_options: FilesystemOptions) -> Result<Arc<Self>, StoreError> { todo!() }
+    /// Opens or creates the directory, locks it, and reads what it holds.
+    pub async fn open(options: FilesystemOptions) -> io::Result<Arc<Self>> {
+        let opening = move || open_blocking(&options);
+        let opened = pool::Pool::default()
+            .run(opening)
+            .await
+            .map_err(io::Error::other)?;
+        let (shared, pokes) = opened?;
+        let stop = shared.closing();
+        let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), pokes, stop);
+        let handle = shutdown::spawn("evictor", evictor);
+        Ok(Arc::new(Self {
+            shared: Arc::new(shared),
+            evictor: Mutex::new(Some(handle)),
+        }))
+    }
+
     /// Gauges and counters.
-    pub fn stats(&self) -> StoreStats { todo!() }
-    /// Stops.
-    pub async fn shutdown(&self) { todo!() }
+    pub fn stats(&self) -> StoreStats {
+        self.shared.parts.stats()
+    }
+
+    /// Where the store is.
+    pub fn root(&self) -> &std::path::Path {
+        self.shared.parts.disk.root_path()
+    }
+
+    /// Refuses new uploads, lets the evictor finish, puts everything on the disk.
+    ///
+    /// Bounded in time. The lock file is released with the last handle. Safe to call twice.
+    pub async fn shutdown(&self) -> io::Result<()> {
+        self.shared.close();
+        let evictor = self.evictor.lock().take();
+        if let Some(mut evictor) = evictor
+            && timeout(EVICTOR_STOP, &mut evictor).await.is_err()
+        {
+            tracing::warn!("evictor still at work, stopped");
+            evictor.abort();
+        }
+        let parts = Arc::clone(&self.shared.parts);
+        self.shared
+            .parts
+            .pool
+            .run(move || parts.disk.sync())
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Waits until the evictor has nothing left to do.
+    #[cfg(test)]
+    async fn quiesce(&self) {
+        let is_busy = || {
+            self.shared.parts.index.lock(|index| {
+                let books = index.ledger();
+                index.wants_eviction() || books.dying_bytes > books.held_bytes
+            })
+        };
+        while is_busy() {
+            self.shared.poke_evictor();
+            tokio::task::yield_now().await;
+        }
+    }
 }
-#[async_trait::async_trait]
+
+/// Locks and reads the directory; returns the store and the evictor's end of its channel.
+fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Receiver<()>)> {
+    let disk = Disk::open(&options.root)?;
+    let blocks = BlockSize(disk.block_size()?);
+    let mut census = recovery::take_census(&disk)?;
+    let first = recovery::begin_epoch(&disk, &census)?;
+    recovery::measure_overhead(&disk, &mut census)?;
+    let available = disk.free_bytes()?.saturating_add(census.total_bytes(blocks));
+    let max_bytes = options.cap.resolve(available);
+    if max_bytes < MIN_CAP_BYTES {
+        let text = format!("a cap of {max_bytes} bytes is below the least usable, {MIN_CAP_BYTES}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+
+    let default_low_water = (max_bytes / 100).min(256 << 20);
+    let low_water = options.low_water_bytes.unwrap_or(default_low_water);
+    let mut index = Index::new(max_bytes, low_water);
+    let superseded = census.fill(&mut index, blocks);
+    let parts = Arc::new(Parts {
+        index: IndexCell::new(index),
+        disk,
+        pool: pool::Pool::default(),
+        counters: counters::Counters::default(),
+        blocks,
+        failed: Mutex::default(),
+    });
+    parts.counters.foreign_files.add(census.foreign_files);
+    parts.bury(superseded);
+    // I2 from the first request on, also when the cap is smaller than last time.
+    loop {
+        let victims = parts.index.lock(|index| index.evict_to_low_water(1024));
+        if victims.is_empty() {
+            break;
+        }
+        parts.bury(victims);
+    }
+    let (poke, pokes) = mpsc::channel(1);
+    // What directories may come to take is not promised to a blob.
+    let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
+    let max_blob_bytes = options.max_blob_bytes.unwrap_or(u64::MAX).min(reachable);
+    Ok((
+        Shared::new(parts, poke, first, max_blob_bytes, options.reserve_timeout),
+        pokes,
+    ))
+}
+
+impl FilesystemStore {
+    fn check_size(&self, size_bytes: u64) -> Result<(), StoreError> {
+        if self.shared.is_closing() {
+            return Err(StoreError::ShuttingDown);
+        }
+        let limit_bytes = self.shared.max_blob_bytes;
+        if size_bytes > limit_bytes {
+            return Err(StoreError::TooLarge {
+                size_bytes,
+                limit_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn touch_blob(&self, key: &Key) -> bool {
+        key.kind == Kind::Blob && self.shared.parts.index.lock(|index| index.touch(key))
+    }
+
+    /// Hashes a blob that is whole in memory; action results are taken as they are.
+    async fn verify_whole(&self, key: &Key, data: &Bytes) -> Result<(), StoreError> {
+        if key.kind != Kind::Blob {
+            return Ok(());
+        }
+        let (digest, received_bytes) = (key.digest, data.len() as u64);
+        if received_bytes != digest.size_bytes {
+            let expected_bytes = digest.size_bytes;
+            return Err(StoreError::SizeMismatch {
+                digest,
+                expected_bytes,
+                received_bytes,
+            });
+        }
+        let mut hasher = Hasher::new(digest.function);
+        if data.len() <= INLINE_HASH_BYTES {
+            hasher.update(data);
+            return upload::verify(digest, hasher);
+        }
+        let data = data.clone();
+        let job = move || {
+            hasher.update(&data);
+            upload::verify(digest, hasher)
+        };
+        self.shared.parts.pool.run(job).await?
+    }
+}
+
+#[async_trait]
 impl BlobStore for FilesystemStore {
-    async fn find_missing(&self, _keys: &[Key]) -> Result<Vec<bool>, StoreError> { todo!() }
-    async fn get(&self, _key: &Key, _range: ByteRange) -> Result<Option<BlobReader>, StoreError> { todo!() }
-    async fn begin_put(&self, _key: &Key, _size_bytes: u64) -> Result<BeginPut, StoreError> { todo!() }
-    async fn put(&self, _key: &Key, _data: Bytes) -> Result<(), StoreError> { todo!() }
-    fn max_blob_bytes(&self) -> u64 { todo!() }
-}
-/// x
-#[derive(Debug)]
-pub struct FilesystemUpload;
-impl FilesystemUpload {
-    pub(crate) async fn write(&mut self, _data: Bytes) -> Result<(), StoreError> { todo!() }
-    pub(crate) fn written_bytes(&self) -> u64 { todo!() }
-    pub(crate) fn is_overtaken(&self) -> bool { todo!() }
-    pub(crate) async fn commit(self) -> Result<(), StoreError> { todo!() }
-}
-/// x
-#[derive(Debug)]
-pub struct FileReader;
-impl FileReader {
-    pub(crate) fn remaining_bytes(&self) -> u64 { todo!() }
-    pub(crate) async fn next(&mut self, _max_bytes: usize) -> Result<Option<Bytes>, StoreError> { todo!() }
+    async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
+        let mut missing = Vec::with_capacity(keys.len());
+        for batch in keys.chunks(LOOKUP_BATCH) {
+            self.shared
+                .parts
+                .index
+                .lock(|index| missing.extend(batch.iter().map(|key| !index.touch(key))));
+        }
+        Ok(missing)
+    }
+
+    async fn get(&self, key: &Key, range: ByteRange) -> Result<Option<BlobReader>, StoreError> {
+        Ok(reader::open(&self.shared, key, range)
+            .await?
+            .map(BlobReader::File))
+    }
+
+    async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
+        self.check_size(size_bytes)?;
+        if self.touch_blob(key) {
+            return Ok(BeginPut::AlreadyPresent);
+        }
+        let reservation = reservation::reserve(&self.shared, size_bytes).await?;
+        // Another upload of the blob may have ended while this one waited for room.
+        if self.touch_blob(key) {
+            return Ok(BeginPut::AlreadyPresent);
+        }
+        let shared = Arc::clone(&self.shared);
+        FilesystemUpload::new(shared, *key, size_bytes, reservation)
+            .map(|upload| BeginPut::Upload(Upload::Filesystem(upload)))
+    }
+
+    async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
+        self.check_size(data.len() as u64)?;
+        self.verify_whole(key, &data).await?;
+        if self.touch_blob(key) {
+            return Ok(());
+        }
+        let reservation = reservation::reserve(&self.shared, data.len() as u64).await?;
+        upload::store_whole(&self.shared, *key, data, reservation).await
+    }
+
+    fn max_blob_bytes(&self) -> u64 {
+        self.shared.max_blob_bytes
+    }
 }

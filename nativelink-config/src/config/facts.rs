@@ -1,0 +1,206 @@
+//! What only shows when the parts of a file are seen together.
+//!
+//! The readers note names and uses as they meet them, also inside parts that turn out to be wrong,
+//! so that one mistake does not hide another or cause a second message.
+
+use super::address::SocketAddress;
+use crate::diagnostic::Located;
+use crate::excerpt::shorten;
+use crate::reader::{Reader, nearest};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+/// The names a file gives and the uses it makes of them.
+#[derive(Default)]
+pub(super) struct Facts {
+    /// Names of stores, of every kind.
+    stores: Vec<Located<String>>,
+    /// Some store's name could not be read: what looks unknown may be that one.
+    unnamed_store: bool,
+    store_uses: Vec<Located<String>>,
+    content_paths: Vec<Located<String>>,
+    temp_paths: Vec<Located<String>>,
+    addresses: Vec<Located<SocketAddress>>,
+    cas: Vec<StoreOfInstance>,
+    ac: Vec<StoreOfInstance>,
+}
+
+struct StoreOfInstance {
+    instance_name: String,
+    store: Located<String>,
+}
+
+impl Facts {
+    /// A store, or one whose name cannot be read.
+    pub(super) fn add_store(&mut self, name: Option<&Located<String>>) {
+        match name {
+            Some(name) => self.stores.push(name.clone()),
+            None => self.unnamed_store = true,
+        }
+    }
+
+    /// A store is referred to by its name.
+    pub(super) fn use_store(&mut self, name: Option<&Located<String>>) {
+        self.store_uses.extend(name.cloned());
+    }
+
+    /// A store keeps its content in a directory.
+    pub(super) fn add_content_path(&mut self, path: Option<&Located<String>>) {
+        self.content_paths.extend(path.cloned());
+    }
+
+    /// A store keeps unfinished uploads in a directory.
+    pub(super) fn add_temp_path(&mut self, path: Option<&Located<String>>) {
+        self.temp_paths.extend(path.cloned());
+    }
+
+    /// A server listens.
+    pub(super) fn add_address(&mut self, address: &Located<SocketAddress>) {
+        self.addresses.push(address.clone());
+    }
+
+    /// An instance keeps its blobs in a store.
+    pub(super) fn add_cas(&mut self, instance_name: &str, store: Option<&Located<String>>) {
+        self.use_store(store);
+        self.cas
+            .extend(store.map(|store| StoreOfInstance::new(instance_name, store)));
+    }
+
+    /// An instance keeps its action results in a store.
+    pub(super) fn add_ac(&mut self, instance_name: &str, store: Option<&Located<String>>) {
+        self.use_store(store);
+        self.ac
+            .extend(store.map(|store| StoreOfInstance::new(instance_name, store)));
+    }
+
+    /// Reports what does not fit together.
+    pub(super) fn check(&self, reader: &mut Reader<'_>) {
+        self.check_store_names(reader);
+        self.check_store_uses(reader);
+        self.check_directories(reader);
+        self.check_addresses(reader);
+        self.check_instances(reader);
+    }
+
+    fn check_store_names(&self, reader: &mut Reader<'_>) {
+        for (name, first) in repeated(&self.stores, |name| Some(name.clone())) {
+            let message = format!(
+                "a second store named {:?}; line {first} has it already",
+                shorten(name)
+            );
+            reader.report_at(&name.place, message);
+        }
+    }
+
+    fn check_store_uses(&self, reader: &mut Reader<'_>) {
+        if self.unnamed_store {
+            return;
+        }
+        let names: Vec<&str> = self.stores.iter().map(|name| name.as_str()).collect();
+        let known: HashSet<&str> = names.iter().copied().collect();
+        for used in self
+            .store_uses
+            .iter()
+            .filter(|used| !known.contains(used.as_str()))
+        {
+            let advice = match nearest(used, &names) {
+                Some(name) => format!("; did you mean {name:?}?"),
+                None => String::new(),
+            };
+            let message = format!("there is no store named {:?}{advice}", shorten(used));
+            reader.report_at(&used.place, message);
+        }
+    }
+
+    /// Two stores in one directory delete each other's files, and a store empties its directory of
+    /// unfinished uploads when it starts. Only equal spellings are found: links are for the store
+    /// to find, by the lock it takes.
+    fn check_directories(&self, reader: &mut Reader<'_>) {
+        let key = |path: &String| path.trim_end_matches('/').to_owned();
+        for (path, first) in repeated(&self.content_paths, |path| Some(key(path))) {
+            let message = format!("a second store in this directory; line {first} has the first");
+            reader.report_at(&path.place, message);
+        }
+        // Of several the first one is shown.
+        let contents: HashMap<String, u32> = self
+            .content_paths
+            .iter()
+            .rev()
+            .map(|path| (key(path), path.place.line))
+            .collect();
+        for path in &self.temp_paths {
+            if let Some(line) = contents.get(&key(path)) {
+                let message = format!(
+                    "this directory has content, by line {line}; uploads need one of their own"
+                );
+                reader.report_at(&path.place, message);
+            }
+        }
+    }
+
+    fn check_addresses(&self, reader: &mut Reader<'_>) {
+        // Port 0 is a different free port every time.
+        let key = |address: &SocketAddress| (address.port != 0).then(|| address.to_string());
+        for (address, first) in repeated(&self.addresses, key) {
+            let message = format!("this address is in use already, by line {first}");
+            reader.report_at(&address.place, message);
+        }
+    }
+
+    /// Action results under the keys of blobs would be served as blobs that do not match their
+    /// digests.
+    fn check_instances(&self, reader: &mut Reader<'_>) {
+        let cas_lines: HashMap<(&str, &str), u32> = self
+            .cas
+            .iter()
+            .rev()
+            .map(|cas| (cas.key(), cas.store.place.line))
+            .collect();
+        for ac in &self.ac {
+            if let Some(line) = cas_lines.get(&ac.key()) {
+                let message = format!(
+                    "the instance {:?} uses the store {:?} for its CAS too, in line {line}; \
+                     action results need a store of their own",
+                    shorten(&ac.instance_name),
+                    shorten(&ac.store)
+                );
+                reader.report_at(&ac.store.place, message);
+            }
+        }
+    }
+}
+
+impl StoreOfInstance {
+    fn new(instance_name: &str, store: &Located<String>) -> Self {
+        Self {
+            instance_name: instance_name.to_owned(),
+            store: store.clone(),
+        }
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (&self.instance_name, &self.store.value)
+    }
+}
+
+/// The values whose key an earlier one has, with the line of that one. Values without a key never
+/// collide.
+fn repeated<T>(
+    values: &[Located<T>],
+    key: impl Fn(&T) -> Option<String>,
+) -> Vec<(&Located<T>, u32)> {
+    let mut first_lines: HashMap<String, u32> = HashMap::new();
+    let mut found = Vec::new();
+    for value in values {
+        let Some(key) = key(&value.value) else {
+            continue;
+        };
+        match first_lines.entry(key) {
+            Entry::Occupied(first) => found.push((value, *first.get())),
+            Entry::Vacant(vacant) => {
+                vacant.insert(value.place.line);
+            }
+        }
+    }
+    found
+}

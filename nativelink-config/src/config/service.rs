@@ -1,0 +1,304 @@
+//! The `services` of a server.
+
+use super::facts::Facts;
+use crate::diagnostic::Located;
+use crate::document::{Entry, Node, Value};
+use crate::excerpt::shorten;
+use crate::reader::{Reader, Table};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What a server serves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Services {
+    /// `cas`: content-addressed stores, one per instance.
+    pub cas: Vec<CasService>,
+    /// `ac`: action caches, one per instance.
+    pub ac: Vec<AcService>,
+    /// `capabilities`; present and empty, it answers for any instance.
+    pub capabilities: Option<Vec<CapabilitiesService>>,
+    /// `bytestream`: large blobs, one per instance.
+    pub bytestream: Vec<ByteStreamService>,
+    /// `health`: whether the process answers health checks.
+    pub health: Option<HealthService>,
+}
+
+/// The content-addressed store of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CasService {
+    /// The instance; may be empty.
+    pub instance_name: Located<String>,
+    /// The store that has the blobs.
+    pub cas_store: Located<String>,
+}
+
+/// The action cache of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AcService {
+    /// The instance; may be empty.
+    pub instance_name: Located<String>,
+    /// The store that has the action results.
+    pub ac_store: Located<String>,
+    /// Whether clients are refused to write.
+    pub read_only: bool,
+}
+
+/// The capabilities of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CapabilitiesService {
+    /// The instance; may be empty.
+    pub instance_name: Located<String>,
+}
+
+/// The streams of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ByteStreamService {
+    /// The instance; may be empty.
+    pub instance_name: Located<String>,
+    /// The store that has the blobs.
+    pub cas_store: Located<String>,
+    /// The largest piece of a blob in one message, in bytes; absent or 0 is the server's choice.
+    pub max_bytes_per_stream: Option<u64>,
+    /// How long an interrupted upload can be resumed; absent or 0 is the server's choice.
+    pub persist_stream_on_disconnect_timeout: Option<Duration>,
+}
+
+/// The answers to health checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HealthService {}
+
+pub(super) fn read_all(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    facts: &mut Facts,
+) -> Option<Services> {
+    reader.object(node, |table| {
+        let cas = table.optional("cas", |reader, node| {
+            read_instances(reader, node, |table, instance| {
+                read_cas(table, instance, facts)
+            })
+        });
+        let ac = table.optional("ac", |reader, node| {
+            read_instances(reader, node, |table, instance| {
+                read_ac(table, instance, facts)
+            })
+        });
+        let capabilities = table.optional("capabilities", |reader, node| {
+            read_instances(reader, node, read_capabilities)
+        });
+        let bytestream = table.optional("bytestream", |reader, node| {
+            read_bytestream(reader, node, facts)
+        });
+        let health = table.optional("health", read_health);
+        table.unsupported_unless_empty(&["execution", "fetch", "push"]);
+        table.unsupported(&["worker_api", "experimental_bep", "admin"]);
+        table.removed(&["experimental_prometheus"]);
+        Some(Services {
+            cas: cas.unwrap_or_default(),
+            ac: ac.unwrap_or_default(),
+            capabilities,
+            bytestream: bytestream.unwrap_or_default(),
+            health,
+        })
+    })
+}
+
+/// Reads `[{ instance_name: "main", ... }]`, or the old `{ main: {...} }`.
+fn read_instances<T>(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    mut read: impl FnMut(&mut Table<'_, '_, '_>, Located<String>) -> Option<T>,
+) -> Option<Vec<T>> {
+    if let Value::Object(entries) = &node.value {
+        return read_instance_map(reader, node, entries, read);
+    }
+    let mut first_lines: HashMap<String, u32> = HashMap::new();
+    reader.list(node, |reader, node| {
+        let place = reader.place(node.at);
+        reader.object(node, |table| {
+            let name = table
+                .optional("instance_name", |reader, node| {
+                    reader.located(node, Reader::name)
+                })
+                .unwrap_or(Located {
+                    value: String::new(),
+                    place,
+                });
+            if let Some(line) = first_lines.get(&name.value) {
+                let message = format!(
+                    "a second entry for the instance {:?}; line {line} has it already",
+                    shorten(&name)
+                );
+                table.reader().report_at(&name.place, message);
+            } else {
+                first_lines.insert(name.value.clone(), name.place.line);
+            }
+            read(table, name)
+        })
+    })
+}
+
+fn read_instance_map<T>(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    entries: &[Entry],
+    mut read: impl FnMut(&mut Table<'_, '_, '_>, Located<String>) -> Option<T>,
+) -> Option<Vec<T>> {
+    // One entry of the array without the brackets around it.
+    if entries
+        .iter()
+        .any(|entry| !matches!(entry.node.value, Value::Object(_)))
+    {
+        reader.report(
+            node.at,
+            "expected an array, [{ instance_name: \"...\", ... }]",
+        );
+        return None;
+    }
+    if !entries.is_empty() {
+        warn_old_form(reader, node);
+    }
+    Some(reader.map(entries, |reader, entry| {
+        let name = Located {
+            value: entry.key.clone(),
+            place: reader.place(entry.at),
+        };
+        reader.object(&entry.node, |table| read(table, name))
+    }))
+}
+
+fn warn_old_form(reader: &mut Reader<'_>, node: &Node) {
+    reader.warn(
+        node.at,
+        "this form is old; write an array, [{ instance_name: \"...\", ... }]",
+    );
+}
+
+fn read_cas(
+    table: &mut Table<'_, '_, '_>,
+    instance_name: Located<String>,
+    facts: &mut Facts,
+) -> Option<CasService> {
+    let cas_store = table.required("cas_store", read_store_name);
+    facts.add_cas(&instance_name, cas_store.as_ref());
+    table.unsupported(&["experimental_chunking"]);
+    Some(CasService {
+        instance_name,
+        cas_store: cas_store?,
+    })
+}
+
+fn read_ac(
+    table: &mut Table<'_, '_, '_>,
+    instance_name: Located<String>,
+    facts: &mut Facts,
+) -> Option<AcService> {
+    let ac_store = table.required("ac_store", read_store_name);
+    facts.add_ac(&instance_name, ac_store.as_ref());
+    let read_only = table.optional("read_only", Reader::flag).unwrap_or(false);
+    Some(AcService {
+        instance_name,
+        ac_store: ac_store?,
+        read_only,
+    })
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every reader of an instance has this signature"
+)]
+fn read_capabilities(
+    table: &mut Table<'_, '_, '_>,
+    instance_name: Located<String>,
+) -> Option<CapabilitiesService> {
+    table.unsupported(&["remote_execution"]);
+    table.unsupported_unless_false(&["remote_cache_compression"]);
+    Some(CapabilitiesService { instance_name })
+}
+
+/// Reads the array, or the old object with all instances in `cas_stores`.
+fn read_bytestream(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    facts: &mut Facts,
+) -> Option<Vec<ByteStreamService>> {
+    if matches!(node.value, Value::Object(_)) {
+        warn_old_form(reader, node);
+        return reader.object(node, |table| read_old_bytestream(table, facts));
+    }
+    read_instances(reader, node, |table, instance_name| {
+        let cas_store = table.required("cas_store", read_store_name);
+        facts.use_store(cas_store.as_ref());
+        let (max_bytes_per_stream, persist_stream_on_disconnect_timeout) =
+            read_stream_limits(table);
+        Some(ByteStreamService {
+            instance_name,
+            cas_store: cas_store?,
+            max_bytes_per_stream,
+            persist_stream_on_disconnect_timeout,
+        })
+    })
+}
+
+fn read_old_bytestream(
+    table: &mut Table<'_, '_, '_>,
+    facts: &mut Facts,
+) -> Option<Vec<ByteStreamService>> {
+    let stores = table.required("cas_stores", |reader, node| {
+        let Value::Object(entries) = &node.value else {
+            reader.mismatch(node, "an object of instances and their stores");
+            return None;
+        };
+        Some(reader.map(entries, |reader, entry| {
+            let name = Located {
+                value: entry.key.clone(),
+                place: reader.place(entry.at),
+            };
+            Some((name, read_store_name(reader, &entry.node)?))
+        }))
+    });
+    let (max_bytes_per_stream, persist_stream_on_disconnect_timeout) = read_stream_limits(table);
+    table.optional("max_decoding_message_size", |reader, node| {
+        reader.warn(
+            node.at,
+            "this has no effect here; it belongs to the listener",
+        );
+        reader.size(node)
+    });
+    let services = stores?.into_iter().map(|(instance_name, cas_store)| {
+        facts.use_store(Some(&cas_store));
+        ByteStreamService {
+            instance_name,
+            cas_store,
+            max_bytes_per_stream,
+            persist_stream_on_disconnect_timeout,
+        }
+    });
+    Some(services.collect())
+}
+
+fn read_stream_limits(table: &mut Table<'_, '_, '_>) -> (Option<u64>, Option<Duration>) {
+    let max_bytes = table
+        .optional("max_bytes_per_stream", Reader::size)
+        .filter(|size| *size != 0);
+    let timeout = table
+        .aliased(
+            "persist_stream_on_disconnect_timeout_s",
+            "persist_stream_on_disconnect_timeout",
+            Reader::seconds,
+        )
+        .filter(|timeout| !timeout.is_zero());
+    (max_bytes, timeout)
+}
+
+fn read_health(reader: &mut Reader<'_>, node: &Node) -> Option<HealthService> {
+    reader.object(node, |table| {
+        table.unsupported(&["path", "timeout_seconds"]);
+        Some(HealthService {})
+    })
+}
+
+fn read_store_name(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {
+    reader.located(node, Reader::text)
+}

@@ -1,0 +1,269 @@
+//! Goal: valid files give exactly what they say; invalid files give every problem, at its place, in
+//! words that are worth keeping stable. Method: whole files under testdata/; beside each invalid
+//! one stands the text an operator sees.
+
+mod hostile;
+
+use super::*;
+use crate::{Diagnostic, DigestFunction, HealthService, Host, Listener, StoreSpec};
+use std::time::Duration;
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "HOME" => Some("/home/ada".to_owned()),
+        "ROOT" => Some("/srv".to_owned()),
+        _ => None,
+    }
+}
+
+fn parse_valid(text: &str) -> CasConfig {
+    parse("cas.json5", text, &env).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn assert_problems(text: &str, expected: &[&str]) {
+    let problems = parse("f", text, &env).expect_err("the file has problems");
+    let found: Vec<String> = problems.iter().map(Diagnostic::to_string).collect();
+    let mut found_lines = found.iter();
+    for line in expected {
+        assert_eq!(
+            found_lines.next().map(String::as_str),
+            Some(*line),
+            "all: {found:#?}"
+        );
+    }
+    assert_eq!(found_lines.next(), None, "unexpected");
+}
+
+fn assert_file_problems(text: &str, expected: &str) {
+    let expected: Vec<&str> = expected.lines().collect();
+    assert_problems(text, &expected);
+}
+
+#[test]
+fn minimal_file_has_defaults() {
+    let config = parse_valid(include_str!("../../testdata/valid/minimal.json5"));
+    let StoreSpec::Filesystem(store) = &config.stores[0].spec;
+    assert_eq!(store.content_path.value, "/var/cache/cas");
+    assert_eq!(store.temp_path, None);
+    assert_eq!(store.eviction_policy, crate::EvictionPolicy::default());
+    assert_eq!(config.servers.len(), 1);
+    let services = &config.servers[0].services;
+    assert_eq!(services.cas[0].instance_name.value, "");
+    assert_eq!(services.capabilities, None);
+    assert_eq!(services.health, None);
+    assert_eq!(config.global, GlobalConfig::default());
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn full_file_has_every_store_setting() {
+    let config = parse_valid(include_str!("../../testdata/valid/full.json5"));
+    assert!(config.warnings.is_empty(), "{}", config.warnings);
+
+    let StoreSpec::Filesystem(cas) = &config.stores[0].spec;
+    assert_eq!(config.stores[0].name.value, "CAS_MAIN");
+    assert_eq!(cas.content_path.value, "/home/ada/castellan/cas");
+    assert_eq!(cas.content_path.place.to_string(), "cas.json5:7:23");
+    assert_eq!(
+        cas.content_path.place.path,
+        "stores[0].filesystem.content_path"
+    );
+    assert_eq!(cas.temp_path.as_ref().unwrap().value, "/var/cache/tmp");
+    assert_eq!(cas.read_buffer_size, Some(32 * 1024));
+    assert_eq!(cas.block_size, Some(4096));
+    assert_eq!(cas.max_concurrent_writes, Some(16));
+    assert!(cas.evict_page_cache);
+    assert_eq!(cas.eviction_policy.max_bytes, Some(10_000_000_000));
+    assert_eq!(cas.eviction_policy.evict_bytes, 1 << 30);
+    assert_eq!(
+        cas.eviction_policy.max_seconds,
+        Some(Duration::from_hours(24))
+    );
+    assert_eq!(cas.eviction_policy.max_count, Some(1_000_000));
+
+    let StoreSpec::Filesystem(ac) = &config.stores[1].spec;
+    assert_eq!(ac.content_path.value, "/srv/ac");
+    assert_eq!(ac.temp_path, None);
+    assert_eq!(ac.max_concurrent_writes, None);
+    assert_eq!(ac.eviction_policy.max_bytes, Some(500_000_000));
+    assert_eq!(
+        ac.eviction_policy.max_seconds,
+        Some(Duration::from_secs(90))
+    );
+
+    // The format's first implementation reads this as 0, which would be forever.
+    let StoreSpec::Filesystem(spare) = &config.stores[2].spec;
+    assert_eq!(
+        spare.eviction_policy.max_seconds,
+        Some(Duration::from_millis(500))
+    );
+}
+
+#[test]
+fn full_file_has_every_server_setting() {
+    let config = parse_valid(include_str!("../../testdata/valid/full.json5"));
+    let server = &config.servers[0];
+    assert_eq!(server.name, "public on /srv");
+    assert_eq!(server.place.to_string(), "cas.json5:35:5");
+    let Listener::Http(http) = &server.listener;
+    assert_eq!(http.socket_address.to_string(), "0.0.0.0:50051");
+    assert_eq!(http.max_decoding_message_size, Some(64 << 20));
+    assert!(http.freebind);
+
+    let services = &server.services;
+    assert_eq!(services.cas[0].instance_name.value, "main");
+    assert_eq!(services.cas[0].cas_store.value, "CAS_MAIN");
+    assert_eq!(services.cas[1].instance_name.value, "");
+    assert_eq!(services.ac[0].ac_store.value, "AC_MAIN");
+    assert!(services.ac[0].read_only);
+    assert_eq!(
+        services.capabilities.as_ref().unwrap()[0]
+            .instance_name
+            .value,
+        "main"
+    );
+    assert_eq!(services.bytestream[0].max_bytes_per_stream, Some(64 * 1024));
+    let timeout = services.bytestream[0].persist_stream_on_disconnect_timeout;
+    assert_eq!(timeout, Some(Duration::from_secs(10)));
+    assert_eq!(services.bytestream[1].max_bytes_per_stream, None);
+    let timeout = services.bytestream[1].persist_stream_on_disconnect_timeout;
+    assert_eq!(timeout, Some(Duration::from_secs(90)));
+    assert_eq!(services.health, Some(HealthService {}));
+
+    let Listener::Http(http) = &config.servers[1].listener;
+    assert_eq!(http.socket_address.host, Host::Name("localhost".to_owned()));
+    assert_eq!(config.servers[1].services.capabilities, Some(Vec::new()));
+
+    assert_eq!(config.global.max_open_files, Some(24_576));
+    assert_eq!(
+        config.global.default_digest_hash_function,
+        DigestFunction::Blake3
+    );
+    assert_eq!(
+        config.global.default_digest_size_health_check,
+        Some(1 << 20)
+    );
+}
+
+#[test]
+fn old_forms_are_read_with_a_warning() {
+    let config = parse_valid(include_str!("../../testdata/valid/old_forms.json5"));
+    let services = &config.servers[0].services;
+    assert_eq!(services.cas[0].instance_name.value, "main");
+    assert_eq!(services.ac[1].instance_name.value, "");
+    assert_eq!(
+        services.ac[1].ac_store.place.path,
+        "servers[0].services.ac[\"\"].ac_store"
+    );
+    assert!(services.ac[1].read_only);
+    assert_eq!(services.capabilities.as_ref().unwrap().len(), 1);
+    assert_eq!(services.bytestream.len(), 2);
+    assert_eq!(services.bytestream[0].instance_name.value, "main");
+    assert_eq!(services.bytestream[1].max_bytes_per_stream, Some(1 << 20));
+    let timeout = services.bytestream[1].persist_stream_on_disconnect_timeout;
+    assert_eq!(timeout, Some(Duration::from_secs(45)));
+    let expected = include_str!("../../testdata/valid/old_forms.txt");
+    assert_eq!(config.warnings.to_string(), expected.trim_end());
+}
+
+#[test]
+fn typos_are_reported_with_the_key_that_was_meant() {
+    assert_file_problems(
+        include_str!("../../testdata/invalid/typos.json5"),
+        include_str!("../../testdata/invalid/typos.txt"),
+    );
+}
+
+#[test]
+fn keys_of_the_format_that_are_not_implemented_are_no_typos() {
+    assert_file_problems(
+        include_str!("../../testdata/invalid/unsupported.json5"),
+        include_str!("../../testdata/invalid/unsupported.txt"),
+    );
+}
+
+#[test]
+fn parts_that_do_not_fit_together_are_reported() {
+    assert_file_problems(
+        include_str!("../../testdata/invalid/meaning.json5"),
+        include_str!("../../testdata/invalid/meaning.txt"),
+    );
+}
+
+#[test]
+fn services_name_stores_that_exist() {
+    assert_file_problems(
+        include_str!("../../testdata/invalid/unknown_stores.json5"),
+        include_str!("../../testdata/invalid/unknown_stores.txt"),
+    );
+}
+
+#[test]
+fn wrong_values_say_what_is_accepted() {
+    assert_file_problems(
+        include_str!("../../testdata/invalid/values.json5"),
+        include_str!("../../testdata/invalid/values.txt"),
+    );
+}
+
+#[test]
+fn old_store_maps_and_no_servers_are_reported() {
+    assert_file_problems(
+        include_str!("../../testdata/invalid/empty_parts.json5"),
+        include_str!("../../testdata/invalid/empty_parts.txt"),
+    );
+}
+
+#[test]
+fn duplicate_keys_are_reported_with_the_other_problems() {
+    assert_problems(
+        "{\n stores: [],\n stores: [],\n servers: [],\n}",
+        &[
+            "f:3:2: stores: duplicate key; line 2 has it already",
+            "f:4:11: servers: there has to be at least one server",
+        ],
+    );
+}
+
+#[test]
+fn the_root_is_an_object() {
+    assert_problems("[]", &["f:1:1: expected an object, found an array"]);
+    assert_problems("'x'", &["f:1:1: expected an object, found \"x\""]);
+    assert_problems(
+        "{}",
+        &[
+            "f:1:1: stores: this key is required",
+            "f:1:1: servers: this key is required",
+        ],
+    );
+    assert_problems("{stores: [", &["f:1:10: this \"[\" has no matching \"]\""]);
+}
+
+#[test]
+fn a_key_with_its_old_name_is_required_or_optional_alike() {
+    let text = |key: &str| {
+        include_str!("../../testdata/valid/old_forms.json5")
+            .replace("persist_stream_on_disconnect_timeout", key)
+    };
+    let config = parse_valid(&text("persist_stream_on_disconnect_timeout_s"));
+    let timeout = config.servers[0].services.bytestream[0].persist_stream_on_disconnect_timeout;
+    assert_eq!(timeout, Some(Duration::from_secs(45)));
+}
+
+#[test]
+fn switches_come_from_the_environment_too() {
+    let text = |value: &str| {
+        include_str!("../../testdata/valid/full.json5").replace(
+            "remote_cache_compression: false",
+            &format!("remote_cache_compression: {value}"),
+        )
+    };
+    parse_valid(&text("'${COMPRESS:-false}'"));
+    assert_problems(
+        &text("'${COMPRESS:-true}'"),
+        &[
+            "f:51:49: servers[0].services.capabilities[0].remote_cache_compression: \
+           not supported by this version",
+        ],
+    );
+}

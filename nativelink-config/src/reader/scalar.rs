@@ -1,0 +1,194 @@
+//! Texts, numbers, sizes, durations and switches.
+
+use super::{Reader, nearest};
+use crate::document::{Node, Value};
+use crate::excerpt::shorten;
+use crate::expand::{ExpandError, expand, expand_path};
+use crate::units::{parse_duration, parse_size};
+use std::borrow::Cow;
+use std::time::Duration;
+
+impl Reader<'_> {
+    /// A text as it stands. Names are not expanded: they are compared with each other.
+    pub(crate) fn name(&mut self, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => self.wrong(node, "a text"),
+        }
+    }
+
+    /// A name that is not empty.
+    pub(crate) fn full_name(&mut self, node: &Node) -> Option<String> {
+        let name = self.name(node)?;
+        if name.is_empty() {
+            self.report(node.at, "a name must not be empty");
+            return None;
+        }
+        Some(name)
+    }
+
+    /// A text with environment variables.
+    pub(crate) fn text(&mut self, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Text(text) => self.expanded(node, text).map(Cow::into_owned),
+            _ => self.wrong(node, "a text"),
+        }
+    }
+
+    /// The path of a file or directory, with environment variables and `~`.
+    pub(crate) fn file_path(&mut self, node: &Node) -> Option<String> {
+        let Value::Text(text) = &node.value else {
+            return self.wrong(node, "a path");
+        };
+        let expanded = self.unless_error(node, expand_path(text, self.env))?;
+        if expanded.is_empty() {
+            self.report(node.at, "a path must not be empty");
+            return None;
+        }
+        if expanded.contains('\0') {
+            self.report(node.at, "a path must not contain a NUL character");
+            return None;
+        }
+        Some(expanded.into_owned())
+    }
+
+    /// A number of bytes.
+    pub(crate) fn size(&mut self, node: &Node) -> Option<u64> {
+        match &node.value {
+            Value::Number(spelling) => self.whole_number(node, spelling),
+            Value::Text(text) => {
+                let text = self.expanded(node, text)?;
+                self.unless_error(node, parse_size(&text))
+            }
+            _ => self.wrong(node, "a size such as 1048576 or \"1MiB\""),
+        }
+    }
+
+    /// A length of time; a plain number is seconds.
+    pub(crate) fn seconds(&mut self, node: &Node) -> Option<Duration> {
+        match &node.value {
+            Value::Number(spelling) => self.whole_number(node, spelling).map(Duration::from_secs),
+            Value::Text(text) => {
+                let text = self.expanded(node, text)?;
+                self.unless_error(node, parse_duration(&text))
+            }
+            _ => self.wrong(node, "a number of seconds or a duration such as \"1h30m\""),
+        }
+    }
+
+    /// A whole number from 0.
+    pub(crate) fn count(&mut self, node: &Node) -> Option<u64> {
+        match &node.value {
+            Value::Number(spelling) => self.whole_number(node, spelling),
+            Value::Text(text) => {
+                let text = self.expanded(node, text)?;
+                self.whole_number(node, text.trim())
+            }
+            _ => self.wrong(node, "a whole number"),
+        }
+    }
+
+    /// A switch.
+    pub(crate) fn flag(&mut self, node: &Node) -> Option<bool> {
+        let text = match &node.value {
+            Value::Bool(value) => return Some(*value),
+            Value::Text(text) => self.expanded(node, text)?,
+            _ => return self.wrong(node, "true or false"),
+        };
+        match text.trim() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => self.wrong(node, "true or false"),
+        }
+    }
+
+    /// One of a fixed set of words.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        node: &Node,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let expected = format!("one of {}", quoted(&words));
+        let Value::Text(text) = &node.value else {
+            return self.wrong(node, &expected);
+        };
+        if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
+            return Some(*value);
+        }
+        let advice = match nearest(text, &words) {
+            Some(word) => format!("; did you mean {word:?}?"),
+            None => String::new(),
+        };
+        self.report(
+            node.at,
+            format!("{:?} is not {expected}{advice}", shorten(text)),
+        );
+        None
+    }
+
+    fn whole_number(&mut self, node: &Node, spelling: &str) -> Option<u64> {
+        match parse_whole_number(spelling) {
+            Ok(number) => Some(number),
+            Err(problem) => {
+                self.report(node.at, format!("{:?} {problem}", shorten(spelling)));
+                None
+            }
+        }
+    }
+
+    fn expanded<'t>(&mut self, node: &Node, text: &'t str) -> Option<Cow<'t, str>> {
+        let expanded: Result<_, ExpandError> = expand(text, self.env);
+        self.unless_error(node, expanded)
+    }
+
+    fn unless_error<T>(
+        &mut self,
+        node: &Node,
+        result: Result<T, impl std::error::Error>,
+    ) -> Option<T> {
+        result
+            .map_err(|error| self.report(node.at, error.to_string()))
+            .ok()
+    }
+
+    fn wrong<T>(&mut self, node: &Node, expected: &str) -> Option<T> {
+        self.mismatch(node, expected);
+        None
+    }
+}
+
+fn parse_whole_number(spelling: &str) -> Result<u64, &'static str> {
+    if spelling.starts_with('-') {
+        return Err("is negative; expected a whole number from 0");
+    }
+    let unsigned = spelling.strip_prefix('+').unwrap_or(spelling);
+    let hexadecimal = unsigned
+        .strip_prefix("0x")
+        .or_else(|| unsigned.strip_prefix("0X"));
+    let (digits, radix) = hexadecimal.map_or((unsigned, 10), |digits| (digits, 16));
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err("is not a whole number");
+    }
+    u64::from_str_radix(digits, radix).map_err(|_| "is too large")
+}
+
+/// A value in words, short.
+pub(crate) fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(spelling) => shorten(spelling).into_owned(),
+        Value::Text(text) => format!("{:?}", shorten(text)),
+        Value::List(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+fn quoted(words: &[&str]) -> String {
+    words
+        .iter()
+        .map(|word| format!("{word:?}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,45 @@
+//! The command line: one file per subcommand.
+//!
+//! Exit codes: 0 done, 1 failed while running, 64 (`EX_USAGE`) flags or configuration are wrong;
+//! then every problem is on standard error, a line each, before any port is opened.
+
+mod config_file;
+mod problems;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Wrong flags or configuration.
+const EX_USAGE: u8 = 64;
+
+/// The storage side of remote execution: a content-addressed store and action cache.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the remote cache over gRPC.
+    Serve(Box<serve::ServeArguments>),
+}
+
+/// Runs the program with these arguments; the first is its name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Arguments::try_parse_from(arguments) {
+        Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Err(error) => {
+            // Nothing is left to tell a closed terminal.
+            drop(error.print());
+            // --help and --version come this way too, and are no mistake.
+            if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `castellan serve`: flags, environment and configuration file become the settings of a server.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_size};
+use nativelink_config::{
+    Host, SocketAddress, parse_socket_address,
+};
+
+use super::EX_USAGE;
+use super::config_file;
+use super::problems::Problems;
+use crate::grpc::GrpcOptions;
+use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
+use crate::shutdown::{Signals, raise_descriptor_limit};
+use crate::store::filesystem::{Cap, FilesystemOptions};
+use crate::telemetry;
+
+const DEFAULT_GRPC_LISTEN: &str = "127.0.0.1:50051";
+const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:8080";
+const DEFAULT_MAX_BYTES: u64 = 10 << 30;
+const DEFAULT_SHARE_PERCENT: u8 = 80;
+const DEFAULT_DRAIN_TIMEOUT: &str = "30s";
+
+/// Flags of `serve`. Kept as text, so that all that is wrong with them is said at once.
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// A NativeLink configuration file (JSON5). Without one, any instance name is served from one
+    /// store.
+    #[arg(env = "CASTELLAN_CONFIG", value_name = "CONFIG.json5")]
+    config: Option<PathBuf>,
+
+    /// Where to keep the data [default: castellan in the user's cache folder].
+    #[arg(long, env = "CASTELLAN_DIR", value_name = "DIR")]
+    dir: Option<PathBuf>,
+
+    /// The most disk to take, as `10GiB` or as a part of what is free or held already, as `80%`
+    /// [default: 10GiB, or 80% where that is less].
+    #[arg(long, env = "CASTELLAN_MAX_SIZE", value_name = "SIZE")]
+    max_size: Option<String>,
+
+    /// The largest blob to accept [default: what fits].
+    #[arg(long, env = "CASTELLAN_MAX_BLOB_SIZE", value_name = "SIZE")]
+    max_blob_size: Option<String>,
+
+    /// Where to listen for gRPC; port 0 picks a free one [default: 127.0.0.1:50051].
+    #[arg(long, env = "CASTELLAN_GRPC_LISTEN", value_name = "ADDRESS")]
+    grpc_listen: Option<String>,
+
+    /// Where to listen for HTTP (health probes); port 0 picks a free one.
+    #[arg(
+        long,
+        env = "CASTELLAN_HTTP_LISTEN",
+        value_name = "ADDRESS",
+        default_value = DEFAULT_HTTP_LISTEN
+    )]
+    http_listen: String,
+
+    /// The longest wait for running requests after SIGTERM.
+    #[arg(
+        long,
+        env = "CASTELLAN_DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = DEFAULT_DRAIN_TIMEOUT
+    )]
+    drain_timeout: String,
+
+    /// What to log to standard error, as `info` or `castellan=debug,warn`.
+    #[arg(long, env = "CASTELLAN_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+/// Everything `serve` needs, checked.
+struct Plan {
+    settings: ServerSettings,
+    filter: tracing_subscriber::EnvFilter,
+}
+
+/// Runs the server until a signal ends it.
+pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
+    let plan = match plan(arguments, &|name| std::env::var(name).ok()) {
+        Ok(plan) => plan,
+        Err(problems) => return fail(EX_USAGE, &problems),
+    };
+    telemetry::init(plan.filter);
+    raise_descriptor_limit();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format_args!("error: start the runtime: {error}")),
+    };
+    let outcome = runtime.block_on(serve(plan.settings));
+    // Requests that outlived the drain hold nothing that a kill could not take too.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format_args!("error: {error}")),
+    }
+}
+
+fn fail(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
+    // Nothing is left to tell a closed terminal.
+    drop(writeln!(std::io::stderr(), "{}", message.to_string().trim_end()));
+    ExitCode::from(code)
+}
+
+async fn serve(settings: ServerSettings) -> Result<(), crate::server::ServerError> {
+    // Before the ready line: a signal that follows it at once must drain, not kill.
+    let mut signals = Signals::install().map_err(crate::server::ServerError::Signals)?;
+    let server = Server::start(settings).await?;
+    // Whoever started the server may not read its output; it serves all the same.
+    drop(writeln!(std::io::stdout(), "{}", server.ready_line()));
+    drop(std::io::stdout().flush());
+    signals.next().await;
+    tracing::info!("draining");
+    tokio::select! {
+        outcome = server.shutdown() => outcome,
+        () = signals.next() => {
+            tracing::warn!("second signal, not waiting for running requests");
+            Ok(())
+        }
+    }
+}
+
+/// Checks everything before anything is opened; finds all problems, not the first.
+fn plan(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Plan, Problems> {
+    let mut problems = Problems::default();
+    let filter = problems.take("--log", telemetry::parse_filter(&arguments.log));
+    let http_listen = problems.take("--http-listen", resolve(&arguments.http_listen));
+    let drain_timeout =
+        problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
+    let served = match &arguments.config {
+        None => plan_default(arguments, env, &mut problems),
+        Some(path) => {
+            refuse_flags_beside_file(arguments, &mut problems);
+            config_file::plan(path, env, &mut problems)
+        }
+    };
+    match (served, filter, http_listen, drain_timeout) {
+        (Some((stores, listeners)), Some(filter), Some(http_listen), Some(drain_timeout))
+            if problems.is_empty() =>
+        {
+            let settings = ServerSettings { stores, listeners, http_listen, drain_timeout };
+            Ok(Plan { settings, filter })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// Two places that say where the data is would leave open which one counts.
+fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems) {
+    for (flag, is_given) in [
+        ("--dir", arguments.dir.is_some()),
+        ("--max-size", arguments.max_size.is_some()),
+        ("--max-blob-size", arguments.max_blob_size.is_some()),
+        ("--grpc-listen", arguments.grpc_listen.is_some()),
+    ] {
+        if is_given {
+            problems.add(format_args!("{flag}: the configuration file says this; drop one of them"));
+        }
+    }
+}
+
+/// One store and any instance name: what `serve` does without a configuration file.
+fn plan_default(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) -> Option<(Vec<FilesystemOptions>, Vec<GrpcListener>)> {
+    let cap = match &arguments.max_size {
+        None => Some(Cap::Share {
+            percent: DEFAULT_SHARE_PERCENT,
+            at_most_bytes: DEFAULT_MAX_BYTES,
+        }),
+        Some(text) => problems.take("--max-size", parse_max_size(text)).map(cap_of),
+    };
+    let max_blob_bytes = arguments
+        .max_blob_size
+        .as_deref()
+        .and_then(|text| problems.take("--max-blob-size", parse_size(text)));
+    let root = problems.take("--dir", arguments.dir.clone().map_or_else(|| default_root(env), Ok));
+    let listen = arguments.grpc_listen.as_deref().unwrap_or(DEFAULT_GRPC_LISTEN);
+    let address = problems.take("--grpc-listen", resolve(listen));
+    let store = FilesystemOptions { max_blob_bytes, ..FilesystemOptions::new(root?, cap?) };
+    let stores = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+    let listener = GrpcListener {
+        address: address?,
+        instances: Instances::Any(stores),
+        options: GrpcOptions::default(),
+    };
+    Some((vec![store], vec![listener]))
+}
+
+fn cap_of(size: MaxSize) -> Cap {
+    match size {
+        MaxSize::Bytes(bytes) => Cap::Bytes(bytes),
+        MaxSize::Percent(percent) => Cap::Share { percent, at_most_bytes: u64::MAX },
+    }
+}
+
+/// `castellan` in the user's cache folder, as the XDG base directory specification has it.
+fn default_root(env: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, &'static str> {
+    let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("castellan"))
+        .ok_or("neither XDG_CACHE_HOME nor HOME is an absolute path; say where to keep the data")
+}
+
+/// Reads `host:port`, `:port` or `[ip]:port` and looks the host up.
+pub(super) fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let address = parse_socket_address(text).map_err(|error| error.to_string())?;
+    resolve_parsed(&address)
+}
+
+/// Looks the host of an address up.
+pub(super) fn resolve_parsed(address: &SocketAddress) -> Result<SocketAddr, String> {
+    let host = match &address.host {
+        Host::Any => return Ok(SocketAddr::from(([0, 0, 0, 0], address.port))),
+        Host::Ip(ip) => return Ok(SocketAddr::new(*ip, address.port)),
+        Host::Name(name) => name.as_str(),
+    };
+    let mut found = (host, address.port)
+        .to_socket_addrs()
+        .map_err(|error| format!("cannot look up {host:?}: {error}"))?;
+    found.next().ok_or_else(|| format!("{host:?} has no address"))
+}

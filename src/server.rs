@@ -1,0 +1,324 @@
+//! The composition root: settings become stores, instances, services and listeners.
+//!
+//! The only place where these meet; nothing else knows all of them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+
+use crate::grpc::{self, GrpcHandle, GrpcOptions};
+use crate::http;
+use crate::instance::{self, InstanceStores};
+use crate::shutdown::{self, Readiness};
+use crate::store::filesystem::{FilesystemOptions, FilesystemStore};
+
+/// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
+/// they see refused connections as cache errors.
+const LISTEN_BACKLOG: u32 = 4096;
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const HTTP2_MAX_FRAME_BYTES: u32 = 1 << 20;
+const HTTP2_MAX_STREAMS: u32 = 4096;
+const HTTP2_MAX_HEADER_BYTES: u32 = 64 << 10;
+/// Resets of streams that a client may have pending before it counts as an attack
+/// (CVE-2023-44487).
+const HTTP2_MAX_PENDING_RESETS: usize = 1024;
+/// A peer that answers no ping for so long is gone, and what it holds is released.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What to serve, checked and resolved.
+#[derive(Debug)]
+pub struct ServerSettings {
+    /// The stores; the rest refers to them by position.
+    pub stores: Vec<FilesystemOptions>,
+    /// Where and what to serve over gRPC; at least one.
+    pub listeners: Vec<GrpcListener>,
+    /// Where to listen for HTTP.
+    pub http_listen: SocketAddr,
+    /// The longest wait for running requests at the end.
+    pub drain_timeout: Duration,
+}
+
+/// One gRPC listener.
+#[derive(Debug)]
+pub struct GrpcListener {
+    /// Where it listens; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// What it serves.
+    pub instances: Instances,
+    /// How.
+    pub options: GrpcOptions,
+}
+
+/// Which instances there are.
+#[derive(Debug)]
+pub enum Instances {
+    /// Any name, on the same stores.
+    Any(InstanceSettings),
+    /// These names.
+    Named(HashMap<String, InstanceSettings>),
+}
+
+/// The stores of an instance, as positions in [`ServerSettings::stores`].
+#[derive(Clone, Copy, Debug)]
+pub struct InstanceSettings {
+    /// Holds the blobs.
+    pub cas: usize,
+    /// Holds the action results.
+    pub action_cache: usize,
+    /// Whether clients may not write action results.
+    pub action_cache_read_only: bool,
+}
+
+/// Why a server did not start or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Signals cannot be received.
+    #[error("install signal handlers: {0}")]
+    Signals(#[source] io::Error),
+    /// A store cannot be opened.
+    #[error("open the store in {root:?}: {source}")]
+    Store {
+        /// Its directory.
+        root: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An instance refers to a store that is not there.
+    #[error("an instance refers to store {0}, which is not configured")]
+    UnknownStore(usize),
+    /// A store did not reach the disk.
+    #[error("stop the store in {root:?}: {source}")]
+    Stop {
+        /// Its directory.
+        root: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    stores: Vec<Arc<FilesystemStore>>,
+    grpc: Vec<RunningGrpc>,
+    http_address: SocketAddr,
+    http: JoinHandle<()>,
+    stop: CancellationToken,
+    drain_timeout: Duration,
+}
+
+#[derive(Debug)]
+struct RunningGrpc {
+    address: SocketAddr,
+    handle: GrpcHandle,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the stores, binds every address, and serves.
+    pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+        // All addresses before any store: a port that is taken costs no scan of a directory.
+        let http_listener = listen(settings.http_listen)?;
+        let mut bound = Vec::new();
+        for listener in settings.listeners {
+            bound.push((listen(listener.address)?, listener));
+        }
+        let stores = open_stores(settings.stores).await?;
+        let readiness = Readiness::new();
+        let stop = CancellationToken::new();
+        let mut grpc = Vec::new();
+        for (socket, listener) in bound {
+            grpc.push(start_grpc(socket, listener, &stores, &readiness, &stop).await?);
+        }
+        let http_address = local_address(&http_listener, settings.http_listen)?;
+        let http = start_http(http_listener, readiness, stop.clone());
+        let drain_timeout = settings.drain_timeout;
+        Ok(Self { stores, grpc, http_address, http, stop, drain_timeout })
+    }
+
+    /// The line that says where the server can be reached.
+    pub fn ready_line(&self) -> String {
+        let grpc: Vec<String> = self.grpc.iter().map(|it| it.address.to_string()).collect();
+        format!("castellan ready grpc={} http={}", grpc.join(","), self.http_address)
+    }
+
+    /// Where the first gRPC listener is.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.first().map(|it| it.address)
+    }
+
+    /// Where the HTTP listener is.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// The stores, in the order of the settings.
+    pub fn stores(&self) -> &[Arc<FilesystemStore>] {
+        &self.stores
+    }
+
+    /// Accepts nothing more, lets running requests end, stops the stores. Every stage is bounded.
+    pub async fn shutdown(mut self) -> Result<(), ServerError> {
+        for grpc in &self.grpc {
+            grpc.handle.start_draining().await;
+        }
+        self.stop.cancel();
+        let drain = async {
+            for grpc in &mut self.grpc {
+                log_join(&mut grpc.task).await;
+            }
+            log_join(&mut self.http).await;
+        };
+        if timeout(self.drain_timeout, drain).await.is_err() {
+            tracing::warn!("requests still running, not waiting any longer");
+            self.grpc.iter().for_each(|grpc| grpc.task.abort());
+            self.http.abort();
+        }
+        for store in &self.stores {
+            store.shutdown().await.map_err(|source| ServerError::Stop {
+                root: store.root().display().to_string(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+async fn log_join(task: &mut JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "listener ended badly");
+    }
+}
+
+async fn open_stores(
+    options: Vec<FilesystemOptions>,
+) -> Result<Vec<Arc<FilesystemStore>>, ServerError> {
+    let mut stores = Vec::new();
+    for options in options {
+        let root = options.root.display().to_string();
+        let store = FilesystemStore::open(options)
+            .await
+            .map_err(|source| ServerError::Store { root: root.clone(), source })?;
+        let stats = store.stats();
+        tracing::info!(
+            root,
+            max_bytes = stats.max_bytes,
+            used_bytes = stats.charged_bytes(),
+            entries = stats.entries,
+            "store open"
+        );
+        stores.push(store);
+    }
+    Ok(stores)
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let bind = || {
+        let socket =
+            if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(LISTEN_BACKLOG)
+    };
+    bind().map_err(|source| ServerError::Listen { address, source })
+}
+
+fn local_address(
+    listener: &TcpListener,
+    address: SocketAddr,
+) -> Result<SocketAddr, ServerError> {
+    listener.local_addr().map_err(|source| ServerError::Listen { address, source })
+}
+
+fn instance_stores(
+    stores: &[Arc<FilesystemStore>],
+    settings: InstanceSettings,
+) -> Result<InstanceStores, ServerError> {
+    let store = |position: usize| {
+        stores.get(position).map(Arc::clone).ok_or(ServerError::UnknownStore(position))
+    };
+    Ok(InstanceStores {
+        cas: store(settings.cas)?,
+        action_cache: store(settings.action_cache)?,
+        action_cache_read_only: settings.action_cache_read_only,
+    })
+}
+
+async fn start_grpc(
+    socket: TcpListener,
+    listener: GrpcListener,
+    stores: &[Arc<FilesystemStore>],
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Result<RunningGrpc, ServerError> {
+    let address = local_address(&socket, listener.address)?;
+    let mut options = listener.options;
+    let smallest = stores.iter().map(|store| store.stats().max_bytes).min().unwrap_or_default();
+    // Interrupted uploads keep their reservation: they may not take a small store away from
+    // those who are here.
+    options.max_parked_bytes = options.max_parked_bytes.min(smallest / 8);
+    let instances = match listener.instances {
+        Instances::Any(settings) => instance::Instances::any(instance_stores(stores, settings)?),
+        Instances::Named(named) => {
+            let named: Result<HashMap<_, _>, ServerError> = named
+                .into_iter()
+                .map(|(name, settings)| Ok((name, instance_stores(stores, settings)?)))
+                .collect();
+            instance::Instances::named(named?)
+        }
+    };
+    let front = grpc::build(Arc::new(instances), options, readiness.clone()).await;
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP2_MAX_FRAME_BYTES)
+        .max_concurrent_streams(HTTP2_MAX_STREAMS)
+        .http2_max_header_list_size(HTTP2_MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(HTTP2_MAX_PENDING_RESETS))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(front.routes);
+    // Without it every small reply waits 40 ms for the peer's delayed acknowledgement.
+    let incoming = TcpIncoming::from(socket).with_nodelay(Some(true));
+    let stopped = stop.clone().cancelled_owned();
+    let serving = async move {
+        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+            tracing::error!(%error, "gRPC listener failed");
+        }
+    };
+    let task = shutdown::spawn("grpc", serving);
+    Ok(RunningGrpc { address, handle: front.handle, task })
+}
+
+fn start_http(
+    listener: TcpListener,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let serving = async move {
+        let server = axum::serve(listener, http::router(readiness));
+        let server = server.with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "HTTP listener failed");
+        }
+    };
+    shutdown::spawn("http", serving)
+}

@@ -1,0 +1,98 @@
+//! Tasks and how they end, and the word that the process is about to.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::{Resource, Rlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
+
+/// Spawns a named task. The only way to start one: a panic is logged with the task's name instead
+/// of vanishing with the handle.
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let guarded = async move {
+        let _watch = PanicWatch { name };
+        future.await;
+    };
+    #[expect(clippy::disallowed_methods, reason = "the one place")]
+    tokio::spawn(guarded.instrument(tracing::info_span!("task", name)))
+}
+
+/// Says that a task died when it is dropped by unwinding.
+struct PanicWatch {
+    name: &'static str,
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.name, "task panicked");
+        }
+    }
+}
+
+/// Whether this process wants new work. Clones share one state.
+///
+/// It goes one way only: a process that has begun to drain does not come back.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    draining: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    /// A process that is ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether new work is still welcome.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Turns readiness off for good.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+}
+
+/// The signals that end the process: SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from their default action, which is to kill.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one. Cancel safe.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one: every upload and read holds a descriptor,
+/// and the soft default is there for programs that use `select`.
+pub fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "limit of open files not raised");
+    }
+}

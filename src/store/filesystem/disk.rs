@@ -1,0 +1,357 @@
+//! The disk: the only file that calls the file system.
+//!
+//! Every operation is one step of the store's protocol, blocking, relative to the root's
+//! descriptor, and refuses to run under the index lock (I11). Linux-only things stay in here.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::index_cell::assert_not_held;
+
+/// Bytes in the unit of `st_blocks`.
+const SECTOR_BYTES: u64 = 512;
+const LOCK_NAME: &str = "LOCK";
+/// Where files begin their life on a file system without `O_TMPFILE`; emptied at every start.
+const TEMP_DIRECTORY: &str = "tmp";
+
+/// What is found in a directory: a name and whether it is a regular file.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) is_file: bool,
+}
+
+/// The outcome of a read that may not wait.
+#[derive(Debug)]
+pub(super) enum CachedRead {
+    /// So many bytes were in memory; 0 is the end of the file.
+    Done(usize),
+    /// The bytes are not in memory: read them where waiting is allowed.
+    WouldWait,
+}
+
+/// A file that has no name yet, or a temporary one.
+#[derive(Debug)]
+pub(super) struct UnnamedFile {
+    file: File,
+    /// The name in [`TEMP_DIRECTORY`] where `O_TMPFILE` is missing.
+    temp_path: Option<String>,
+    root: std::sync::Arc<OwnedFd>,
+}
+
+impl Drop for UnnamedFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.temp_path {
+            // Litter of a failed unlink is collected at the next start.
+            let _ = rustix::fs::unlinkat(&*self.root, path, AtFlags::empty());
+        }
+    }
+}
+
+impl UnnamedFile {
+    /// Appends all of `data`.
+    pub(super) fn append(&self, data: &[u8]) -> io::Result<()> {
+        assert_not_held();
+        io::Write::write_all(&mut &self.file, data)
+    }
+
+    /// Bytes allocated so far.
+    pub(super) fn allocated_bytes(&self) -> io::Result<u64> {
+        assert_not_held();
+        allocated(&rustix::fs::fstat(&self.file)?)
+    }
+}
+
+/// A root directory that this process has locked.
+#[derive(Debug)]
+pub(super) struct Disk {
+    root: std::sync::Arc<OwnedFd>,
+    root_path: PathBuf,
+    _lock: OwnedFd,
+    has_unnamed_files: bool,
+    next_temp: AtomicU64,
+}
+
+fn allocated(stat: &rustix::fs::Stat) -> io::Result<u64> {
+    u64::try_from(stat.st_blocks)
+        .map(|sectors| sectors * SECTOR_BYTES)
+        .map_err(|_| io::Error::other("st_blocks is negative"))
+}
+
+fn directory_mode() -> Mode {
+    Mode::from_raw_mode(0o700)
+}
+
+impl Disk {
+    /// Opens or creates the root and locks it against every other process.
+    pub(super) fn open(root_path: &Path) -> io::Result<Self> {
+        create_directories(root_path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = std::sync::Arc::new(rustix::fs::openat(CWD, root_path, flags, Mode::empty())?);
+        let lock = rustix::fs::openat(
+            &*root,
+            LOCK_NAME,
+            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::from_raw_mode(0o600),
+        )?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            if error == Errno::WOULDBLOCK {
+                io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another process uses this directory",
+                )
+            } else {
+                error.into()
+            }
+        })?;
+        let mut disk = Self {
+            root,
+            root_path: root_path.to_owned(),
+            _lock: lock,
+            has_unnamed_files: true,
+            next_temp: AtomicU64::new(0),
+        };
+        disk.has_unnamed_files = disk.probe_unnamed_files();
+        if !disk.has_unnamed_files {
+            disk.make_directory(TEMP_DIRECTORY)?;
+        }
+        disk.empty_temp_directory()?;
+        Ok(disk)
+    }
+
+    pub(super) fn root_path(&self) -> &Path {
+        &self.root_path
+    }
+
+    /// Whether a file can be made without a name and given one later.
+    fn probe_unnamed_files(&self) -> bool {
+        const PROBE: &str = "PROBE";
+        let _ = rustix::fs::unlinkat(&*self.root, PROBE, AtFlags::empty());
+        let works = self
+            .open_unnamed_in_root()
+            .and_then(|file| self.link(&file, PROBE))
+            .is_ok();
+        let _ = rustix::fs::unlinkat(&*self.root, PROBE, AtFlags::empty());
+        works
+    }
+
+    /// Uses the temp directory from now on, as on a file system without `O_TMPFILE`.
+    #[cfg(test)]
+    pub(super) fn forget_unnamed_files(&mut self) -> io::Result<()> {
+        self.has_unnamed_files = false;
+        self.make_directory(TEMP_DIRECTORY)
+    }
+
+    /// A new file, mode 0444 from the start, that no name leads to (I5).
+    pub(super) fn create(&self) -> io::Result<UnnamedFile> {
+        assert_not_held();
+        if self.has_unnamed_files {
+            return self.open_unnamed_in_root();
+        }
+        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
+        let path = format!("{TEMP_DIRECTORY}/{number}");
+        let file = rustix::fs::openat(
+            &*self.root,
+            &path,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::from_raw_mode(0o444),
+        )?;
+        let root = std::sync::Arc::clone(&self.root);
+        Ok(UnnamedFile {
+            file: file.into(),
+            temp_path: Some(path),
+            root,
+        })
+    }
+
+    fn open_unnamed_in_root(&self) -> io::Result<UnnamedFile> {
+        let file = rustix::fs::openat(
+            &*self.root,
+            ".",
+            OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o444),
+        )?;
+        let root = std::sync::Arc::clone(&self.root);
+        Ok(UnnamedFile {
+            file: file.into(),
+            temp_path: None,
+            root,
+        })
+    }
+
+    /// Gives the file its name. Fails rather than replace another file (I6).
+    pub(super) fn link(&self, file: &UnnamedFile, path: &str) -> io::Result<()> {
+        assert_not_held();
+        if let Some(temp) = &file.temp_path {
+            let (root, empty) = (&*self.root, AtFlags::empty());
+            rustix::fs::linkat(root, temp, root, path, empty)?;
+            return Ok(());
+        }
+        let own = format!("/proc/self/fd/{}", file.file.as_fd().as_raw_fd());
+        rustix::fs::linkat(CWD, &own, &*self.root, path, AtFlags::SYMLINK_FOLLOW)?;
+        Ok(())
+    }
+
+    /// Removes a name; a name that is gone already counts as removed.
+    pub(super) fn unlink(&self, path: &str) -> io::Result<()> {
+        assert_not_held();
+        match rustix::fs::unlinkat(&*self.root, path, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a regular file for reading and says how long it is; `None` when there is none.
+    pub(super) fn open_file(&self, path: &str) -> io::Result<Option<(File, u64)>> {
+        assert_not_held();
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(&*self.root, path, flags, Mode::empty()) {
+            Ok(file) => file,
+            // A link planted at the name is not the file that was stored there.
+            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+        let len = u64::try_from(stat.st_size).unwrap_or_default();
+        Ok(is_regular.then(|| (file.into(), len)))
+    }
+
+    /// Makes a directory unless it is there.
+    pub(super) fn make_directory(&self, path: &str) -> io::Result<()> {
+        assert_not_held();
+        match rustix::fs::mkdirat(&*self.root, path, directory_mode()) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Bytes that a directory or file itself takes; 0 when it is not there.
+    pub(super) fn allocated_at(&self, path: &str) -> io::Result<u64> {
+        assert_not_held();
+        match rustix::fs::statat(&*self.root, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => allocated(&stat),
+            Err(Errno::NOENT) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists a directory; `None` when there is none. Names that are no UTF-8 come out garbled and
+    /// so are foreign.
+    pub(super) fn list(&self, path: &str) -> io::Result<Option<Vec<Found>>> {
+        assert_not_held();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let directory = match rustix::fs::openat(&*self.root, path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                found.push(Found {
+                    name,
+                    is_file: entry.file_type().is_file(),
+                });
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn empty_temp_directory(&self) -> io::Result<()> {
+        for entry in self.list(TEMP_DIRECTORY)?.unwrap_or_default() {
+            self.unlink(&format!("{TEMP_DIRECTORY}/{}", entry.name))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a small file of the store's own; `None` when there is none.
+    pub(super) fn read_own(&self, path: &str) -> io::Result<Option<String>> {
+        const LIMIT_BYTES: u64 = 4096;
+        let Some((file, _)) = self.open_file(path)? else {
+            return Ok(None);
+        };
+        let mut text = String::new();
+        io::Read::read_to_string(&mut io::Read::take(file, LIMIT_BYTES), &mut text)?;
+        Ok(Some(text))
+    }
+
+    /// Replaces a small file of the store's own, durably: it holds the old or the new text after
+    /// any crash.
+    pub(super) fn write_own(&self, path: &str, text: &str) -> io::Result<()> {
+        assert_not_held();
+        let new = format!("{path}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let mut file: File =
+            rustix::fs::openat(&*self.root, &new, flags | OFlags::NOFOLLOW, mode)?.into();
+        io::Write::write_all(&mut file, text.as_bytes())?;
+        file.sync_all()?;
+        rustix::fs::renameat(&*self.root, &new, &*self.root, path)?;
+        rustix::fs::fsync(&*self.root)?;
+        Ok(())
+    }
+
+    /// Puts everything written so far on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        assert_not_held();
+        Ok(rustix::fs::syncfs(&*self.root)?)
+    }
+
+    /// Bytes that could still be written to the file system.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&*self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// The allocation unit in bytes.
+    pub(super) fn block_size(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstatvfs(&*self.root)?
+            .f_frsize
+            .max(SECTOR_BYTES))
+    }
+}
+
+/// Reads at `offset` only what is in memory already.
+pub(super) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<CachedRead> {
+    assert_not_held();
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    match rustix::io::preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT) {
+        Ok(read) => Ok(CachedRead::Done(read)),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => {
+            Ok(CachedRead::WouldWait)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Fills `buffer` from `offset` on, short only at the end of the file. May wait for the disk.
+pub(super) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    assert_not_held();
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pread(file, rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(filled)
+}
+
+fn create_directories(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}

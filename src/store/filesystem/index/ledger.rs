@@ -1,0 +1,176 @@
+//! The books: where every byte under the cap stands.
+//!
+//! `resident + reserved + dying + overhead <= max_bytes` at every unlock (I2). Bytes are allocated
+//! blocks, what `du` shows. A byte enters as reserved, becomes resident when its file is published,
+//! dying when its entry leaves the map, and is free when the file is gone.
+
+/// The sums. Every subtraction is checked (I4): an error is counted, never wrapped.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    max: u64,
+    low_water: u64,
+    resident: u64,
+    reserved: u64,
+    dying: u64,
+    /// The part of `dying` that readers hold open: unlinking alone does not free it.
+    held: u64,
+    overhead: u64,
+    settle_excess: u64,
+    errors: u64,
+}
+
+/// A copy of the sums, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LedgerSnapshot {
+    /// The cap.
+    pub(crate) max_bytes: u64,
+    /// Charges of all entries.
+    pub(crate) resident_bytes: u64,
+    /// Live reservations.
+    pub(crate) reserved_bytes: u64,
+    /// Entries that left the map, files not gone.
+    pub(crate) dying_bytes: u64,
+    /// The part of it that readers hold open.
+    pub(crate) held_bytes: u64,
+    /// Directories, the format file, foreign files.
+    pub(crate) overhead_bytes: u64,
+    /// Publications that allocated more than they had reserved.
+    pub(crate) settle_excess: u64,
+    /// Subtractions that would have gone below zero.
+    pub(crate) ledger_errors: u64,
+}
+
+#[cfg(test)]
+impl LedgerSnapshot {
+    /// Everything that counts against the cap.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.resident_bytes + self.reserved_bytes + self.dying_bytes + self.overhead_bytes
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(max: u64, low_water: u64) -> Self {
+        Self {
+            max,
+            low_water: low_water.min(max),
+            resident: 0,
+            reserved: 0,
+            dying: 0,
+            held: 0,
+            overhead: 0,
+            settle_excess: 0,
+            errors: 0,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.resident + self.reserved + self.dying + self.overhead
+    }
+
+    /// The most one reservation could get with everything else evicted.
+    pub(super) fn reservable_bytes(&self) -> u64 {
+        self.max.saturating_sub(self.overhead)
+    }
+
+    pub(super) fn low_water_bytes(&self) -> u64 {
+        self.low_water
+    }
+
+    /// Reserves if it fits now. I2.
+    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
+        let fits = self
+            .total()
+            .checked_add(bytes)
+            .is_some_and(|total| total <= self.max);
+        if fits {
+            self.reserved += bytes;
+        }
+        fits
+    }
+
+    pub(super) fn unreserve(&mut self, bytes: u64) {
+        Self::subtract(&mut self.reserved, bytes, &mut self.errors);
+    }
+
+    /// A published file: its reservation ends, its charge begins.
+    pub(super) fn settle(&mut self, reserved: u64, charge: u64) {
+        if charge > reserved {
+            self.settle_excess += 1;
+        }
+        Self::subtract(&mut self.reserved, reserved, &mut self.errors);
+        self.resident += charge;
+    }
+
+    pub(super) fn adopt(&mut self, charge: u64) {
+        self.resident += charge;
+    }
+
+    /// An entry leaves the map.
+    pub(super) fn condemn(&mut self, charge: u64) {
+        Self::subtract(&mut self.resident, charge, &mut self.errors);
+        self.dying += charge;
+    }
+
+    /// A file that was booked as resident but never entered the map.
+    pub(super) fn kill(&mut self, charge: u64) {
+        self.condemn(charge);
+    }
+
+    pub(super) fn hold(&mut self, charge: u64) {
+        self.held += charge;
+    }
+
+    pub(super) fn unhold(&mut self, charge: u64) {
+        Self::subtract(&mut self.held, charge, &mut self.errors);
+    }
+
+    /// A condemned file is really gone.
+    pub(super) fn release(&mut self, charge: u64) {
+        Self::subtract(&mut self.dying, charge, &mut self.errors);
+    }
+
+    pub(super) fn set_overhead(&mut self, now: u64, before: u64) {
+        Self::subtract(&mut self.overhead, before, &mut self.errors);
+        self.overhead += now;
+    }
+
+    /// Bytes that must still be condemned so that `queued` bytes fit and `spare` stay free.
+    ///
+    /// What is dying counts as free already, or every waiter would evict for all the others too;
+    /// what readers hold open does not: nobody knows when they end.
+    pub(super) fn shortfall(&self, queued: u64, spare: u64) -> u64 {
+        let lasting = self.resident + self.reserved + self.held + self.overhead;
+        lasting
+            .saturating_add(queued)
+            .saturating_add(spare)
+            .saturating_sub(self.max)
+    }
+
+    pub(super) fn note_error(&mut self) {
+        self.errors += 1;
+    }
+
+    pub(super) fn snapshot(&self) -> LedgerSnapshot {
+        LedgerSnapshot {
+            max_bytes: self.max,
+            resident_bytes: self.resident,
+            reserved_bytes: self.reserved,
+            dying_bytes: self.dying,
+            held_bytes: self.held,
+            overhead_bytes: self.overhead,
+            settle_excess: self.settle_excess,
+            ledger_errors: self.errors,
+        }
+    }
+
+    // I4: a wrong subtraction is a bug; it must neither wrap nor stop the server, and is seen.
+    fn subtract(from: &mut u64, bytes: u64, errors: &mut u64) {
+        if let Some(rest) = from.checked_sub(bytes) {
+            *from = rest;
+        } else {
+            debug_assert!(false, "ledger underflow: {from} - {bytes}");
+            *errors += 1;
+            *from = 0;
+        }
+    }
+}

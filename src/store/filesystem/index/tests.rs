@@ -1,0 +1,221 @@
+//! Single behaviors of the index.
+
+use super::*;
+use crate::digest::Digest;
+use crate::store::Namespace;
+
+const BLOCK: u64 = 4096;
+
+fn file(content: u8, generation: u64) -> FileName {
+    let digest = Digest::of(crate::digest::DigestFunction::Sha256, &[content]);
+    FileName {
+        key: Key::blob(digest),
+        len_bytes: 1,
+        generation: Generation(generation),
+    }
+}
+
+fn result_file(generation: u64) -> FileName {
+    let digest = Digest::of(crate::digest::DigestFunction::Sha256, b"action");
+    let key = Key::action_result(Namespace::of_instance("main"), digest);
+    FileName {
+        key,
+        len_bytes: 10,
+        generation: Generation(generation),
+    }
+}
+
+fn index(blocks: u64) -> Index<u32> {
+    Index::new(blocks * BLOCK, 0)
+}
+
+fn insert(index: &mut Index<u32>, file: FileName) {
+    assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
+    assert_eq!(index.publish(file, BLOCK, BLOCK, 0), Publish::Inserted);
+    index.check();
+}
+
+fn queued(reserve: Reserve) -> (Ticket, Vec<Victim>) {
+    match reserve {
+        Reserve::Queued(ticket, victims) => (ticket, victims),
+        other => panic!("expected a place in the queue, got {other:?}"),
+    }
+}
+
+#[test]
+fn i1_i2_a_reservation_becomes_resident_and_the_excess_is_free_again() {
+    let mut index = index(4);
+    assert!(matches!(index.reserve(3 * BLOCK, 32, 0), Reserve::Granted));
+    assert_eq!(
+        index.publish(file(1, 1), 3 * BLOCK, BLOCK, 0),
+        Publish::Inserted
+    );
+    let books = index.ledger();
+    assert_eq!((books.resident_bytes, books.reserved_bytes), (BLOCK, 0));
+    index.check();
+}
+
+#[test]
+fn i2_a_save_that_does_not_fit_waits_until_the_victim_is_buried() {
+    let mut index = index(2);
+    insert(&mut index, file(1, 1));
+    insert(&mut index, file(2, 2));
+    let (_, victims) = queued(index.reserve(BLOCK, 32, 7));
+    assert_eq!(
+        victims.iter().map(|it| it.file).collect::<Vec<_>>(),
+        [file(1, 1)]
+    );
+    assert!(index.grant().is_empty(), "dying bytes are not free yet");
+    index.check();
+    for victim in victims {
+        index.bury(victim);
+    }
+    let grants = index.grant();
+    assert_eq!(grants.iter().map(|it| it.waker).collect::<Vec<_>>(), [7]);
+    index.check();
+}
+
+#[test]
+fn i7_a_late_removal_does_not_touch_a_newer_generation() {
+    let mut index = index(4);
+    insert(&mut index, file(1, 1));
+    let old = index.remove(&file(1, 1)).unwrap();
+    insert(&mut index, file(1, 2));
+    assert_eq!(index.remove(&file(1, 1)), None);
+    index.bury(old);
+    assert!(index.peek(&file(1, 2).key).is_some());
+    index.check();
+}
+
+#[test]
+fn i12_a_burst_is_capped_and_the_rest_keeps_its_order() {
+    let mut index = index(64);
+    for content in 0..64 {
+        insert(&mut index, file(content, u64::from(content)));
+    }
+    let (_, victims) = queued(index.reserve(64 * BLOCK, 32, 0));
+    let taken: Vec<_> = victims.iter().map(|it| it.file.generation.0).collect();
+    assert_eq!(taken, (0..32).collect::<Vec<_>>());
+    let rest: Vec<_> = index.evict_to_low_water(64).into_iter().collect();
+    let order: Vec<_> = rest.iter().map(|it| it.file.generation.0).collect();
+    assert_eq!(order, (32..64).collect::<Vec<_>>());
+    for victim in victims.into_iter().chain(rest) {
+        index.bury(victim);
+    }
+    assert_eq!(index.grant().len(), 1);
+    index.check();
+}
+
+#[test]
+fn i14_a_touch_moves_to_the_young_end() {
+    let mut index = index(3);
+    for content in 0..3 {
+        insert(&mut index, file(content, u64::from(content)));
+    }
+    assert!(index.touch(&file(0, 0).key));
+    let (_, victims) = queued(index.reserve(BLOCK, 32, 0));
+    assert_eq!(victims.first().map(|it| it.file), Some(file(1, 1)));
+}
+
+#[test]
+fn the_queue_is_served_in_order_and_a_small_save_passes_nobody() {
+    let mut index = index(4);
+    assert!(matches!(index.reserve(3 * BLOCK, 32, 0), Reserve::Granted));
+    let (first, _) = queued(index.reserve(4 * BLOCK, 32, 1));
+    let (_, _) = queued(index.reserve(BLOCK, 32, 2));
+    assert!(index.grant().is_empty());
+    assert!(index.cancel(first));
+    let woken: Vec<_> = index.grant().into_iter().map(|it| it.waker).collect();
+    assert_eq!(woken, [2]);
+    assert!(!index.cancel(first));
+    index.check();
+}
+
+#[test]
+fn a_value_over_the_cap_is_refused_and_evicts_nothing() {
+    let mut index = index(2);
+    insert(&mut index, file(1, 1));
+    assert!(matches!(
+        index.reserve(3 * BLOCK, 32, 0),
+        Reserve::TooLarge { limit_bytes } if limit_bytes == 2 * BLOCK
+    ));
+    assert_eq!(index.len(), 1);
+}
+
+#[test]
+fn i1_bytes_that_a_reader_holds_stay_charged_after_the_unlink() {
+    let mut index = index(2);
+    insert(&mut index, file(1, 1));
+    let found = index.open(&file(1, 1).key).unwrap();
+    let victim = index.remove(&file(1, 1)).unwrap();
+    index.bury(victim);
+    assert_eq!(index.ledger().dying_bytes, BLOCK);
+    index.check();
+    index.close(&found);
+    assert_eq!(index.ledger().dying_bytes, 0);
+    assert_eq!(index.pending(), (0, 0));
+    index.check();
+}
+
+#[test]
+fn an_action_result_is_replaced_and_the_earlier_one_is_a_victim() {
+    let mut index = index(4);
+    insert(&mut index, result_file(1));
+    assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
+    let outcome = index.publish(result_file(2), BLOCK, BLOCK, 0);
+    assert!(matches!(outcome, Publish::Replaced(ref victim) if victim.file == result_file(1)));
+    assert_eq!(
+        index.peek(&result_file(2).key).unwrap().file,
+        result_file(2)
+    );
+    index.check();
+}
+
+#[test]
+fn i5_a_second_upload_of_a_blob_loses_and_its_file_is_the_victim() {
+    let mut index = index(4);
+    insert(&mut index, file(1, 1));
+    assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
+    let outcome = index.publish(file(1, 2), BLOCK, BLOCK, 0);
+    let Publish::Lost(victim) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(victim.file, file(1, 2));
+    index.check();
+    index.bury(victim);
+    assert_eq!(index.peek(&file(1, 1).key).unwrap().file, file(1, 1));
+    index.check();
+}
+
+#[test]
+fn i19_of_two_generations_the_newest_is_adopted_in_either_order() {
+    for order in [[1, 2], [2, 1]] {
+        let mut index = index(4);
+        let victims: Vec<_> = order
+            .into_iter()
+            .filter_map(|it| index.adopt(file(1, it), BLOCK))
+            .collect();
+        assert_eq!(
+            victims
+                .iter()
+                .map(|it| it.file.generation.0)
+                .collect::<Vec<_>>(),
+            [1]
+        );
+        assert_eq!(index.peek(&file(1, 2).key).unwrap().file, file(1, 2));
+        index.check();
+    }
+}
+
+#[test]
+fn i4_closing_twice_is_counted_not_wrapped() {
+    let mut index = index(2);
+    insert(&mut index, file(1, 1));
+    let found = index.open(&file(1, 1).key).unwrap();
+    let victim = index.remove(&file(1, 1)).unwrap();
+    index.bury(victim);
+    index.close(&found);
+    index.close(&found);
+    let books = index.ledger();
+    assert_eq!((books.dying_bytes, books.ledger_errors), (0, 1));
+}

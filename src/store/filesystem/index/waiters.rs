@@ -1,0 +1,94 @@
+//! Reservations that wait for room, first come, first served.
+
+use std::collections::VecDeque;
+
+/// Names one place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+/// A reservation that was made for a waiter, who must be told.
+#[derive(Debug)]
+pub(crate) struct Grant<W> {
+    /// Bytes reserved.
+    pub(crate) bytes: u64,
+    /// How to tell the waiter.
+    pub(crate) waker: W,
+}
+
+#[derive(Debug)]
+struct Waiter<W> {
+    ticket: Ticket,
+    bytes: u64,
+    waker: W,
+}
+
+/// The queue. Its length is bounded by the uploads under way, each of which waits in one place.
+#[derive(Debug)]
+pub(super) struct Waiters<W> {
+    queue: VecDeque<Waiter<W>>,
+    queued_bytes: u64,
+    next: u64,
+}
+
+impl<W> Default for Waiters<W> {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            next: 0,
+        }
+    }
+}
+
+impl<W> Waiters<W> {
+    pub(super) fn push(&mut self, bytes: u64, waker: W) -> Ticket {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.queued_bytes = self.queued_bytes.saturating_add(bytes);
+        self.queue.push_back(Waiter {
+            ticket,
+            bytes,
+            waker,
+        });
+        ticket
+    }
+
+    pub(super) fn remove(&mut self, ticket: Ticket) -> bool {
+        // Tickets rise along the queue.
+        let Ok(at) = self
+            .queue
+            .binary_search_by_key(&ticket, |waiter| waiter.ticket)
+        else {
+            return false;
+        };
+        if let Some(waiter) = self.queue.remove(at) {
+            self.queued_bytes = self.queued_bytes.saturating_sub(waiter.bytes);
+        }
+        true
+    }
+
+    pub(super) fn head_bytes(&self) -> Option<u64> {
+        self.queue.front().map(|waiter| waiter.bytes)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Grant<W>> {
+        let waiter = self.queue.pop_front()?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(waiter.bytes);
+        Some(Grant {
+            bytes: waiter.bytes,
+            waker: waiter.waker,
+        })
+    }
+
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}

@@ -1,0 +1,150 @@
+//! Opening a directory: what a former process left becomes the index again.
+//!
+//! Only names are read, never files: a name says which value it holds, how long it is and which
+//! write made it. Without better knowledge a younger generation counts as used more recently.
+
+use std::io;
+
+use super::disk::Disk;
+use super::index::{Index, Victim};
+use super::layout::{BlockSize, FileName, Generation, Shard, fixed_directories};
+
+const FORMAT_NAME: &str = "FORMAT";
+const FORMAT_VERSION: u32 = 1;
+/// Threads that read directories; a listing waits mostly for the disk.
+const READERS: usize = 4;
+
+/// What the shards hold.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    files: Vec<FileName>,
+    directories: Vec<(Shard, u64)>,
+    foreign_bytes: u64,
+    /// Files that are not the store's.
+    pub(super) foreign_files: u64,
+    overhead_bytes: u64,
+}
+
+/// Makes the fixed directories and starts a new epoch: the first generation of this process is
+/// above every one given out before (I6), written down before the first is used.
+pub(super) fn begin_epoch(disk: &Disk, census: &Census) -> io::Result<Generation> {
+    let recorded = match disk.read_own(FORMAT_NAME)? {
+        None => 0,
+        Some(text) => parse_format(&text)?,
+    };
+    let seen = census
+        .files
+        .iter()
+        .map(|file| file.generation.epoch())
+        .max()
+        .unwrap_or(0);
+    let epoch = recorded.max(seen) + 1;
+    disk.write_own(
+        FORMAT_NAME,
+        &format!("castellan {FORMAT_VERSION}\nepoch {epoch}\n"),
+    )?;
+    Ok(Generation::first_of_epoch(epoch))
+}
+
+fn parse_format(text: &str) -> io::Result<u32> {
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut lines = text.lines();
+    let version = lines.next().unwrap_or_default();
+    if version != format!("castellan {FORMAT_VERSION}") {
+        return Err(invalid(format!(
+            "FORMAT says {version:?}, this build reads version 1"
+        )));
+    }
+    // A damaged epoch is found again from the names.
+    Ok(lines
+        .next()
+        .and_then(|it| it.strip_prefix("epoch ")?.parse().ok())
+        .unwrap_or(0))
+}
+
+/// Reads every shard, a few at a time. Blocking.
+pub(super) fn take_census(disk: &Disk) -> io::Result<Census> {
+    for path in fixed_directories() {
+        disk.make_directory(&path)?;
+    }
+    let shards: Vec<Shard> = Shard::all().collect();
+    let parts = std::thread::scope(|scope| {
+        let readers: Vec<_> = shards
+            .chunks(Shard::COUNT.div_ceil(READERS))
+            .map(|part| scope.spawn(move || read_shards(disk, part)))
+            .collect();
+        readers
+            .into_iter()
+            .map(|reader| {
+                reader
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("panicked")))
+            })
+            .collect::<io::Result<Vec<Census>>>()
+    })?;
+    let mut census = Census::default();
+    for part in parts {
+        census.files.extend(part.files);
+        census.directories.extend(part.directories);
+        census.foreign_bytes += part.foreign_bytes;
+        census.foreign_files += part.foreign_files;
+    }
+    // Oldest first, which is the order of eviction.
+    census.files.sort_unstable_by_key(|file| file.generation);
+    Ok(census)
+}
+
+/// Measures what the store itself takes beside its values. After [`begin_epoch`], which writes.
+pub(super) fn measure_overhead(disk: &Disk, census: &mut Census) -> io::Result<()> {
+    let own = [".", "LOCK", FORMAT_NAME, "tmp"].map(str::to_owned);
+    for path in own.into_iter().chain(fixed_directories()) {
+        census.overhead_bytes += disk.allocated_at(&path)?;
+    }
+    Ok(())
+}
+
+fn read_shards(disk: &Disk, shards: &[Shard]) -> io::Result<Census> {
+    let mut census = Census::default();
+    for shard in shards {
+        let path = shard.path();
+        let Some(found) = disk.list(&path)? else {
+            continue;
+        };
+        census.directories.push((*shard, disk.allocated_at(&path)?));
+        for entry in found {
+            match FileName::parse(*shard, &entry.name).filter(|_| entry.is_file) {
+                Some(file) => census.files.push(file),
+                None => {
+                    census.foreign_files += 1;
+                    let foreign = format!("{path}/{}", entry.name);
+                    census.foreign_bytes += disk.allocated_at(&foreign)?;
+                    tracing::warn!(path = %foreign, "foreign file left alone");
+                }
+            }
+        }
+    }
+    Ok(census)
+}
+
+impl Census {
+    /// Everything under the root, in bytes.
+    pub(super) fn total_bytes(&self, blocks: BlockSize) -> u64 {
+        let values: u64 = self.files.iter().map(|file| blocks.charge_of(file.len_bytes)).sum();
+        let directories: u64 = self.directories.iter().map(|(_, bytes)| bytes).sum();
+        values + directories + self.foreign_bytes + self.overhead_bytes
+    }
+
+    /// Fills an empty index; returns the files that must go: older generations of a key, and what
+    /// is over the cap.
+    pub(super) fn fill<W>(&self, index: &mut Index<W>, blocks: BlockSize) -> Vec<Victim> {
+        index.add_overhead(self.overhead_bytes + self.foreign_bytes);
+        for (shard, bytes) in &self.directories {
+            index.settle_directory(*shard, *bytes);
+        }
+        let mut victims = Vec::new();
+        for file in &self.files {
+            victims.extend(index.adopt(*file, blocks.charge_of(file.len_bytes)));
+        }
+        victims
+    }
+}

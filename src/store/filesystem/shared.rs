@@ -1,0 +1,180 @@
+//! What every part of one store works on: index, disk, pool, counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::buffers::Buffers;
+use super::counters::{Counters, StoreStats};
+use super::disk::Disk;
+use super::index::{Grant, Victim};
+use super::index_cell::IndexCell;
+use super::layout::{BlockSize, Generation};
+use super::pool::Pool;
+
+/// Wakes a queued reservation with the bytes reserved for it.
+pub(super) type Waker = oneshot::Sender<u64>;
+
+/// The parts, without the means to wake the evictor: this is what the evictor itself holds, so
+/// that it can outlive the last handle for one more pass (I13).
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) index: IndexCell<Waker>,
+    pub(super) disk: Disk,
+    pub(super) pool: Pool,
+    pub(super) counters: Counters,
+    pub(super) blocks: BlockSize,
+    /// Victims whose unlink failed; bounded by the entries, for their bytes stay charged.
+    pub(super) failed: Mutex<Vec<Victim>>,
+}
+
+/// A handle: what uploads, readers and reservations hold.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) parts: Arc<Parts>,
+    pub(super) buffers: Arc<Buffers>,
+    pub(super) max_blob_bytes: u64,
+    pub(super) reserve_timeout: std::time::Duration,
+    poke: mpsc::Sender<()>,
+    next_generation: AtomicU64,
+    closing: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn new(
+        parts: Arc<Parts>,
+        poke: mpsc::Sender<()>,
+        first: Generation,
+        max_blob_bytes: u64,
+        reserve_timeout: std::time::Duration,
+    ) -> Self {
+        Self {
+            parts,
+            buffers: Arc::default(),
+            max_blob_bytes,
+            reserve_timeout,
+            poke,
+            next_generation: AtomicU64::new(first.0),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// I6: never the same twice, also across restarts.
+    pub(super) fn next_generation(&self) -> Generation {
+        Generation(self.next_generation.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Wakes the evictor. A full channel means that it is awake already: pokes coalesce.
+    pub(super) fn poke_evictor(&self) {
+        self.parts.counters.evictor_pokes.add(1);
+        let _ = self.poke.try_send(());
+    }
+
+    /// Buries victims, and calls the evictor for the retry of those whose unlink failed.
+    pub(super) fn bury(&self, victims: Vec<Victim>) {
+        self.parts.bury(victims);
+        if !self.parts.failed.lock().is_empty() {
+            self.poke_evictor();
+        }
+    }
+
+    /// Refuses new uploads and ends the evictor.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// What ends the evictor even while readers still hold handles.
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+}
+
+impl Parts {
+    /// Unlinks victims, frees their bytes, serves the queue with them. A failed unlink is counted and kept for the evictor's
+    /// retry, its bytes charged. Blocking; never under the index lock.
+    pub(super) fn bury(&self, victims: Vec<Victim>) {
+        let mut buried = Vec::with_capacity(victims.len());
+        for victim in victims {
+            match self.disk.unlink(&victim.file.path()) {
+                Ok(()) => buried.push(victim),
+                Err(error) => {
+                    self.counters.evict_unlink_failures.add(1);
+                    tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
+                    self.failed.lock().push(victim);
+                }
+            }
+        }
+        if buried.is_empty() {
+            return;
+        }
+        let grants = self.index.lock(|index| {
+            for victim in buried {
+                index.bury(victim);
+            }
+            index.grant()
+        });
+        self.deliver(grants);
+    }
+
+    /// Gives reserved bytes back and serves the queue with them.
+    pub(super) fn unreserve(&self, bytes: u64) {
+        let grants = self.index.lock(|index| {
+            index.unreserve(bytes);
+            index.grant()
+        });
+        self.deliver(grants);
+    }
+
+    /// Tells waiters of their grants. What a vanished waiter was granted goes to the next one, in
+    /// a loop rather than by recursion: thousands may have vanished at once.
+    pub(super) fn deliver(&self, mut grants: Vec<Grant<Waker>>) {
+        while !grants.is_empty() {
+            let returned: u64 = grants
+                .into_iter()
+                .filter_map(|grant| grant.waker.send(grant.bytes).err())
+                .sum();
+            if returned == 0 {
+                return;
+            }
+            grants = self.index.lock(|index| {
+                index.unreserve(returned);
+                index.grant()
+            });
+        }
+    }
+
+    pub(super) fn stats(&self) -> StoreStats {
+        let (books, entries, (_, waiting)) = self
+            .index
+            .lock(|index| (index.ledger(), index.len(), index.pending()));
+        let counters = &self.counters;
+        StoreStats {
+            max_bytes: books.max_bytes,
+            resident_bytes: books.resident_bytes,
+            reserved_bytes: books.reserved_bytes,
+            dying_bytes: books.dying_bytes,
+            held_bytes: books.held_bytes,
+            overhead_bytes: books.overhead_bytes,
+            entries: entries as u64,
+            waiting_uploads: waiting as u64,
+            evictions: counters.evictions.get(),
+            evict_unlink_failures: counters.evict_unlink_failures.get(),
+            reserve_timeouts: counters.reserve_timeouts.get(),
+            index_file_missing: counters.index_file_missing.get(),
+            corrupt_blobs: counters.corrupt_blobs.get(),
+            lost_publications: counters.lost_publications.get(),
+            evictor_pokes: counters.evictor_pokes.get(),
+            evictor_passes: counters.evictor_passes.get(),
+            foreign_files: counters.foreign_files.get(),
+            settle_excess: books.settle_excess,
+            ledger_errors: books.ledger_errors,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The store on a real directory.
+
+mod eviction;
+mod model;
+mod recovery;
+mod transfer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::digest::{Digest, DigestFunction};
+use crate::store::{BlobStoreExt as _, Namespace};
+
+/// A directory in memory where the system has one: these tests are about order, not about disks.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    tempfile::tempdir_in(parent).unwrap()
+}
+
+/// A store whose evictor works only when somebody waits.
+fn options(root: &Path, max_bytes: u64) -> FilesystemOptions {
+    FilesystemOptions {
+        low_water_bytes: Some(0),
+        ..FilesystemOptions::new(root, Cap::Bytes(max_bytes))
+    }
+}
+
+async fn open(root: &Path, max_bytes: u64) -> Arc<FilesystemStore> {
+    FilesystemStore::open(options(root, max_bytes))
+        .await
+        .unwrap()
+}
+
+fn blob(seed: u64, len: usize) -> (Key, Bytes) {
+    let mut data = vec![0; len];
+    fastrand::Rng::with_seed(seed).fill(&mut data);
+    let digest = Digest::of(DigestFunction::Sha256, &data);
+    (Key::blob(digest), data.into())
+}
+
+fn result_key(name: &str) -> Key {
+    let digest = Digest::of(DigestFunction::Sha256, name.as_bytes());
+    Key::action_result(Namespace::of_instance("main"), digest)
+}
+
+async fn begin(store: &FilesystemStore, key: &Key, size: u64) -> Upload {
+    match store.begin_put(key, size).await.unwrap() {
+        BeginPut::Upload(upload) => upload,
+        BeginPut::AlreadyPresent => panic!("already present"),
+    }
+}
+
+async fn read(store: &FilesystemStore, key: &Key) -> Option<Bytes> {
+    store.get_all(key, u64::MAX).await.unwrap()
+}
+
+/// The allocated bytes of a directory and everything below it, as `du` counts them.
+fn du(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(own) = std::fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let mut total = own.blocks() * 512;
+    if own.is_dir() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            total += du(&entry.path());
+        }
+    }
+    total
+}
+
+/// Every file below the root that holds a value, relative to it, sorted.
+fn value_files(root: &Path) -> Vec<String> {
+    fn walk(path: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(path).unwrap().flatten() {
+            if entry.path().is_dir() {
+                walk(&entry.path(), root, found);
+            } else {
+                let relative = entry
+                    .path()
+                    .strip_prefix(root)
+                    .unwrap()
+                    .display()
+                    .to_string();
+                if relative.contains('/') {
+                    found.push(relative);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(root, root, &mut found);
+    found.sort();
+    found
+}
+
+/// I1-I4 from the books, I3 and I19 from the disk. At quiescence only.
+fn check(store: &FilesystemStore) {
+    let mut indexed: Vec<String> = store.shared.parts.index.lock(|index| {
+        index.check();
+        index.files().iter().map(layout::FileName::path).collect()
+    });
+    indexed.sort();
+    assert_eq!(
+        value_files(store.root()),
+        indexed,
+        "I3: the files are those the index names"
+    );
+    let stats = store.stats();
+    assert_eq!(
+        (stats.reserved_bytes, stats.dying_bytes),
+        (0, 0),
+        "I1: nothing is in flight"
+    );
+    assert_eq!(
+        du(store.root()),
+        stats.charged_bytes(),
+        "I3: the ledger is what du shows"
+    );
+    assert!(stats.charged_bytes() <= stats.max_bytes, "I2");
+    assert_eq!(stats.ledger_errors, 0, "I4");
+}

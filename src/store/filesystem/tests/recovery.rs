@@ -1,0 +1,171 @@
+//! What a former process left.
+
+use super::transfer::reopen;
+use super::*;
+
+#[tokio::test]
+async fn i19_a_restart_finds_every_entry_with_its_charge_and_order() {
+    let dir = scratch();
+    let store = open(dir.path(), 8 << 20).await;
+    let blobs: Vec<_> = (0..50)
+        .map(|seed| blob(seed, 1 + 2_000 * seed as usize))
+        .collect();
+    for (key, data) in &blobs {
+        store.put(key, data.clone()).await.unwrap();
+    }
+    store.put(&result_key("a"), "result".into()).await.unwrap();
+    store.put(&result_key("empty"), "".into()).await.unwrap();
+    let before = store.stats();
+    store.shutdown().await.unwrap();
+    drop(store);
+
+    let store = reopen(dir.path()).await;
+    let after = store.stats();
+    assert_eq!(after.entries, before.entries);
+    assert_eq!(after.resident_bytes, before.resident_bytes);
+    check(&store);
+    let order = store.shared.parts.index.lock(|index| index.files());
+    assert!(order.is_sorted_by_key(|file| file.generation));
+    for (key, data) in &blobs {
+        assert_eq!(read(&store, key).await.as_ref(), Some(data));
+    }
+    assert_eq!(read(&store, &result_key("a")).await.unwrap(), "result");
+    assert_eq!(read(&store, &result_key("empty")).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn i6_generations_rise_across_restarts_even_when_the_youngest_file_is_gone() {
+    let dir = scratch();
+    let mut last = 0;
+    for _ in 0..3 {
+        let store = reopen(dir.path()).await;
+        let (key, data) = blob(1, 10);
+        store.put(&key, data).await.unwrap();
+        let file = store
+            .shared
+            .parts
+            .index
+            .lock(|index| index.peek(&key).unwrap().file);
+        assert!(file.generation.0 > last);
+        last = file.generation.0;
+        drop(store);
+        std::fs::remove_file(dir.path().join(file.path())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn i19_older_generations_and_temp_files_go_foreign_files_stay() {
+    let dir = scratch();
+    let (key, data) = blob(1, 10);
+    let store = open(dir.path(), 8 << 20).await;
+    store.put(&key, data.clone()).await.unwrap();
+    let name = store
+        .shared
+        .parts
+        .index
+        .lock(|index| index.peek(&key).unwrap().file);
+    drop(store);
+
+    let older = layout::FileName {
+        generation: layout::Generation(7),
+        ..name
+    };
+    std::fs::write(dir.path().join(older.path()), b"0123456789").unwrap();
+    let foreign = dir
+        .path()
+        .join(layout::Shard::of(&key).path())
+        .join("README.txt");
+    std::fs::write(&foreign, b"not ours").unwrap();
+    std::fs::create_dir(dir.path().join("tmp")).unwrap();
+    std::fs::write(dir.path().join("tmp/3"), b"litter").unwrap();
+
+    let store = reopen(dir.path()).await;
+    assert!(!dir.path().join(older.path()).exists());
+    assert!(!dir.path().join("tmp/3").exists());
+    assert!(foreign.exists());
+    let stats = store.stats();
+    assert_eq!((stats.entries, stats.foreign_files), (1, 1));
+    assert_eq!(du(dir.path()), stats.charged_bytes());
+    assert_eq!(read(&store, &key).await, Some(data));
+}
+
+#[tokio::test]
+async fn a_smaller_cap_holds_from_the_start() {
+    let dir = scratch();
+    let store = open(dir.path(), 8 << 20).await;
+    for seed in 0..40 {
+        let (key, data) = blob(seed, 100_000);
+        store.put(&key, data).await.unwrap();
+    }
+    drop(store);
+    let store = loop {
+        match FilesystemStore::open(options(dir.path(), 1 << 20)).await {
+            Ok(store) => break store,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let stats = store.stats();
+    assert!((5..=10).contains(&stats.entries), "{stats:?}");
+    check(&store);
+    let (youngest, _) = blob(39, 100_000);
+    assert_eq!(store.find_missing(&[youngest]).await.unwrap(), [false]);
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let dir = scratch();
+    let _store = open(dir.path(), 8 << 20).await;
+    let error = FilesystemStore::open(options(dir.path(), 8 << 20))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+}
+
+#[tokio::test]
+async fn a_directory_of_another_format_is_refused_untouched() {
+    let dir = scratch();
+    std::fs::write(dir.path().join("FORMAT"), "castellan 99\n").unwrap();
+    let error = FilesystemStore::open(options(dir.path(), 8 << 20))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("FORMAT")).unwrap(),
+        "castellan 99\n"
+    );
+}
+
+#[tokio::test]
+async fn a_torn_file_is_a_miss_and_leaves() {
+    let dir = scratch();
+    let (key, data) = blob(1, 10_000);
+    let store = open(dir.path(), 8 << 20).await;
+    store.put(&key, data).await.unwrap();
+    drop(store);
+    let path = dir.path().join(&value_files(dir.path())[0]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, b"").unwrap();
+    let store = reopen(dir.path()).await;
+    assert_eq!(read(&store, &key).await, None);
+    assert_eq!(store.find_missing(&[key]).await.unwrap(), [true]);
+    assert!(!path.exists());
+    check(&store);
+}
+
+#[tokio::test]
+async fn the_fallback_without_unnamed_files_keeps_the_same_promises() {
+    let dir = scratch();
+    let mut disk = Disk::open(dir.path()).unwrap();
+    disk.forget_unnamed_files().unwrap();
+    for path in layout::fixed_directories() {
+        disk.make_directory(&path).unwrap();
+    }
+    let file = disk.create().unwrap();
+    file.append(b"hello").unwrap();
+    assert!(dir.path().join("tmp/0").exists());
+    disk.link(&file, "blobs/x").unwrap();
+    assert!(disk.link(&file, "blobs/x").is_err(), "I6: never replaces");
+    drop(file);
+    assert!(!dir.path().join("tmp/0").exists());
+    assert_eq!(std::fs::read(dir.path().join("blobs/x")).unwrap(), b"hello");
+}

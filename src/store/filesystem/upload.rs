@@ -1,0 +1,242 @@
+//! A value on its way into the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::disk::UnnamedFile;
+use super::index::Publish;
+use super::layout::{FileName, Shard};
+use super::reservation::Reservation;
+use super::shared::Shared;
+use crate::digest::{Digest, Hasher};
+use crate::store::{Key, Kind, StoreError};
+
+/// Work up to this is done where it arrives; a hop to a blocking thread would cost more.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// A streamed upload: space reserved, bytes hashed as they are written, nothing visible (I5).
+#[derive(Debug)]
+pub struct FilesystemUpload {
+    key: Key,
+    size_bytes: u64,
+    written_bytes: u64,
+    /// `None` while a write is under way and after one was dropped or failed.
+    sink: Option<Sink>,
+    shared: Arc<Shared>,
+}
+
+/// What a write appends to; the file goes before the reservation is given back.
+#[derive(Debug)]
+struct Sink {
+    file: UnnamedFile,
+    hasher: Option<Hasher>,
+    reservation: Reservation,
+}
+
+impl Sink {
+    fn append(&mut self, data: &[u8]) -> Result<(), StoreError> {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(data);
+        }
+        self.file
+            .append(data)
+            .map_err(|error| StoreError::io("write a blob", error))
+    }
+}
+
+impl FilesystemUpload {
+    /// Opens an unnamed file for a value whose space is reserved.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        key: Key,
+        size_bytes: u64,
+        reservation: Reservation,
+    ) -> Result<Self, StoreError> {
+        let file = shared
+            .parts
+            .disk
+            .create()
+            .map_err(|error| StoreError::io("create a file", error))?;
+        // An action result does not hash to its action's digest.
+        let hasher = (key.kind == Kind::Blob).then(|| Hasher::new(key.digest.function));
+        let sink = Some(Sink {
+            file,
+            hasher,
+            reservation,
+        });
+        Ok(Self {
+            key,
+            size_bytes,
+            written_bytes: 0,
+            sink,
+            shared,
+        })
+    }
+
+    /// See [`crate::store::Upload::write`].
+    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        let received_bytes = self.written_bytes.saturating_add(data.len() as u64);
+        if received_bytes > self.size_bytes {
+            self.sink = None;
+            return Err(self.size_mismatch(received_bytes));
+        }
+        // Taken out for the duration: an upload whose write was dropped halfway is unusable,
+        // and says so, rather than continue behind a gap.
+        let mut sink = self.sink.take().ok_or_else(interrupted)?;
+        let sink = if data.len() <= INLINE_BYTES {
+            sink.append(&data).map(|()| sink)
+        } else {
+            let job = move || sink.append(&data).map(|()| sink);
+            self.shared.parts.pool.run(job).await?
+        }?;
+        self.sink = Some(sink);
+        self.written_bytes = received_bytes;
+        Ok(())
+    }
+
+    /// See [`crate::store::Upload::written_bytes`].
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// See [`crate::store::Upload::is_resumable`].
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// See [`crate::store::Upload::is_overtaken`].
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.key.kind == Kind::Blob && self.shared.parts.index.lock(|index| index.touch(&self.key))
+    }
+
+    /// See [`crate::store::Upload::commit`].
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        if self.written_bytes != self.size_bytes {
+            return Err(self.size_mismatch(self.written_bytes));
+        }
+        let mut sink = self.sink.take().ok_or_else(interrupted)?;
+        if let Some(hasher) = sink.hasher.take() {
+            verify(self.key.digest, hasher)?;
+        }
+        let (shared, key, len_bytes) = (Arc::clone(&self.shared), self.key, self.size_bytes);
+        publish(&shared, key, len_bytes, sink.file, sink.reservation)
+    }
+
+    fn size_mismatch(&self, received_bytes: u64) -> StoreError {
+        StoreError::SizeMismatch {
+            digest: self.key.digest,
+            expected_bytes: self.size_bytes,
+            received_bytes,
+        }
+    }
+}
+
+fn interrupted() -> StoreError {
+    StoreError::Io {
+        operation: "continue an upload whose last write was interrupted",
+        source: std::io::ErrorKind::Interrupted.into(),
+    }
+}
+
+/// I20: bytes are hashed on the way in, always, before they are visible.
+pub(super) fn verify(expected: Digest, hasher: Hasher) -> Result<(), StoreError> {
+    let actual = hasher.finish();
+    if actual == expected.hash {
+        return Ok(());
+    }
+    Err(StoreError::HashMismatch {
+        expected,
+        actual: const_hex::encode(actual),
+    })
+}
+
+/// Stores bytes that are whole and verified in one step: create, write, link, book.
+pub(super) async fn store_whole(
+    shared: &Arc<Shared>,
+    key: Key,
+    data: Bytes,
+    reservation: Reservation,
+) -> Result<(), StoreError> {
+    let worker = Arc::clone(shared);
+    let is_small = data.len() <= INLINE_BYTES;
+    let job = move || {
+        let file = worker
+            .parts
+            .disk
+            .create()
+            .map_err(|error| StoreError::io("create a file", error))?;
+        file.append(&data)
+            .map_err(|error| StoreError::io("write a blob", error))?;
+        publish(&worker, key, data.len() as u64, file, reservation)
+    };
+    if is_small {
+        job()
+    } else {
+        shared.parts.pool.run(job).await?
+    }
+}
+
+/// Gives a complete, verified file its name and makes it visible, in that order (I5).
+///
+/// Until the booking the reservation covers the file, so at no time do the files take more than
+/// the ledger says (I3).
+fn publish(
+    shared: &Arc<Shared>,
+    key: Key,
+    len_bytes: u64,
+    file: UnnamedFile,
+    reservation: Reservation,
+) -> Result<(), StoreError> {
+    let parts = &shared.parts;
+    if key.kind == Kind::Blob && parts.index.lock(|index| index.touch(&key)) {
+        // Never replaced: these bytes were verified and are dropped, file before reservation.
+        parts.counters.lost_publications.add(1);
+        drop(file);
+        drop(reservation);
+        return Ok(());
+    }
+    let name = FileName {
+        key,
+        len_bytes,
+        generation: shared.next_generation(),
+    };
+    let shard = Shard::of(&key);
+    let charge = file
+        .allocated_bytes()
+        .map_err(|error| StoreError::io("stat a new file", error))?;
+    link(shared, &file, &name, shard).map_err(|error| StoreError::io("name a file", error))?;
+    // A temporary name goes before the bytes are booked as those of one file.
+    drop(file);
+    let directory_bytes = parts.disk.allocated_at(&shard.path()).unwrap_or_default();
+    let (outcome, grants, wants_eviction) = parts.index.lock(|index| {
+        let reserved = reservation.into_bytes();
+        let outcome = index.publish(name, reserved, charge, directory_bytes);
+        (outcome, index.grant(), index.wants_eviction())
+    });
+    parts.deliver(grants);
+    // I13: what was reserved could not be evicted; now that it can, somebody may wait for it.
+    if wants_eviction {
+        shared.poke_evictor();
+    }
+    match outcome {
+        Publish::Inserted => {}
+        Publish::Replaced(older) => shared.bury(vec![older]),
+        Publish::Lost(own) => {
+            parts.counters.lost_publications.add(1);
+            shared.bury(vec![own]);
+        }
+    }
+    Ok(())
+}
+
+fn link(shared: &Shared, file: &UnnamedFile, name: &FileName, shard: Shard) -> std::io::Result<()> {
+    let disk = &shared.parts.disk;
+    match disk.link(file, &name.path()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            disk.make_directory(&shard.path())?;
+            disk.link(file, &name.path())
+        }
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,85 @@
+//! The real program as a child process.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running `castellan serve`; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) grpc: String,
+    pub(crate) http: String,
+}
+
+impl Process {
+    /// The program with these arguments and none of this process's settings.
+    pub(crate) fn command(arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_castellan"));
+        command.args(arguments).stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CASTELLAN_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Starts `serve` on free ports and waits for the ready line.
+    pub(crate) fn serve(directory: &Path, more: &[&str]) -> Self {
+        let directory = directory.to_str().unwrap();
+        let ports = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+        let mut command = Self::command(&["serve", "--dir", directory]);
+        let mut child = command
+            .args(ports)
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let addresses = line.trim_end().strip_prefix("castellan ready grpc=").map(str::to_owned);
+        let Some((grpc, http)) = addresses.as_deref().and_then(|it| it.split_once(" http="))
+        else {
+            let mut errors = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            panic!("no ready line but {line:?}; {errors}");
+        };
+        // A full pipe would stop the server; its log is not asked for after the start.
+        let mut log = child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { grpc: grpc.to_owned(), http: http.to_owned(), child }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.child.wait().unwrap()
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,199 @@
+//! A server in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use castellan::grpc::GrpcOptions;
+use castellan::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
+use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
+use castellan_proto::action_cache::action_cache_client::ActionCacheClient;
+use castellan_proto::byte_stream::byte_stream_client::ByteStreamClient;
+use castellan_proto::cas::content_addressable_storage_client::ContentAddressableStorageClient;
+use castellan_proto::messages;
+use castellan_proto::v2::capabilities_client::CapabilitiesClient;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::Blob;
+
+const CLIENT_MESSAGE_BYTES: usize = 64 << 20;
+
+/// A running server with a directory of its own, which goes with it.
+pub(crate) struct TestServer {
+    pub(crate) server: Server,
+    pub(crate) channel: Channel,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+/// Asserts the status of a refused call.
+#[track_caller]
+pub(crate) fn assert_code<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code) -> Status {
+    match outcome {
+        Err(status) if status.code() == code => status,
+        other => panic!("expected {code:?}, got {other:?}"),
+    }
+}
+
+impl TestServer {
+    /// A server of any instance name under a cap of 256 MiB.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(256 << 20, GrpcOptions::default()).await
+    }
+
+    /// The same with other bounds.
+    pub(crate) async fn start_with(max_bytes: u64, options: GrpcOptions) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), max_bytes, options).await
+    }
+
+    /// The same on a directory that is there already.
+    pub(crate) async fn start_in(
+        directory: tempfile::TempDir,
+        max_bytes: u64,
+        options: GrpcOptions,
+    ) -> Self {
+        let store = FilesystemOptions::new(directory.path(), Cap::Bytes(max_bytes));
+        let settings =
+            InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+        Self::start_settings(directory, store, Instances::Any(settings), options).await
+    }
+
+    /// The same with every setting.
+    pub(crate) async fn start_settings(
+        directory: tempfile::TempDir,
+        store: FilesystemOptions,
+        instances: Instances,
+        options: GrpcOptions,
+    ) -> Self {
+        let loopback = ([127, 0, 0, 1], 0).into();
+        let settings = ServerSettings {
+            stores: vec![store],
+            listeners: vec![GrpcListener { address: loopback, instances, options }],
+            http_listen: loopback,
+            drain_timeout: Duration::from_secs(10),
+        };
+        let server = Server::start(settings).await.unwrap();
+        let channel = connect(&server).await;
+        Self { server, channel, directory }
+    }
+
+    /// The store behind it.
+    pub(crate) fn store(&self) -> &Arc<FilesystemStore> {
+        &self.server.stores()[0]
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> Channel {
+        connect(&self.server).await
+    }
+
+    /// Stops it and keeps the directory.
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
+        drop(self.channel);
+        self.server.shutdown().await.unwrap();
+        self.directory
+    }
+
+    pub(crate) fn cas(&self) -> ContentAddressableStorageClient<Channel> {
+        ContentAddressableStorageClient::new(self.channel.clone())
+            .max_decoding_message_size(CLIENT_MESSAGE_BYTES)
+            .max_encoding_message_size(CLIENT_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn byte_stream(&self) -> ByteStreamClient<Channel> {
+        ByteStreamClient::new(self.channel.clone())
+            .max_decoding_message_size(CLIENT_MESSAGE_BYTES)
+            .max_encoding_message_size(CLIENT_MESSAGE_BYTES)
+    }
+
+    pub(crate) fn action_cache(&self) -> ActionCacheClient<Channel> {
+        ActionCacheClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn capabilities(&self) -> CapabilitiesClient<Channel> {
+        CapabilitiesClient::new(self.channel.clone())
+    }
+
+    /// Stores blobs, each in a batch of its own.
+    pub(crate) async fn put(&self, blobs: &[&Blob]) {
+        for blob in blobs {
+            let response = self.write(&blob.write_name(), &blob.data).await.unwrap();
+            assert_eq!(response, i64::try_from(blob.data.len()).unwrap());
+        }
+    }
+
+    /// Writes under a name in messages of 256 KiB; returns the committed size.
+    pub(crate) async fn write(&self, name: &str, data: &Bytes) -> Result<i64, Status> {
+        let requests = write_requests(name, data, 256 << 10);
+        let response = self.byte_stream().write(tokio_stream::iter(requests)).await?;
+        Ok(response.into_inner().committed_size)
+    }
+
+    /// Reads a whole resource.
+    pub(crate) async fn read(&self, name: &str) -> Result<Vec<u8>, Status> {
+        self.read_range(name, 0, 0).await
+    }
+
+    /// Reads a part of a resource.
+    pub(crate) async fn read_range(
+        &self,
+        name: &str,
+        read_offset: i64,
+        read_limit: i64,
+    ) -> Result<Vec<u8>, Status> {
+        let request =
+            messages::ReadRequest { resource_name: name.to_owned(), read_offset, read_limit };
+        let mut stream = self.byte_stream().read(request).await?.into_inner();
+        let mut data = Vec::new();
+        while let Some(message) = stream.message().await? {
+            data.extend_from_slice(&message.data);
+        }
+        Ok(data)
+    }
+
+    /// The digests of `blobs` that are missing, as hashes, in the order of the answer.
+    pub(crate) async fn missing(&self, blobs: &[&Blob]) -> Vec<String> {
+        let request = messages::FindMissingBlobsRequest {
+            blob_digests: blobs.iter().map(|blob| blob.wire()).collect(),
+            digest_function: blobs.first().map_or(0, |it| it.digest.function.to_wire()),
+            ..messages::FindMissingBlobsRequest::default()
+        };
+        let response = self.cas().find_missing_blobs(request).await.unwrap().into_inner();
+        response
+            .missing_blob_digests
+            .into_iter()
+            .map(|digest| String::from_utf8(digest.hash.to_vec()).unwrap())
+            .collect()
+    }
+}
+
+async fn connect(server: &Server) -> Channel {
+    let address = server.grpc_address().unwrap();
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+/// The messages of a whole upload.
+pub(crate) fn write_requests(
+    name: &str,
+    data: &Bytes,
+    chunk_bytes: usize,
+) -> Vec<messages::WriteRequest> {
+    let mut requests: Vec<_> = data
+        .chunks(chunk_bytes)
+        .scan(0, |offset, chunk| {
+            let write_offset = *offset;
+            *offset += i64::try_from(chunk.len()).unwrap();
+            Some(messages::WriteRequest {
+                write_offset,
+                data: data.slice_ref(chunk),
+                ..messages::WriteRequest::default()
+            })
+        })
+        .collect();
+    if requests.is_empty() {
+        requests.push(messages::WriteRequest::default());
+    }
+    requests.first_mut().unwrap().resource_name = name.to_owned();
+    requests.last_mut().unwrap().finish_write = true;
+    requests
+}
