@@ -22,6 +22,7 @@ passed=0
 step_name='' step_start=0 failed_at=''
 machine=0                # counts the output bases, each a "new machine"
 expected_hits=0          # what the filling build executed
+readonly CRASH_ACTIONS=300 # in //crash, of workspace.sh
 declare -a open_bases=() # output bases whose Bazel server may be running
 
 # ---------------------------------------------------------------- steps and clean-up
@@ -64,20 +65,16 @@ show_logs() {
 
 # ---------------------------------------------------------------- Bazel
 
-is_bazel_4() {
-  [[ $("$1" --version 2>/dev/null) == 'bazel 4.'* ]]
-}
-
+# Debian's binary is `bazel-4`, and does not know its version. A `bazel` must say that it is one,
+# in a directory without a .bazelversion, or a wrapper would look for another.
 find_bazel() {
-  local name
-  for name in bazel-4 bazel; do
-    # In a directory without a .bazelversion: a wrapper must not look for another version.
-    if command -v "$name" >/dev/null && (cd / && is_bazel_4 "$name"); then
-      bazel=$name
-      return 0
-    fi
-  done
-  return 1
+  if command -v bazel-4 >/dev/null; then
+    bazel=bazel-4
+  elif [[ $(cd / && bazel --version 2>/dev/null) == 'bazel 4.'* ]]; then
+    bazel=bazel
+  else
+    return 1
+  fi
 }
 
 install_bazel() {
@@ -121,25 +118,30 @@ close_machines() {
   open_bases=()
 }
 
-# run_bazel LABEL COMMAND ARGS...: with the cache; leaves its output in the path `$log` and its
-# remote calls in `$calls`.
-run_bazel() {
-  local label=$1 command=$2 status=0 name
+# run_unchecked LABEL COMMAND ARGS...: with the cache. Leaves its output in the file `$log`, its
+# remote calls in `$calls`, its exit status in `$status`.
+run_unchecked() {
+  local label=$1 command=$2 name
   shift 2
-  log="$work/logs/$machine-$label.log" calls="$work/logs/$machine-$label.calls"
+  log="$work/logs/$machine-$label.log" calls="$work/logs/$machine-$label.calls" status=0
   local -a flags=(
     --remote_cache="grpc://$server_address"
     --experimental_remote_grpc_log="$calls"
     --nosandbox_debug --spawn_strategy=local # the action keys do not depend on the output base
-    --incompatible_strict_action_env # nor on the caller's PATH
+    --incompatible_strict_action_env         # nor on the caller's PATH
     --symlink_prefix=/ --color=no --curses=no --noshow_progress
   )
   for name in rules_cc rules_java rules_proto remote_coverage_tools; do
     flags+=(--override_repository="$name=$work/stubs/$name")
   done
   in_bazel "$command" "${flags[@]}" "$@" >"$log" 2>&1 || status=$?
+}
+
+# The same, and nothing may go wrong: neither the build nor, unnoticed, the cache.
+run_bazel() {
+  run_unchecked "$@"
   if [[ $status -ne 0 ]]; then
-    echo "bazel $command exited with $status" >&2
+    echo "bazel $2 exited with $status" >&2
     return 1
   fi
   require_no_cache_errors "$log"
@@ -204,6 +206,7 @@ fill() {
   require_replayed_output "$log"
   run_outputs
   record_outputs "$(bazel_out)" >"$work/outputs"
+  cat "$(output big/big.bin)" "$(output tool/greeting.txt)" | sha256sum >"$work/late.want"
   "$here/grpc_log.py" stored "$calls" >"$work/stored"
   grep -q ' f x .*/tool/greet.sh ' "$work/stored"
   grep -q ' f - .*/tiny/tiny7.txt ' "$work/stored"
@@ -233,11 +236,10 @@ rebuild_minimal() {
 
 # A local action on the machine that has no bytes needs some of them: they must still be there.
 fetch_for_local_action() {
-  local want
   run_bazel late build //late --remote_download_minimal
   [[ $(count_of "$log" local) -eq 1 ]]
-  want=$(cat "$(output big/big.bin)" "$(output tool/greeting.txt)" | sha256sum)
-  [[ $(cat "$(output late/late.txt)") == "$want" ]]
+  # Bazel deletes what it fetched for the action, so the inputs are the first build's.
+  cmp "$work/late.want" "$(output late/late.txt)"
 }
 
 fetch_toplevel() {
@@ -257,6 +259,43 @@ restart_after_term() {
 restart_after_kill() {
   kill_server
   start
+}
+
+# Files may vanish while du reads.
+store_kib() {
+  du -sk "$work/store" 2>/dev/null | cut -f 1 || true
+}
+
+# Kills the server while a build uploads to it. Bazel builds on without it.
+kill_during_uploads() {
+  local before tries build
+  before=$(store_kib)
+  new_machine
+  run_unchecked crash build //crash --remote_retries=0 &
+  build=$!
+  for ((tries = 0; tries < 300; tries++)); do
+    [[ $(store_kib) -lt $((before + 8000)) ]] || break
+    sleep 0.1
+  done
+  kill_server
+  if [[ $tries -eq 300 ]]; then
+    echo "nothing was uploaded within 30 s" >&2
+    return 1
+  fi
+  wait "$build"
+  start
+}
+
+# What was stored before the kill is whole or absent: the same build can use it, and completes it.
+rebuild_after_crash() {
+  local stored
+  new_machine
+  run_bazel after-crash build //crash
+  stored=$(count_of "$log" 'remote cache hit')
+  echo "      $stored results of the interrupted build were kept"
+  new_machine
+  run_bazel after-crash-again build //crash
+  require_all_hits "$log" "$CRASH_ACTIONS"
 }
 
 # Results are kept apart by instance name, blobs are shared: the first build under a new name
@@ -316,6 +355,9 @@ main() {
   step "the server is killed with -9; it starts again" restart_after_kill
   step "after kill -9 a new machine hits every action" rebuild_from_cache
   step "after kill -9 so does one without downloading" rebuild_minimal
+  step "the server is killed while a build uploads; it starts again" kill_during_uploads
+  step "the interrupted build can be completed and then hits" rebuild_after_crash
+  step "the other results are all still there" rebuild_from_cache
   step "another instance name has no results but shares blobs" fill_instance
   step "that instance name then hits every action" rebuild_instance
   step "SIGTERM drains and exits 0" stop_server

@@ -7,6 +7,7 @@ server_address= # host:port of the gRPC listener
 # start_server BINARY DIR LOG: returns when the ready line is there, within 20 s.
 start_server() {
   local binary=$1 dir=$2 log=$3 ready='' tries
+  local -r documented='^castellan ready grpc=([^ ]+) http=[^ ]+$'
   # The ready line must be this start's, so the log starts afresh; the older one is kept.
   [[ ! -e $log ]] || cat "$log" >>"$log.older"
   "$binary" serve --dir "$dir" --max-size 4GiB \
@@ -22,7 +23,7 @@ start_server() {
     fi
     sleep 0.1
   done
-  if [[ ! $ready =~ ^castellan\ ready\ grpc=([^ ]+)\ http=[^ ]+$ ]]; then
+  if [[ ! $ready =~ $documented ]]; then
     echo "no ready line within 20 s, or not the documented one: '$ready'" >&2
     return 1
   fi

@@ -9,6 +9,7 @@
 #   tree/   directory outputs (REAPI `Tree` messages) with nested and executable files
 #   big/    one output of 100 MB: too large for a batch, not a multiple of any chunk size
 #   tiny/   hundreds of small actions, and one action with hundreds of outputs
+# `bazel build //...` leaves out late/ and crash/, which have uses of their own.
 set -euo pipefail
 
 # Bazel 4 loads these repositories for its own C++ and test targets and would download them.
@@ -231,6 +232,25 @@ genrule(
 BUILD
 }
 
+# Something to upload while the server is killed: 60 MB that no other build has stored.
+write_crash() {
+  mkdir -p "$1"
+  cat >"$1/BUILD" <<'BUILD'
+[genrule(
+    name = "crash%d" % i,
+    outs = ["crash%d.bin" % i],
+    cmd = "head -c 200000 /dev/urandom > $@",
+    tags = ["manual"],
+) for i in range(300)]
+
+filegroup(
+    name = "crash",
+    srcs = ["crash%d.bin" % i for i in range(300)],
+    tags = ["manual"],
+)
+BUILD
+}
+
 main() {
   local root=$1
   write_stubs "$root/stubs"
@@ -242,6 +262,7 @@ main() {
   write_big "$root/ws/big"
   write_tiny "$root/ws/tiny"
   write_late "$root/ws/late"
+  write_crash "$root/ws/crash"
 }
 
 main "$@"
