@@ -61,12 +61,7 @@ fn main() {
             "BatchReadBlobsRequest",
             "BatchReadBlobsResponse",
         ))
-        .method(server_streaming(
-            "get_tree",
-            "GetTree",
-            "GetTreeRequest",
-            "GetTreeResponse",
-        ))
+        .method(server_streaming("get_tree", "GetTree", "GetTreeRequest", "GetTreeResponse"))
         .build();
     let action_cache = Service::builder()
         .name("ActionCache")
@@ -87,18 +82,8 @@ fn main() {
     let byte_stream = Service::builder()
         .name("ByteStream")
         .package("google.bytestream")
-        .method(server_streaming(
-            "read",
-            "Read",
-            "ReadRequest",
-            "ReadResponse",
-        ))
-        .method(client_streaming(
-            "write",
-            "Write",
-            "WriteRequest",
-            "WriteResponse",
-        ))
+        .method(server_streaming("read", "Read", "ReadRequest", "ReadResponse"))
+        .method(client_streaming("write", "Write", "WriteRequest", "WriteResponse"))
         .method(unary(
             "query_write_status",
             "QueryWriteStatus",

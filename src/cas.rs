@@ -66,11 +66,9 @@ impl Cas {
         if digest.is_empty() {
             return match data.len() as u64 {
                 0 => Ok(()),
-                received_bytes => Err(StoreError::SizeMismatch {
-                    digest,
-                    expected_bytes: 0,
-                    received_bytes,
-                }),
+                received_bytes => {
+                    Err(StoreError::SizeMismatch { digest, expected_bytes: 0, received_bytes })
+                }
             };
         }
         self.store.put(&Key::blob(digest), data).await
@@ -81,9 +79,7 @@ impl Cas {
         if digest.is_empty() {
             return Ok(BeginPut::AlreadyPresent);
         }
-        self.store
-            .begin_put(&Key::blob(digest), digest.size_bytes)
-            .await
+        self.store.begin_put(&Key::blob(digest), digest.size_bytes).await
     }
 
     /// The largest blob that can be stored, in bytes.

@@ -52,10 +52,7 @@ pub enum InstanceError {
 impl Instances {
     /// Serves any instance name from the same stores; action results stay apart by name.
     pub fn any(stores: InstanceStores) -> Self {
-        Self {
-            named: HashMap::new(),
-            any: Some(stores),
-        }
+        Self { named: HashMap::new(), any: Some(stores) }
     }
 
     /// Serves exactly the names given.
@@ -66,13 +63,9 @@ impl Instances {
     /// Finds the instance of a request.
     pub fn get(&self, instance_name: &str) -> Result<Instance, InstanceError> {
         check_instance_name(instance_name)?;
-        let stores = self
-            .named
-            .get(instance_name)
-            .or(self.any.as_ref())
-            .ok_or_else(|| InstanceError::Unknown {
-                name: crate::digest::shorten(instance_name),
-            })?;
+        let stores = self.named.get(instance_name).or(self.any.as_ref()).ok_or_else(|| {
+            InstanceError::Unknown { name: crate::digest::shorten(instance_name) }
+        })?;
         let cas = Cas::new(Arc::clone(&stores.cas));
         let action_cache = ActionCache::new(
             cas.clone(),

@@ -232,8 +232,7 @@ async fn open_stores(
 
 fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     let bind = || {
-        let socket =
-            if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(LISTEN_BACKLOG)
@@ -241,10 +240,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     bind().map_err(|source| ServerError::Listen { address, source })
 }
 
-fn local_address(
-    listener: &TcpListener,
-    address: SocketAddr,
-) -> Result<SocketAddr, ServerError> {
+fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ServerError> {
     listener.local_addr().map_err(|source| ServerError::Listen { address, source })
 }
 

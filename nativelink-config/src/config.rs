@@ -55,12 +55,9 @@ pub fn parse(
 
 fn read_config(reader: &mut Reader<'_>, root: &Node, facts: &mut Facts) -> Option<CasConfig> {
     reader.object(root, |table| {
-        let stores = table.required("stores", |reader, node| {
-            store::read_all(reader, node, facts)
-        });
-        let servers = table.required("servers", |reader, node| {
-            server::read_all(reader, node, facts)
-        });
+        let stores = table.required("stores", |reader, node| store::read_all(reader, node, facts));
+        let servers =
+            table.required("servers", |reader, node| server::read_all(reader, node, facts));
         let global = table.optional("global", global::read);
         table.unsupported_unless_empty(&["schedulers", "workers"]);
         table.unsupported(&["experimental_origin_events"]);

@@ -27,10 +27,7 @@ pub struct Place {
 impl Place {
     /// A problem at this place.
     pub fn problem(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            place: self.clone(),
-            message: message.into(),
-        }
+        Diagnostic { place: self.clone(), message: message.into() }
     }
 }
 
@@ -115,8 +112,7 @@ impl Diagnostics {
 
     /// Puts the problems in the order in which a reader meets them in the file.
     pub(crate) fn sort(&mut self) {
-        self.listed
-            .sort_by_key(|problem| (problem.place.line, problem.place.column));
+        self.listed.sort_by_key(|problem| (problem.place.line, problem.place.column));
     }
 }
 
@@ -131,10 +127,7 @@ impl<'d> IntoIterator for &'d Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self {
-            listed: vec![diagnostic],
-            unlisted: 0,
-        }
+        Self { listed: vec![diagnostic], unlisted: 0 }
     }
 }
 

@@ -69,12 +69,8 @@ pub(crate) struct Document {
 pub(crate) fn read(file: &Arc<str>, text: &str) -> Result<Document, Diagnostic> {
     let fail = |offset: usize, message: String| {
         let at = position::locate(text, offset);
-        let place = Place {
-            file: Arc::clone(file),
-            line: at.line,
-            column: at.column,
-            path: String::new(),
-        };
+        let place =
+            Place { file: Arc::clone(file), line: at.line, column: at.column, path: String::new() };
         Err(place.problem(message))
     };
     if text.len() > MAX_FILE_BYTES {
@@ -110,18 +106,12 @@ pub(crate) fn read(file: &Arc<str>, text: &str) -> Result<Document, Diagnostic> 
         problems: Diagnostics::default(),
     };
     let root = builder.node(value);
-    Ok(Document {
-        root,
-        problems: builder.problems,
-    })
+    Ok(Document { root, problems: builder.problems })
 }
 
 /// What JSON5 allows; a missing comma is the parser's own invention.
 fn options() -> ParseOptions {
-    ParseOptions {
-        allow_missing_commas: false,
-        ..ParseOptions::default()
-    }
+    ParseOptions { allow_missing_commas: false, ..ParseOptions::default() }
 }
 
 /// Turns the parser's tree, which knows byte offsets, into ours.

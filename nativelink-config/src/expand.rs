@@ -69,14 +69,9 @@ pub fn expand_path<'t>(text: &'t str, env: &Environment<'_>) -> Result<Cow<'t, s
     if !below_home.is_empty() && !below_home.starts_with('/') {
         return Err(ExpandError::OtherHome);
     }
-    let home = env("HOME")
-        .filter(|home| !home.is_empty())
-        .ok_or(ExpandError::NoHome)?;
+    let home = env("HOME").filter(|home| !home.is_empty()).ok_or(ExpandError::NoHome)?;
     let below_home = expand(below_home, env)?;
-    Ok(Cow::Owned(format!(
-        "{}{below_home}",
-        home.trim_end_matches('/')
-    )))
+    Ok(Cow::Owned(format!("{}{below_home}", home.trim_end_matches('/'))))
 }
 
 /// Expands what follows a dollar sign; gives the value and the text after it.
@@ -120,6 +115,5 @@ fn name_length(text: &str) -> usize {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return 0;
     }
-    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(text.len())
+    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
 }

@@ -65,8 +65,5 @@ fn append(text: &mut String, segment: Segment<'_>) {
 
 /// Keys with other characters, control characters above all, are shown quoted and escaped.
 fn is_plain(key: &str) -> bool {
-    !key.is_empty()
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }

@@ -32,13 +32,7 @@ pub(crate) struct Reader<'e> {
 impl<'e> Reader<'e> {
     /// Starts at the root of a file, with the problems that reading its text has found.
     pub(crate) fn new(file: Arc<str>, env: &'e Environment<'e>, problems: Diagnostics) -> Self {
-        Self {
-            file,
-            env,
-            path: Path::default(),
-            problems,
-            warnings: Diagnostics::default(),
-        }
+        Self { file, env, path: Path::default(), problems, warnings: Diagnostics::default() }
     }
 
     /// What was found: first the problems, then what is only worth a warning.
@@ -128,10 +122,7 @@ impl<'e> Reader<'e> {
 
     /// Reports a value of the wrong kind.
     pub(crate) fn mismatch(&mut self, node: &Node, expected: &str) {
-        self.report(
-            node.at,
-            format!("expected {expected}, found {}", describe(&node.value)),
-        );
+        self.report(node.at, format!("expected {expected}, found {}", describe(&node.value)));
     }
 
     fn within<T>(&mut self, segment: Segment<'_>, read: impl FnOnce(&mut Self) -> T) -> T {
@@ -142,11 +133,6 @@ impl<'e> Reader<'e> {
     }
 
     fn place_at_path(&self, at: Position, path: String) -> Place {
-        Place {
-            file: Arc::clone(&self.file),
-            line: at.line,
-            column: at.column,
-            path,
-        }
+        Place { file: Arc::clone(&self.file), line: at.line, column: at.column, path }
     }
 }

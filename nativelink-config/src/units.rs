@@ -106,11 +106,7 @@ pub struct UnitError {
 
 impl UnitError {
     fn new(text: &str, quantity: Quantity, problem: UnitProblem) -> Self {
-        Self {
-            text: shorten(text).into_owned(),
-            quantity,
-            problem,
-        }
+        Self { text: shorten(text).into_owned(), quantity, problem }
     }
 
     /// What the text was meant to be.
@@ -197,16 +193,11 @@ fn duration(text: &str) -> Result<Duration, UnitProblem> {
     loop {
         let (number, after_number) = split_number(rest)?;
         let after_number = after_number.trim_start();
-        let unit_end = after_number
-            .find(|c: char| !c.is_alphabetic())
-            .unwrap_or(after_number.len());
+        let unit_end =
+            after_number.find(|c: char| !c.is_alphabetic()).unwrap_or(after_number.len());
         let (unit, after_unit) = after_number.split_at(unit_end);
         if unit.is_empty() {
-            return if text == "0" {
-                Ok(Duration::ZERO)
-            } else {
-                Err(UnitProblem::MissingUnit)
-            };
+            return if text == "0" { Ok(Duration::ZERO) } else { Err(UnitProblem::MissingUnit) };
         }
         let scale = duration_scale(unit)
             .ok_or_else(|| UnitProblem::UnknownUnit(shorten(unit).into_owned()))?;
@@ -258,9 +249,7 @@ impl Decimal {
 }
 
 fn split_number(text: &str) -> Result<(Decimal, &str), UnitProblem> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     if number.is_empty() {
         return Err(match text.chars().next() {

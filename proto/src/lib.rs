@@ -20,7 +20,12 @@ pub use bazel_remote_apis::google::protobuf;
 pub use bazel_remote_apis::google::rpc;
 
 /// The `ContentAddressableStorage` service over [`messages`].
-#[expect(clippy::pedantic, clippy::clone_on_ref_ptr, reason = "generated code")]
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::clone_on_ref_ptr,
+    reason = "generated code"
+)]
 pub mod cas {
     include!(concat!(
         env!("OUT_DIR"),
@@ -29,16 +34,23 @@ pub mod cas {
 }
 
 /// The `ActionCache` service over [`messages`]; results travel as raw bytes.
-#[expect(clippy::pedantic, clippy::clone_on_ref_ptr, reason = "generated code")]
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::clone_on_ref_ptr,
+    reason = "generated code"
+)]
 pub mod action_cache {
-    include!(concat!(
-        env!("OUT_DIR"),
-        "/build.bazel.remote.execution.v2.ActionCache.rs"
-    ));
+    include!(concat!(env!("OUT_DIR"), "/build.bazel.remote.execution.v2.ActionCache.rs"));
 }
 
 /// The `google.bytestream.ByteStream` service over [`messages`].
-#[expect(clippy::pedantic, clippy::clone_on_ref_ptr, reason = "generated code")]
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::clone_on_ref_ptr,
+    reason = "generated code"
+)]
 pub mod byte_stream {
     include!(concat!(env!("OUT_DIR"), "/google.bytestream.ByteStream.rs"));
 }

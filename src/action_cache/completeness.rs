@@ -48,10 +48,7 @@ impl fmt::Display for Incomplete {
             Self::Missing(digest) => write!(f, "{digest} is missing"),
             Self::Malformed => f.write_str("a message is malformed"),
             Self::Unread(digest) => {
-                write!(
-                    f,
-                    "{digest} is over {MAX_TREE_BYTES} bytes or memory is short"
-                )
+                write!(f, "{digest} is over {MAX_TREE_BYTES} bytes or memory is short")
             }
             Self::TooMany => f.write_str("too many references"),
         }
@@ -91,13 +88,7 @@ pub(super) async fn check(
     function: DigestFunction,
     encoded: &[u8],
 ) -> Result<Option<Incomplete>, StoreError> {
-    let mut walk = Walk {
-        cas,
-        function,
-        references: 0,
-        steps: 0,
-        batch: Vec::new(),
-    };
+    let mut walk = Walk { cas, function, references: 0, steps: 0, batch: Vec::new() };
     match walk.result(encoded).await {
         Ok(()) => Ok(None),
         Err(Stop::Incomplete(why)) => Ok(Some(why)),
@@ -155,11 +146,7 @@ impl Walk<'_> {
                     if let Some(root) = directory.root_directory_digest {
                         nested.directories.push(self.add(root)?);
                     }
-                    if directory
-                        .tree_digest
-                        .or(directory.root_directory_digest)
-                        .is_none()
-                    {
+                    if directory.tree_digest.or(directory.root_directory_digest).is_none() {
                         return Err(Stop::Incomplete(Incomplete::Malformed));
                     }
                 }

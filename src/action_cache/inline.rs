@@ -81,11 +81,7 @@ fn plan(
     let stdout = stream(request.stdout, streams.stdout);
     let stderr = stream(request.stderr, streams.stderr);
     files.retain(|(_, digest)| spend(&mut budget, digest));
-    Ok(Additions {
-        stdout,
-        stderr,
-        files,
-    })
+    Ok(Additions { stdout, stderr, files })
 }
 
 /// Takes what `digest` needs from the budget, if it is worth inlining and fits.
@@ -115,11 +111,7 @@ async fn fetch(cas: &Cas, wanted: Additions<Digest>) -> Additions<Bytes> {
         Some(digest) => read(cas, digest).await,
         None => None,
     };
-    Additions {
-        stdout,
-        stderr,
-        files,
-    }
+    Additions { stdout, stderr, files }
 }
 
 async fn read(cas: &Cas, digest: Digest) -> Option<Bytes> {
@@ -134,11 +126,7 @@ async fn read(cas: &Cas, digest: Digest) -> Option<Bytes> {
 
 /// `None` when there is nothing to add.
 fn rewrite(encoded: &[u8], additions: &Additions<Bytes>) -> Option<BytesMut> {
-    let Additions {
-        stdout,
-        stderr,
-        files,
-    } = additions;
+    let Additions { stdout, stderr, files } = additions;
     if stdout.is_none() && stderr.is_none() && files.is_empty() {
         return None;
     }

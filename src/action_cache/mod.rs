@@ -67,12 +67,7 @@ pub enum ActionCacheError {
 impl ActionCache {
     /// The results that `store` holds for `namespace`, checked for completeness against `cas`.
     pub fn new(cas: Cas, store: Arc<dyn BlobStore>, namespace: Namespace, read_only: bool) -> Self {
-        Self {
-            cas,
-            store,
-            namespace,
-            read_only,
-        }
+        Self { cas, store, namespace, read_only }
     }
 
     /// The encoded result of an action, with what `inline` asks for where that fits; `None` when
@@ -96,9 +91,7 @@ impl ActionCache {
             tracing::debug!(action = %action_digest, %reason, "incomplete result withheld");
             return Ok(None);
         }
-        Ok(Some(
-            inline::inline(&self.cas, function, encoded, inline).await,
-        ))
+        Ok(Some(inline::inline(&self.cas, function, encoded, inline).await))
     }
 
     /// Stores the encoded result of an action; the later one wins. Neither the action nor the

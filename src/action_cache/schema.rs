@@ -39,17 +39,10 @@ const OUTPUT_FILE: Schema = &[
     (5, Kind::Bytes),
     (7, Kind::Message(NODE_PROPERTIES)),
 ];
-const OUTPUT_DIRECTORY: Schema = &[
-    (1, Kind::Text),
-    (3, Kind::Message(DIGEST)),
-    (4, Kind::Varint),
-    (5, Kind::Message(DIGEST)),
-];
-const OUTPUT_SYMLINK: Schema = &[
-    (1, Kind::Text),
-    (2, Kind::Text),
-    (4, Kind::Message(NODE_PROPERTIES)),
-];
+const OUTPUT_DIRECTORY: Schema =
+    &[(1, Kind::Text), (3, Kind::Message(DIGEST)), (4, Kind::Varint), (5, Kind::Message(DIGEST))];
+const OUTPUT_SYMLINK: Schema =
+    &[(1, Kind::Text), (2, Kind::Text), (4, Kind::Message(NODE_PROPERTIES))];
 const EXECUTION_METADATA: Schema = &[
     (1, Kind::Text),
     (2, Kind::Message(SECONDS_NANOS)),

@@ -48,18 +48,13 @@ impl BlobStore for MemoryStore {
         assert_eq!(range, ByteRange::ALL);
         self.reads.fetch_add(1, Ordering::Relaxed);
         if self.corrupt.lock().contains(key) {
-            return Err(StoreError::Corrupt {
-                key: key.to_string(),
-            });
+            return Err(StoreError::Corrupt { key: key.to_string() });
         }
         Ok(self.values.lock().get(key).cloned().map(BlobReader::Bytes))
     }
 
     async fn begin_put(&self, _key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
-        Err(StoreError::NoSpace {
-            size_bytes,
-            reason: "a test double",
-        })
+        Err(StoreError::NoSpace { size_bytes, reason: "a test double" })
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
@@ -89,11 +84,7 @@ impl Fixture {
         let blobs: Arc<dyn BlobStore> = Arc::clone(&store) as _;
         let cas = Cas::new(Arc::clone(&blobs));
         let cache = ActionCache::new(cas, blobs, Namespace::of_instance("main"), read_only);
-        Self {
-            store,
-            cache,
-            action: Digest::of(function, b"an action"),
-        }
+        Self { store, cache, action: Digest::of(function, b"an action") }
     }
 
     /// Names `data` without storing it.
@@ -123,10 +114,7 @@ impl Fixture {
     }
 
     async fn update(&self, result: &v2::ActionResult) {
-        self.cache
-            .update(self.action, result.encode_to_vec().into())
-            .await
-            .unwrap();
+        self.cache.update(self.action, result.encode_to_vec().into()).await.unwrap();
     }
 
     async fn get(&self, inline: &InlineRequest) -> Option<Bytes> {
@@ -146,74 +134,42 @@ fn to_wire(digest: Digest) -> v2::Digest {
 }
 
 fn output_file(path: &str, digest: v2::Digest) -> v2::OutputFile {
-    v2::OutputFile {
-        path: path.to_owned(),
-        digest: Some(digest),
-        ..Default::default()
-    }
+    v2::OutputFile { path: path.to_owned(), digest: Some(digest), ..Default::default() }
 }
 
 fn file_node(name: &str, digest: v2::Digest) -> v2::FileNode {
-    v2::FileNode {
-        name: name.to_owned(),
-        digest: Some(digest),
-        ..Default::default()
-    }
+    v2::FileNode { name: name.to_owned(), digest: Some(digest), ..Default::default() }
 }
 
 fn directory_node(name: &str, digest: v2::Digest) -> v2::DirectoryNode {
-    v2::DirectoryNode {
-        name: name.to_owned(),
-        digest: Some(digest),
-    }
+    v2::DirectoryNode { name: name.to_owned(), digest: Some(digest) }
 }
 
 /// A directory of files, given as names and digests.
 fn directory<'a>(files: impl IntoIterator<Item = (&'a str, v2::Digest)>) -> v2::Directory {
-    let files = files
-        .into_iter()
-        .map(|(name, digest)| file_node(name, digest))
-        .collect();
-    v2::Directory {
-        files,
-        ..Default::default()
-    }
+    let files = files.into_iter().map(|(name, digest)| file_node(name, digest)).collect();
+    v2::Directory { files, ..Default::default() }
 }
 
 fn with_tree(tree: v2::Digest) -> v2::ActionResult {
-    with_directory(v2::OutputDirectory {
-        tree_digest: Some(tree),
-        ..Default::default()
-    })
+    with_directory(v2::OutputDirectory { tree_digest: Some(tree), ..Default::default() })
 }
 
 fn with_root(root: v2::Digest) -> v2::ActionResult {
     let root_directory_digest = Some(root);
-    with_directory(v2::OutputDirectory {
-        root_directory_digest,
-        ..Default::default()
-    })
+    with_directory(v2::OutputDirectory { root_directory_digest, ..Default::default() })
 }
 
 fn with_directory(directory: v2::OutputDirectory) -> v2::ActionResult {
-    v2::ActionResult {
-        output_directories: vec![directory],
-        ..Default::default()
-    }
+    v2::ActionResult { output_directories: vec![directory], ..Default::default() }
 }
 
 /// A result with every field that there is.
 #[expect(deprecated, reason = "old clients still send these fields")]
 fn full_result(fixture: &Fixture) -> v2::ActionResult {
-    let timestamp = castellan_proto::protobuf::Timestamp {
-        seconds: 1_700_000_000,
-        nanos: 5,
-    };
+    let timestamp = castellan_proto::protobuf::Timestamp { seconds: 1_700_000_000, nanos: 5 };
     let properties = v2::NodeProperties {
-        properties: vec![v2::NodeProperty {
-            name: "owner".into(),
-            value: "build".into(),
-        }],
+        properties: vec![v2::NodeProperty { name: "owner".into(), value: "build".into() }],
         mtime: Some(timestamp),
         unix_mode: Some(castellan_proto::protobuf::UInt32Value { value: 0o755 }),
     };
@@ -222,10 +178,8 @@ fn full_result(fixture: &Fixture) -> v2::ActionResult {
         target: "/usr/../bin/cc".into(),
         node_properties: Some(properties.clone()),
     };
-    let tree = v2::Tree {
-        root: Some(directory([("a", fixture.blob("file a"))])),
-        children: vec![],
-    };
+    let tree =
+        v2::Tree { root: Some(directory([("a", fixture.blob("file a"))])), children: vec![] };
     v2::ActionResult {
         output_files: vec![
             v2::OutputFile {

@@ -32,8 +32,5 @@ pub(super) async fn hold(size_bytes: u64) -> Option<SemaphorePermit<'static>> {
     if let Ok(permit) = HELD.try_acquire_many(units) {
         return Some(permit);
     }
-    tokio::time::timeout(MAX_WAIT, HELD.acquire_many(units))
-        .await
-        .ok()?
-        .ok()
+    tokio::time::timeout(MAX_WAIT, HELD.acquire_many(units)).await.ok()?.ok()
 }

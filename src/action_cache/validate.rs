@@ -62,16 +62,12 @@ fn check_output(
             let name = move || format!("{RESULT}.output_directories[{at}]");
             check_directory(function, field.bytes().map_err(undecodable)?, name)
         }
-        tag::OUTPUT_FILE_SYMLINKS => check_symlink(
-            field,
-            "output_file_symlinks",
-            next(&mut counts.file_symlinks),
-        ),
-        tag::OUTPUT_DIRECTORY_SYMLINKS => check_symlink(
-            field,
-            "output_directory_symlinks",
-            next(&mut counts.directory_symlinks),
-        ),
+        tag::OUTPUT_FILE_SYMLINKS => {
+            check_symlink(field, "output_file_symlinks", next(&mut counts.file_symlinks))
+        }
+        tag::OUTPUT_DIRECTORY_SYMLINKS => {
+            check_symlink(field, "output_directory_symlinks", next(&mut counts.directory_symlinks))
+        }
         tag::OUTPUT_SYMLINKS => check_symlink(field, "output_symlinks", next(&mut counts.symlinks)),
         _ => Ok(()),
     }
@@ -85,9 +81,7 @@ fn check_file(
     let file = OutputFile::decode(encoded).map_err(undecodable)?;
     check_path(file.path, || format!("{}.path", name()))?;
     let field = || format!("{}.digest", name());
-    let digest = file
-        .digest
-        .ok_or_else(|| invalid(field(), "is missing".to_owned()))?;
+    let digest = file.digest.ok_or_else(|| invalid(field(), "is missing".to_owned()))?;
     check_digest(function, digest, field)
 }
 
@@ -103,9 +97,7 @@ fn check_directory(
     }
     let tree_field = || format!("{}.tree_digest", name());
     if let Some(root) = directory.root_directory_digest {
-        check_digest(function, root, || {
-            format!("{}.root_directory_digest", name())
-        })?;
+        check_digest(function, root, || format!("{}.root_directory_digest", name()))?;
     } else if directory.tree_digest.is_none() {
         let problem = "is missing, and so is root_directory_digest";
         return Err(invalid(tree_field(), problem.to_owned()));
@@ -117,10 +109,7 @@ fn check_directory(
 }
 
 fn check_symlink(field: &Field<'_>, list: &str, at: usize) -> Result<(), ActionCacheError> {
-    let symlink = field
-        .bytes()
-        .and_then(OutputSymlink::decode)
-        .map_err(undecodable)?;
+    let symlink = field.bytes().and_then(OutputSymlink::decode).map_err(undecodable)?;
     check_path(symlink.path, || format!("{RESULT}.{list}[{at}].path"))?;
     let problem = if symlink.target.is_empty() {
         "is empty"
@@ -130,10 +119,7 @@ fn check_symlink(field: &Field<'_>, list: &str, at: usize) -> Result<(), ActionC
         // Anything else is a legal target, absolute ones and `..` included.
         return Ok(());
     };
-    Err(invalid(
-        format!("{RESULT}.{list}[{at}].target"),
-        problem.to_owned(),
-    ))
+    Err(invalid(format!("{RESULT}.{list}[{at}].target"), problem.to_owned()))
 }
 
 fn check_digest(
@@ -192,8 +178,5 @@ fn invalid(field: String, problem: String) -> ActionCacheError {
 }
 
 fn undecodable(error: WireError) -> ActionCacheError {
-    invalid(
-        RESULT.to_owned(),
-        format!("is not an encoded ActionResult: {error}"),
-    )
+    invalid(RESULT.to_owned(), format!("is not an encoded ActionResult: {error}"))
 }

@@ -196,9 +196,7 @@ pub(super) struct DirectoryNodes<'a> {
 impl<'a> DirectoryNodes<'a> {
     /// The entries of `encoded`.
     pub(super) fn new(encoded: &'a [u8]) -> Self {
-        Self {
-            fields: Fields::new(encoded),
-        }
+        Self { fields: Fields::new(encoded) }
     }
 
     fn digest(field: &Field<'a>) -> Result<RawDigest<'a>, WireError> {
@@ -239,10 +237,7 @@ pub(super) struct TreeNodes<'a> {
 impl<'a> TreeNodes<'a> {
     /// The entries of `encoded`.
     pub(super) fn new(encoded: &'a [u8]) -> Self {
-        Self {
-            fields: Fields::new(encoded),
-            directory: DirectoryNodes::new(&[]),
-        }
+        Self { fields: Fields::new(encoded), directory: DirectoryNodes::new(&[]) }
     }
 }
 

@@ -81,10 +81,8 @@ impl<'a> Fields<'a> {
             WireType::LengthDelimited => {
                 let length = self.read_varint()?;
                 let length = usize::try_from(length).map_err(|_| WireError::Malformed)?;
-                let (bytes, rest) = self
-                    .rest
-                    .split_at_checked(length)
-                    .ok_or(WireError::Malformed)?;
+                let (bytes, rest) =
+                    self.rest.split_at_checked(length).ok_or(WireError::Malformed)?;
                 self.rest = rest;
                 Value::Bytes(bytes)
             }

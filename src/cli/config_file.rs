@@ -1,4 +1,4 @@
-//! From a NativeLink configuration file to the settings of a server.
+//! From a `NativeLink` configuration file to the settings of a server.
 //!
 //! The file's own problems are found by `nativelink-config`; here are those that concern what this
 //! program does with it.

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_size};
-use nativelink_config::{
-    Host, SocketAddress, parse_socket_address,
-};
+use nativelink_config::{Host, SocketAddress, parse_socket_address};
 
 use super::EX_USAGE;
 use super::config_file;
@@ -30,6 +28,7 @@ const DEFAULT_DRAIN_TIMEOUT: &str = "30s";
 /// Flags of `serve`. Kept as text, so that all that is wrong with them is said at once.
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
+    #[expect(clippy::doc_markdown, reason = "help text, not documentation")]
     /// A NativeLink configuration file (JSON5). Without one, any instance name is served from one
     /// store.
     #[arg(env = "CASTELLAN_CONFIG", value_name = "CONFIG.json5")]
@@ -134,8 +133,7 @@ fn plan(
     let mut problems = Problems::default();
     let filter = problems.take("--log", telemetry::parse_filter(&arguments.log));
     let http_listen = problems.take("--http-listen", resolve(&arguments.http_listen));
-    let drain_timeout =
-        problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
+    let drain_timeout = problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
     let served = match &arguments.config {
         None => plan_default(arguments, env, &mut problems),
         Some(path) => {
@@ -163,7 +161,8 @@ fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems)
         ("--grpc-listen", arguments.grpc_listen.is_some()),
     ] {
         if is_given {
-            problems.add(format_args!("{flag}: the configuration file says this; drop one of them"));
+            problems
+                .add(format_args!("{flag}: the configuration file says this; drop one of them"));
         }
     }
 }
@@ -175,10 +174,9 @@ fn plan_default(
     problems: &mut Problems,
 ) -> Option<(Vec<FilesystemOptions>, Vec<GrpcListener>)> {
     let cap = match &arguments.max_size {
-        None => Some(Cap::Share {
-            percent: DEFAULT_SHARE_PERCENT,
-            at_most_bytes: DEFAULT_MAX_BYTES,
-        }),
+        None => {
+            Some(Cap::Share { percent: DEFAULT_SHARE_PERCENT, at_most_bytes: DEFAULT_MAX_BYTES })
+        }
         Some(text) => problems.take("--max-size", parse_max_size(text)).map(cap_of),
     };
     let max_blob_bytes = arguments
@@ -231,4 +229,13 @@ pub(super) fn resolve_parsed(address: &SocketAddress) -> Result<SocketAddr, Stri
         .to_socket_addrs()
         .map_err(|error| format!("cannot look up {host:?}: {error}"))?;
     found.next().ok_or_else(|| format!("{host:?} has no address"))
+}
+
+/// What `serve` would print about these flags; empty when it would start.
+#[cfg(test)]
+pub(super) fn problems_of(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> String {
+    plan(arguments, env).map_or_else(|problems| problems.to_string(), |_| String::new())
 }

@@ -60,9 +60,7 @@ impl DigestFunction {
 
     /// The function that a resource-name segment stands for.
     pub fn from_path_segment(segment: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|function| function.path_segment() == Some(segment))
+        Self::ALL.into_iter().find(|function| function.path_segment() == Some(segment))
     }
 
     /// A short lower-case name, stable on disk and in logs.

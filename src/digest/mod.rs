@@ -84,10 +84,7 @@ pub(crate) fn shorten(text: &str) -> String {
     if text.chars().count() <= LIMIT_CHARS {
         return text.to_owned();
     }
-    text.chars()
-        .take(LIMIT_CHARS)
-        .chain("...".chars())
-        .collect()
+    text.chars().take(LIMIT_CHARS).chain("...".chars()).collect()
 }
 
 impl Digest {
@@ -97,14 +94,9 @@ impl Digest {
         hash: &[u8],
         size_bytes: i64,
     ) -> Result<Self, InvalidDigest> {
-        let size_bytes = u64::try_from(size_bytes).map_err(|_| InvalidDigest::Size {
-            text: size_bytes.to_string(),
-        })?;
-        let digest = Self {
-            function,
-            hash: parse_hash(function, hash)?,
-            size_bytes,
-        };
+        let size_bytes = u64::try_from(size_bytes)
+            .map_err(|_| InvalidDigest::Size { text: size_bytes.to_string() })?;
+        let digest = Self { function, hash: parse_hash(function, hash)?, size_bytes };
         // Only the hash of nothing has size 0, and nothing has no other size.
         if (size_bytes == 0) != (digest.hash == function.empty_hash()) {
             return Err(InvalidDigest::Empty {
@@ -120,20 +112,12 @@ impl Digest {
     pub fn of(function: DigestFunction, data: &[u8]) -> Self {
         let mut hasher = Hasher::new(function);
         hasher.update(data);
-        Self {
-            function,
-            hash: hasher.finish(),
-            size_bytes: data.len() as u64,
-        }
+        Self { function, hash: hasher.finish(), size_bytes: data.len() as u64 }
     }
 
     /// The digest of the empty blob.
     pub fn empty(function: DigestFunction) -> Self {
-        Self {
-            function,
-            hash: function.empty_hash(),
-            size_bytes: 0,
-        }
+        Self { function, hash: function.empty_hash(), size_bytes: 0 }
     }
 
     /// Whether this is the empty blob, which is always present and never stored.
@@ -176,10 +160,7 @@ fn parse_hash(function: DigestFunction, text: &[u8]) -> Result<[u8; HASH_BYTES],
     };
     if text.len() != function.hex_digits() {
         let text = shorten(&String::from_utf8_lossy(text));
-        return Err(InvalidDigest::Length {
-            length: text.chars().count(),
-            text,
-        });
+        return Err(InvalidDigest::Length { length: text.chars().count(), text });
     }
     if !text.iter().all(lower_hex) {
         return Err(invalid());

@@ -114,11 +114,7 @@ impl ReadResource {
         if !rest.is_empty() {
             return Err(shape());
         }
-        Ok(Self {
-            instance_name: join_instance(instance)?,
-            digest,
-            compressor,
-        })
+        Ok(Self { instance_name: join_instance(instance)?, digest, compressor })
     }
 }
 
@@ -130,10 +126,7 @@ impl WriteResource {
     pub fn parse(name: &str) -> Result<Self, InvalidResourceName> {
         let segments = split(name)?;
         let shape = || shape_error(name, WRITE_FORM);
-        let at = segments
-            .iter()
-            .position(|segment| *segment == "uploads")
-            .ok_or_else(shape)?;
+        let at = segments.iter().position(|segment| *segment == "uploads").ok_or_else(shape)?;
         let (instance, rest) = segments.split_at_checked(at).ok_or_else(shape)?;
         let [_, uuid, blob @ ..] = rest else {
             return Err(shape());
@@ -153,12 +146,7 @@ impl WriteResource {
 
 /// Checks an instance name of a request message (reapi 11).
 pub fn check_instance_name(name: &str) -> Result<(), InvalidResourceName> {
-    let error = |problem| {
-        Err(InvalidResourceName::Instance {
-            name: shorten(name),
-            problem,
-        })
-    };
+    let error = |problem| Err(InvalidResourceName::Instance { name: shorten(name), problem });
     if name.is_empty() {
         return Ok(());
     }
@@ -190,10 +178,7 @@ fn split(name: &str) -> Result<Vec<&str>, InvalidResourceName> {
 }
 
 fn shape_error(name: &str, expected: &'static str) -> InvalidResourceName {
-    InvalidResourceName::Shape {
-        name: shorten(name),
-        expected,
-    }
+    InvalidResourceName::Shape { name: shorten(name), expected }
 }
 
 fn join_instance(segments: &[&str]) -> Result<String, InvalidResourceName> {
@@ -221,9 +206,7 @@ fn parse_blob<'a, 'n>(
         ["compressed-blobs", compressor, rest @ ..] => (parse_compressor(compressor)?, rest),
         _ => return Err(shape()),
     };
-    let named = rest
-        .first()
-        .and_then(|segment| DigestFunction::from_path_segment(segment));
+    let named = rest.first().and_then(|segment| DigestFunction::from_path_segment(segment));
     let (function, rest) = match (named, rest) {
         (Some(function), [_, rest @ ..]) => (function, rest),
         // Without a segment it is SHA-256, never BLAKE3 (reapi 3, 6).
@@ -241,17 +224,13 @@ fn parse_compressor(segment: &str) -> Result<Compressor, InvalidResourceName> {
         "zstd" => Ok(Compressor::Zstd),
         "deflate" => Ok(Compressor::Deflate),
         "brotli" => Ok(Compressor::Brotli),
-        _ => Err(InvalidResourceName::Compressor {
-            name: shorten(segment),
-        }),
+        _ => Err(InvalidResourceName::Compressor { name: shorten(segment) }),
     }
 }
 
 /// Reads a size: decimal digits without sign or leading zero, so that a blob has one name.
 fn parse_size(text: &str) -> Result<i64, InvalidDigest> {
-    let invalid = || InvalidDigest::Size {
-        text: shorten(text),
-    };
+    let invalid = || InvalidDigest::Size { text: shorten(text) };
     let canonical = text == "0" || !text.starts_with('0');
     if !canonical || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(invalid());

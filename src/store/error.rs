@@ -64,14 +64,8 @@ impl StoreError {
     /// Wraps a failed file operation; a full disk or quota becomes [`StoreError::NoSpace`].
     pub(crate) fn io(operation: &'static str, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull => Self::NoSpace {
-                size_bytes: 0,
-                reason: "disk full",
-            },
-            io::ErrorKind::QuotaExceeded => Self::NoSpace {
-                size_bytes: 0,
-                reason: "quota",
-            },
+            io::ErrorKind::StorageFull => Self::NoSpace { size_bytes: 0, reason: "disk full" },
+            io::ErrorKind::QuotaExceeded => Self::NoSpace { size_bytes: 0, reason: "quota" },
             _ => Self::Io { operation, source },
         }
     }

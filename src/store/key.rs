@@ -58,20 +58,12 @@ pub struct Key {
 impl Key {
     /// The key of a blob.
     pub fn blob(digest: Digest) -> Self {
-        Self {
-            namespace: Namespace::SHARED,
-            kind: Kind::Blob,
-            digest,
-        }
+        Self { namespace: Namespace::SHARED, kind: Kind::Blob, digest }
     }
 
     /// The key of an action result.
     pub fn action_result(namespace: Namespace, action_digest: Digest) -> Self {
-        Self {
-            namespace,
-            kind: Kind::ActionResult,
-            digest: action_digest,
-        }
+        Self { namespace, kind: Kind::ActionResult, digest: action_digest }
     }
 }
 

@@ -15,10 +15,7 @@ pub struct ByteRange {
 
 impl ByteRange {
     /// The whole value.
-    pub const ALL: Self = Self {
-        offset: 0,
-        limit: None,
-    };
+    pub const ALL: Self = Self { offset: 0, limit: None };
 
     /// The number of bytes this selects of a value of `size_bytes`.
     pub fn len_within(self, size_bytes: u64) -> u64 {
@@ -31,6 +28,7 @@ impl ByteRange {
 ///
 /// An enum rather than a trait object: one dynamic call per RPC, none per chunk.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per request; a box would cost more")]
 pub enum BlobReader {
     /// From a file of the filesystem store.
     File(FileReader),

@@ -16,13 +16,8 @@ use starlark::{Call, Expr, Statement};
 /// What Bazel defines without a `load`.
 const BUILT_IN: &[&str] = &["False", "None", "True"];
 const BUILT_IN_BUILD: &[&str] = &["glob", "load", "package"];
-const BUILT_IN_MODULE: &[&str] = &[
-    "bazel_dep",
-    "module",
-    "register_toolchains",
-    "use_extension",
-    "use_repo",
-];
+const BUILT_IN_MODULE: &[&str] =
+    &["bazel_dep", "module", "register_toolchains", "use_extension", "use_repo"];
 
 /// The rule that builds a kind of Cargo target. A benchmark has its own `main`.
 fn rule_of(kind: &str) -> &str {
@@ -39,23 +34,15 @@ fn rule_of(kind: &str) -> &str {
 /// The Bazel target that compiles a Cargo target, found by its source root.
 fn target_of<'a>(file: &'a BuildFile, target: &Target) -> Option<&'a Call> {
     let (kind, root) = (rule_of(&target.kind).to_owned(), Some(target.root.as_str()));
-    file.calls()
-        .find(|call| call.name() == kind && call.text("crate_root") == root)
+    file.calls().find(|call| call.name() == kind && call.text("crate_root") == root)
 }
 
 /// `//dir:name` of a library, as another package's `deps` name it.
 fn library_label(packages: &[Package], dir: &str) -> String {
     let package = packages.iter().find(|package| package.dir == dir).unwrap();
     let file = BuildFile::of_package(dir);
-    let library = package
-        .targets
-        .iter()
-        .find(|target| target.kind == "lib")
-        .unwrap();
-    let name = target_of(&file, library)
-        .and_then(|call| call.text("name"))
-        .unwrap()
-        .to_owned();
+    let library = package.targets.iter().find(|target| target.kind == "lib").unwrap();
+    let name = target_of(&file, library).and_then(|call| call.text("name")).unwrap().to_owned();
     format!("//{dir}:{name}")
 }
 
@@ -68,9 +55,7 @@ fn has_crates(call: &Call, attribute: &str, kind: &str) -> bool {
 }
 
 fn has_label(call: &Call, attribute: &str, label: &str) -> bool {
-    call.parts(attribute)
-        .iter()
-        .any(|part| part.text() == Some(label))
+    call.parts(attribute).iter().any(|part| part.text() == Some(label))
 }
 
 #[test]
@@ -79,20 +64,13 @@ fn every_bazel_file_is_starlark_with_known_names() {
     assert!(paths.contains(&"MODULE.bazel".to_owned()));
     for path in paths {
         let file = BuildFile::read(&path);
-        let built_in = if path == "MODULE.bazel" {
-            BUILT_IN_MODULE
-        } else {
-            BUILT_IN_BUILD
-        };
+        let built_in = if path == "MODULE.bazel" { BUILT_IN_MODULE } else { BUILT_IN_BUILD };
         let mut known: HashSet<&str> = BUILT_IN.iter().chain(built_in).copied().collect();
         for statement in &file.statements {
             let (Statement::Expr(expr) | Statement::Assign(_, expr)) = statement;
             expr.walk(&mut |inner| {
                 let Expr::Name(name) = inner else { return };
-                assert!(
-                    known.contains(name.as_str()),
-                    "{path}: {name} is not defined"
-                );
+                assert!(known.contains(name.as_str()), "{path}: {name} is not defined");
             });
             match statement {
                 Statement::Assign(name, _) => assert!(known.insert(name), "{path}: {name} twice"),
@@ -111,16 +89,10 @@ fn the_module_takes_its_crates_from_cargo() {
     let file = BuildFile::read("MODULE.bazel");
     let crates = file.rules("crate.from_cargo").next().unwrap();
     assert_eq!(crates.text("cargo_lockfile"), Some("//:Cargo.lock"));
-    let mut given: Vec<_> = crates
-        .parts("manifests")
-        .iter()
-        .filter_map(|m| m.text())
-        .collect();
+    let mut given: Vec<_> = crates.parts("manifests").iter().filter_map(|m| m.text()).collect();
     let packages = workspace();
-    let mut wanted: Vec<_> = packages
-        .iter()
-        .map(|package| format!("//{}:Cargo.toml", package.dir))
-        .collect();
+    let mut wanted: Vec<_> =
+        packages.iter().map(|package| format!("//{}:Cargo.toml", package.dir)).collect();
     given.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(given, wanted);
@@ -129,20 +101,14 @@ fn the_module_takes_its_crates_from_cargo() {
 #[test]
 fn the_module_has_cargos_version_edition_and_compiler() {
     let file = BuildFile::read("MODULE.bazel");
-    let root = workspace()
-        .into_iter()
-        .find(|package| package.dir.is_empty())
-        .unwrap();
+    let root = workspace().into_iter().find(|package| package.dir.is_empty()).unwrap();
     let module = file.rules("module").next().unwrap();
     assert_eq!(module.text("name"), Some(root.name.as_str()));
     assert_eq!(module.text("version"), Some(root.version.as_str()));
     let toolchain = file.rules("rust.toolchain").next().unwrap();
     assert_eq!(toolchain.text("edition"), Some(root.edition.as_str()));
     for version in toolchain.parts("versions") {
-        assert!(
-            version.text().unwrap().starts_with(&root.rust_version),
-            "{version:?}"
-        );
+        assert!(version.text().unwrap().starts_with(&root.rust_version), "{version:?}");
     }
 }
 
@@ -155,25 +121,13 @@ fn every_cargo_target_has_a_bazel_target() {
             let missing = format!("{}: no {rule} with crate_root {:?}", file.path, target.root);
             let call = target_of(&file, target).expect(&missing);
             let at = format!("{}:{}", file.path, call.line);
-            assert!(
-                has_source(call, &target.root),
-                "{at}: srcs lack {}",
-                target.root
-            );
-            assert_eq!(
-                call.text("version"),
-                Some(package.version.as_str()),
-                "{at}: version"
-            );
+            assert!(has_source(call, &target.root), "{at}: srcs lack {}", target.root);
+            assert_eq!(call.text("version"), Some(package.version.as_str()), "{at}: version");
             if target.kind == "custom-build" {
                 continue; // Nothing imports it.
             }
             let name = call.text("crate_name").or(call.text("name")).unwrap();
-            assert_eq!(
-                name.replace('-', "_"),
-                target.name.replace('-', "_"),
-                "{at}: crate name"
-            );
+            assert_eq!(name.replace('-', "_"), target.name.replace('-', "_"), "{at}: crate name");
         }
     }
 }
@@ -186,24 +140,12 @@ fn every_unit_test_runs_in_bazel() {
             if !target.is_tested || !matches!(target.kind.as_str(), "lib" | "bin") {
                 continue;
             }
-            let name = target_of(&file, target)
-                .and_then(|call| call.text("name"))
-                .unwrap();
+            let name = target_of(&file, target).and_then(|call| call.text("name")).unwrap();
             let label = format!(":{name}");
-            let test = file
-                .rules("rust_test")
-                .find(|call| call.text("crate") == Some(&label));
+            let test = file.rules("rust_test").find(|call| call.text("crate") == Some(&label));
             let test = test.unwrap_or_else(|| panic!("{}: no rust_test of {label}", file.path));
-            assert!(
-                has_crates(test, "deps", "normal_dev"),
-                "{}:{}",
-                file.path,
-                test.line
-            );
-            assert!(
-                has_crates(test, "proc_macro_deps", "proc_macro_dev"),
-                "{label}"
-            );
+            assert!(has_crates(test, "deps", "normal_dev"), "{}:{}", file.path, test.line);
+            assert!(has_crates(test, "proc_macro_deps", "proc_macro_dev"), "{label}");
         }
     }
 }
@@ -264,12 +206,7 @@ fn a_package_is_linked_to_its_own_library_and_build_script() {
             };
             let Some(own) = own else { continue };
             let call = target_of(&file, target).unwrap();
-            assert!(
-                has_label(call, "deps", &own),
-                "{}:{} lacks {own}",
-                file.path,
-                call.line
-            );
+            assert!(has_label(call, "deps", &own), "{}:{} lacks {own}", file.path, call.line);
         }
     }
 }

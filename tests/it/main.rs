@@ -4,3 +4,5 @@
 mod bazel_files;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tidy;

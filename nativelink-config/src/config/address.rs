@@ -90,10 +90,7 @@ fn parse_host(host: &str) -> Result<Host, AddressError> {
     }
     if let Some(bracketed) = host.strip_prefix('[') {
         let ip = bracketed.strip_suffix(']').ok_or_else(malformed)?;
-        return ip
-            .parse()
-            .map(|ip| Host::Ip(IpAddr::V6(ip)))
-            .map_err(|_| malformed());
+        return ip.parse().map(|ip| Host::Ip(IpAddr::V6(ip))).map_err(|_| malformed());
     }
     if host.contains(':') {
         return Err(AddressError::UnbracketedIpv6);
@@ -102,9 +99,7 @@ fn parse_host(host: &str) -> Result<Host, AddressError> {
         return Ok(Host::Ip(IpAddr::V4(ip)));
     }
     // Numbers alone are a mistyped IP address: resolving them would fail late and say less.
-    let numeric = host
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if numeric || !is_host_name(host) {
         return Err(malformed());
     }
@@ -114,16 +109,10 @@ fn parse_host(host: &str) -> Result<Host, AddressError> {
 /// Letters, digits and hyphens in labels; underscores are common inside container networks.
 fn is_host_name(name: &str) -> bool {
     name.len() <= MAX_HOST_NAME_BYTES
-        && name
-            .strip_suffix('.')
-            .unwrap_or(name)
-            .split('.')
-            .all(|label| {
-                (1..=MAX_LABEL_BYTES).contains(&label.len())
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
-                    && label
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-            })
+        && name.strip_suffix('.').unwrap_or(name).split('.').all(|label| {
+            (1..=MAX_LABEL_BYTES).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        })
 }

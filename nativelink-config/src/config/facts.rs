@@ -62,15 +62,13 @@ impl Facts {
     /// An instance keeps its blobs in a store.
     pub(super) fn add_cas(&mut self, instance_name: &str, store: Option<&Located<String>>) {
         self.use_store(store);
-        self.cas
-            .extend(store.map(|store| StoreOfInstance::new(instance_name, store)));
+        self.cas.extend(store.map(|store| StoreOfInstance::new(instance_name, store)));
     }
 
     /// An instance keeps its action results in a store.
     pub(super) fn add_ac(&mut self, instance_name: &str, store: Option<&Located<String>>) {
         self.use_store(store);
-        self.ac
-            .extend(store.map(|store| StoreOfInstance::new(instance_name, store)));
+        self.ac.extend(store.map(|store| StoreOfInstance::new(instance_name, store)));
     }
 
     /// Reports what does not fit together.
@@ -84,10 +82,8 @@ impl Facts {
 
     fn check_store_names(&self, reader: &mut Reader<'_>) {
         for (name, first) in repeated(&self.stores, |name| Some(name.clone())) {
-            let message = format!(
-                "a second store named {:?}; line {first} has it already",
-                shorten(name)
-            );
+            let message =
+                format!("a second store named {:?}; line {first} has it already", shorten(name));
             reader.report_at(&name.place, message);
         }
     }
@@ -98,11 +94,7 @@ impl Facts {
         }
         let names: Vec<&str> = self.stores.iter().map(|name| name.as_str()).collect();
         let known: HashSet<&str> = names.iter().copied().collect();
-        for used in self
-            .store_uses
-            .iter()
-            .filter(|used| !known.contains(used.as_str()))
-        {
+        for used in self.store_uses.iter().filter(|used| !known.contains(used.as_str())) {
             let advice = match nearest(used, &names) {
                 Some(name) => format!("; did you mean {name:?}?"),
                 None => String::new(),
@@ -122,12 +114,8 @@ impl Facts {
             reader.report_at(&path.place, message);
         }
         // Of several the first one is shown.
-        let contents: HashMap<String, u32> = self
-            .content_paths
-            .iter()
-            .rev()
-            .map(|path| (key(path), path.place.line))
-            .collect();
+        let contents: HashMap<String, u32> =
+            self.content_paths.iter().rev().map(|path| (key(path), path.place.line)).collect();
         for path in &self.temp_paths {
             if let Some(line) = contents.get(&key(path)) {
                 let message = format!(
@@ -150,12 +138,8 @@ impl Facts {
     /// Action results under the keys of blobs would be served as blobs that do not match their
     /// digests.
     fn check_instances(&self, reader: &mut Reader<'_>) {
-        let cas_lines: HashMap<(&str, &str), u32> = self
-            .cas
-            .iter()
-            .rev()
-            .map(|cas| (cas.key(), cas.store.place.line))
-            .collect();
+        let cas_lines: HashMap<(&str, &str), u32> =
+            self.cas.iter().rev().map(|cas| (cas.key(), cas.store.place.line)).collect();
         for ac in &self.ac {
             if let Some(line) = cas_lines.get(&ac.key()) {
                 let message = format!(
@@ -172,10 +156,7 @@ impl Facts {
 
 impl StoreOfInstance {
     fn new(instance_name: &str, store: &Located<String>) -> Self {
-        Self {
-            instance_name: instance_name.to_owned(),
-            store: store.clone(),
-        }
+        Self { instance_name: instance_name.to_owned(), store: store.clone() }
     }
 
     fn key(&self) -> (&str, &str) {

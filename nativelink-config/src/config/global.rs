@@ -24,17 +24,13 @@ pub enum DigestFunction {
     Blake3,
 }
 
-const DIGEST_FUNCTIONS: &[(&str, DigestFunction)] = &[
-    ("sha256", DigestFunction::Sha256),
-    ("blake3", DigestFunction::Blake3),
-];
+const DIGEST_FUNCTIONS: &[(&str, DigestFunction)] =
+    &[("sha256", DigestFunction::Sha256), ("blake3", DigestFunction::Blake3)];
 
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<GlobalConfig> {
     reader.object(node, |table| {
         let config = GlobalConfig {
-            max_open_files: table
-                .optional("max_open_files", Reader::count)
-                .filter(|n| *n != 0),
+            max_open_files: table.optional("max_open_files", Reader::count).filter(|n| *n != 0),
             default_digest_hash_function: table
                 .optional("default_digest_hash_function", |reader, node| {
                     reader.choice(node, DIGEST_FUNCTIONS)

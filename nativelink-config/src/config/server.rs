@@ -53,55 +53,38 @@ fn read_server(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Optio
     let place = reader.place(node.at);
     reader.object(node, |table| {
         let name = table.optional("name", Reader::text).unwrap_or_default();
-        let listener = table.required("listener", |reader, node| {
-            read_listener(reader, node, facts)
-        });
-        let services = table.required("services", |reader, node| {
-            service::read_all(reader, node, facts)
-        });
+        let listener =
+            table.required("listener", |reader, node| read_listener(reader, node, facts));
+        let services =
+            table.required("services", |reader, node| service::read_all(reader, node, facts));
         table.unsupported(&["experimental_identity_header"]);
-        Some(Server {
-            place,
-            name,
-            listener: listener?,
-            services: services?,
-        })
+        Some(Server { place, name, listener: listener?, services: services? })
     })
 }
 
 fn read_listener(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option<Listener> {
     reader.object(node, |table| {
-        table
-            .required("http", |reader, node| read_http(reader, node, facts))
-            .map(Listener::Http)
+        table.required("http", |reader, node| read_http(reader, node, facts)).map(Listener::Http)
     })
 }
 
 fn read_http(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option<HttpListener> {
     reader.object(node, |table| {
-        let socket_address = table.required("socket_address", |reader, node| {
-            reader.located(node, read_socket_address)
-        });
+        let socket_address = table
+            .required("socket_address", |reader, node| reader.located(node, read_socket_address));
         if let Some(address) = &socket_address {
             facts.add_address(address);
         }
         let freebind = table.optional("freebind", Reader::flag).unwrap_or(false);
-        let max_decoding_message_size = table
-            .optional("max_decoding_message_size", Reader::size)
-            .filter(|size| *size != 0);
+        let max_decoding_message_size =
+            table.optional("max_decoding_message_size", Reader::size).filter(|size| *size != 0);
         table.unsupported(&["compression", "tls"]);
         table.unsupported_unless_empty(&["advanced_http"]);
-        Some(HttpListener {
-            socket_address: socket_address?,
-            freebind,
-            max_decoding_message_size,
-        })
+        Some(HttpListener { socket_address: socket_address?, freebind, max_decoding_message_size })
     })
 }
 
 fn read_socket_address(reader: &mut Reader<'_>, node: &Node) -> Option<SocketAddress> {
     let text = reader.text(node)?;
-    parse_socket_address(&text)
-        .map_err(|error| reader.report(node.at, error.to_string()))
-        .ok()
+    parse_socket_address(&text).map_err(|error| reader.report(node.at, error.to_string())).ok()
 }

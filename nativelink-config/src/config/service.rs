@@ -75,21 +75,16 @@ pub(super) fn read_all(
 ) -> Option<Services> {
     reader.object(node, |table| {
         let cas = table.optional("cas", |reader, node| {
-            read_instances(reader, node, |table, instance| {
-                read_cas(table, instance, facts)
-            })
+            read_instances(reader, node, |table, instance| read_cas(table, instance, facts))
         });
         let ac = table.optional("ac", |reader, node| {
-            read_instances(reader, node, |table, instance| {
-                read_ac(table, instance, facts)
-            })
+            read_instances(reader, node, |table, instance| read_ac(table, instance, facts))
         });
         let capabilities = table.optional("capabilities", |reader, node| {
             read_instances(reader, node, read_capabilities)
         });
-        let bytestream = table.optional("bytestream", |reader, node| {
-            read_bytestream(reader, node, facts)
-        });
+        let bytestream =
+            table.optional("bytestream", |reader, node| read_bytestream(reader, node, facts));
         let health = table.optional("health", read_health);
         table.unsupported_unless_empty(&["execution", "fetch", "push"]);
         table.unsupported(&["worker_api", "experimental_bep", "admin"]);
@@ -118,13 +113,8 @@ fn read_instances<T>(
         let place = reader.place(node.at);
         reader.object(node, |table| {
             let name = table
-                .optional("instance_name", |reader, node| {
-                    reader.located(node, Reader::name)
-                })
-                .unwrap_or(Located {
-                    value: String::new(),
-                    place,
-                });
+                .optional("instance_name", |reader, node| reader.located(node, Reader::name))
+                .unwrap_or(Located { value: String::new(), place });
             if let Some(line) = first_lines.get(&name.value) {
                 let message = format!(
                     "a second entry for the instance {:?}; line {line} has it already",
@@ -146,33 +136,21 @@ fn read_instance_map<T>(
     mut read: impl FnMut(&mut Table<'_, '_, '_>, Located<String>) -> Option<T>,
 ) -> Option<Vec<T>> {
     // One entry of the array without the brackets around it.
-    if entries
-        .iter()
-        .any(|entry| !matches!(entry.node.value, Value::Object(_)))
-    {
-        reader.report(
-            node.at,
-            "expected an array, [{ instance_name: \"...\", ... }]",
-        );
+    if entries.iter().any(|entry| !matches!(entry.node.value, Value::Object(_))) {
+        reader.report(node.at, "expected an array, [{ instance_name: \"...\", ... }]");
         return None;
     }
     if !entries.is_empty() {
         warn_old_form(reader, node);
     }
     Some(reader.map(entries, |reader, entry| {
-        let name = Located {
-            value: entry.key.clone(),
-            place: reader.place(entry.at),
-        };
+        let name = Located { value: entry.key.clone(), place: reader.place(entry.at) };
         reader.object(&entry.node, |table| read(table, name))
     }))
 }
 
 fn warn_old_form(reader: &mut Reader<'_>, node: &Node) {
-    reader.warn(
-        node.at,
-        "this form is old; write an array, [{ instance_name: \"...\", ... }]",
-    );
+    reader.warn(node.at, "this form is old; write an array, [{ instance_name: \"...\", ... }]");
 }
 
 fn read_cas(
@@ -183,10 +161,7 @@ fn read_cas(
     let cas_store = table.required("cas_store", read_store_name);
     facts.add_cas(&instance_name, cas_store.as_ref());
     table.unsupported(&["experimental_chunking"]);
-    Some(CasService {
-        instance_name,
-        cas_store: cas_store?,
-    })
+    Some(CasService { instance_name, cas_store: cas_store? })
 }
 
 fn read_ac(
@@ -197,17 +172,10 @@ fn read_ac(
     let ac_store = table.required("ac_store", read_store_name);
     facts.add_ac(&instance_name, ac_store.as_ref());
     let read_only = table.optional("read_only", Reader::flag).unwrap_or(false);
-    Some(AcService {
-        instance_name,
-        ac_store: ac_store?,
-        read_only,
-    })
+    Some(AcService { instance_name, ac_store: ac_store?, read_only })
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "every reader of an instance has this signature"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "every reader of an instance has this signature")]
 fn read_capabilities(
     table: &mut Table<'_, '_, '_>,
     instance_name: Located<String>,
@@ -251,19 +219,13 @@ fn read_old_bytestream(
             return None;
         };
         Some(reader.map(entries, |reader, entry| {
-            let name = Located {
-                value: entry.key.clone(),
-                place: reader.place(entry.at),
-            };
+            let name = Located { value: entry.key.clone(), place: reader.place(entry.at) };
             Some((name, read_store_name(reader, &entry.node)?))
         }))
     });
     let (max_bytes_per_stream, persist_stream_on_disconnect_timeout) = read_stream_limits(table);
     table.optional("max_decoding_message_size", |reader, node| {
-        reader.warn(
-            node.at,
-            "this has no effect here; it belongs to the listener",
-        );
+        reader.warn(node.at, "this has no effect here; it belongs to the listener");
         reader.size(node)
     });
     let services = stores?.into_iter().map(|(instance_name, cas_store)| {
@@ -279,9 +241,7 @@ fn read_old_bytestream(
 }
 
 fn read_stream_limits(table: &mut Table<'_, '_, '_>) -> (Option<u64>, Option<Duration>) {
-    let max_bytes = table
-        .optional("max_bytes_per_stream", Reader::size)
-        .filter(|size| *size != 0);
+    let max_bytes = table.optional("max_bytes_per_stream", Reader::size).filter(|size| *size != 0);
     let timeout = table
         .aliased(
             "persist_stream_on_disconnect_timeout_s",

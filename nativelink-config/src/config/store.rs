@@ -94,9 +94,7 @@ pub(super) fn read_all(
 
 fn read_store(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option<Store> {
     let store = reader.object(node, |table| {
-        let name = table.required("name", |reader, node| {
-            reader.located(node, Reader::full_name)
-        });
+        let name = table.required("name", |reader, node| reader.located(node, Reader::full_name));
         facts.add_store(name.as_ref());
         let spec = read_spec(table, facts);
         Some((name, spec))
@@ -105,10 +103,7 @@ fn read_store(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option
         facts.add_store(None);
         return None;
     };
-    Some(Store {
-        name: name?,
-        spec: spec?,
-    })
+    Some(Store { name: name?, spec: spec? })
 }
 
 fn read_spec(table: &mut Table<'_, '_, '_>, facts: &mut Facts) -> Option<StoreSpec> {
@@ -117,9 +112,7 @@ fn read_spec(table: &mut Table<'_, '_, '_>, facts: &mut Facts) -> Option<StoreSp
     }
     match table.only_key_of("kind of the store", SUPPORTED, UNSUPPORTED)? {
         "filesystem" => table
-            .required("filesystem", |reader, node| {
-                read_filesystem(reader, node, facts)
-            })
+            .required("filesystem", |reader, node| read_filesystem(reader, node, facts))
             .map(StoreSpec::Filesystem),
         _ => None,
     }
@@ -138,16 +131,12 @@ fn read_filesystem(
         facts.add_temp_path(temp_path.as_ref());
         let store = FilesystemStore {
             temp_path,
-            read_buffer_size: table
-                .optional("read_buffer_size", Reader::size)
-                .filter(not_zero),
+            read_buffer_size: table.optional("read_buffer_size", Reader::size).filter(not_zero),
             block_size: table.optional("block_size", Reader::size).filter(not_zero),
             max_concurrent_writes: table
                 .optional("max_concurrent_writes", Reader::count)
                 .filter(not_zero),
-            evict_page_cache: table
-                .optional("evict_page_cache", Reader::flag)
-                .unwrap_or(false),
+            evict_page_cache: table.optional("evict_page_cache", Reader::flag).unwrap_or(false),
             eviction_policy: table
                 .optional("eviction_policy", read_eviction_policy)
                 .unwrap_or_default(),
@@ -170,10 +159,7 @@ fn read_eviction_policy(reader: &mut Reader<'_>, node: &Node) -> Option<Eviction
     })
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "Option::filter gives a reference"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "Option::filter gives a reference")]
 fn not_zero(value: &u64) -> bool {
     *value != 0
 }

@@ -25,11 +25,7 @@ fn assert_problems(text: &str, expected: &[&str]) {
     let found: Vec<String> = problems.iter().map(Diagnostic::to_string).collect();
     let mut found_lines = found.iter();
     for line in expected {
-        assert_eq!(
-            found_lines.next().map(String::as_str),
-            Some(*line),
-            "all: {found:#?}"
-        );
+        assert_eq!(found_lines.next().map(String::as_str), Some(*line), "all: {found:#?}");
     }
     assert_eq!(found_lines.next(), None, "unexpected");
 }
@@ -64,10 +60,7 @@ fn full_file_has_every_store_setting() {
     assert_eq!(config.stores[0].name.value, "CAS_MAIN");
     assert_eq!(cas.content_path.value, "/home/ada/castellan/cas");
     assert_eq!(cas.content_path.place.to_string(), "cas.json5:7:23");
-    assert_eq!(
-        cas.content_path.place.path,
-        "stores[0].filesystem.content_path"
-    );
+    assert_eq!(cas.content_path.place.path, "stores[0].filesystem.content_path");
     assert_eq!(cas.temp_path.as_ref().unwrap().value, "/var/cache/tmp");
     assert_eq!(cas.read_buffer_size, Some(32 * 1024));
     assert_eq!(cas.block_size, Some(4096));
@@ -75,10 +68,7 @@ fn full_file_has_every_store_setting() {
     assert!(cas.evict_page_cache);
     assert_eq!(cas.eviction_policy.max_bytes, Some(10_000_000_000));
     assert_eq!(cas.eviction_policy.evict_bytes, 1 << 30);
-    assert_eq!(
-        cas.eviction_policy.max_seconds,
-        Some(Duration::from_hours(24))
-    );
+    assert_eq!(cas.eviction_policy.max_seconds, Some(Duration::from_hours(24)));
     assert_eq!(cas.eviction_policy.max_count, Some(1_000_000));
 
     let StoreSpec::Filesystem(ac) = &config.stores[1].spec;
@@ -86,17 +76,11 @@ fn full_file_has_every_store_setting() {
     assert_eq!(ac.temp_path, None);
     assert_eq!(ac.max_concurrent_writes, None);
     assert_eq!(ac.eviction_policy.max_bytes, Some(500_000_000));
-    assert_eq!(
-        ac.eviction_policy.max_seconds,
-        Some(Duration::from_secs(90))
-    );
+    assert_eq!(ac.eviction_policy.max_seconds, Some(Duration::from_secs(90)));
 
     // The format's first implementation reads this as 0, which would be forever.
     let StoreSpec::Filesystem(spare) = &config.stores[2].spec;
-    assert_eq!(
-        spare.eviction_policy.max_seconds,
-        Some(Duration::from_millis(500))
-    );
+    assert_eq!(spare.eviction_policy.max_seconds, Some(Duration::from_millis(500)));
 }
 
 #[test]
@@ -116,12 +100,7 @@ fn full_file_has_every_server_setting() {
     assert_eq!(services.cas[1].instance_name.value, "");
     assert_eq!(services.ac[0].ac_store.value, "AC_MAIN");
     assert!(services.ac[0].read_only);
-    assert_eq!(
-        services.capabilities.as_ref().unwrap()[0]
-            .instance_name
-            .value,
-        "main"
-    );
+    assert_eq!(services.capabilities.as_ref().unwrap()[0].instance_name.value, "main");
     assert_eq!(services.bytestream[0].max_bytes_per_stream, Some(64 * 1024));
     let timeout = services.bytestream[0].persist_stream_on_disconnect_timeout;
     assert_eq!(timeout, Some(Duration::from_secs(10)));
@@ -135,14 +114,8 @@ fn full_file_has_every_server_setting() {
     assert_eq!(config.servers[1].services.capabilities, Some(Vec::new()));
 
     assert_eq!(config.global.max_open_files, Some(24_576));
-    assert_eq!(
-        config.global.default_digest_hash_function,
-        DigestFunction::Blake3
-    );
-    assert_eq!(
-        config.global.default_digest_size_health_check,
-        Some(1 << 20)
-    );
+    assert_eq!(config.global.default_digest_hash_function, DigestFunction::Blake3);
+    assert_eq!(config.global.default_digest_size_health_check, Some(1 << 20));
 }
 
 #[test]
@@ -151,10 +124,7 @@ fn old_forms_are_read_with_a_warning() {
     let services = &config.servers[0].services;
     assert_eq!(services.cas[0].instance_name.value, "main");
     assert_eq!(services.ac[1].instance_name.value, "");
-    assert_eq!(
-        services.ac[1].ac_store.place.path,
-        "servers[0].services.ac[\"\"].ac_store"
-    );
+    assert_eq!(services.ac[1].ac_store.place.path, "servers[0].services.ac[\"\"].ac_store");
     assert!(services.ac[1].read_only);
     assert_eq!(services.capabilities.as_ref().unwrap().len(), 1);
     assert_eq!(services.bytestream.len(), 2);
@@ -231,10 +201,7 @@ fn the_root_is_an_object() {
     assert_problems("'x'", &["f:1:1: expected an object, found \"x\""]);
     assert_problems(
         "{}",
-        &[
-            "f:1:1: stores: this key is required",
-            "f:1:1: servers: this key is required",
-        ],
+        &["f:1:1: stores: this key is required", "f:1:1: servers: this key is required"],
     );
     assert_problems("{stores: [", &["f:1:10: this \"[\" has no matching \"]\""]);
 }
@@ -261,9 +228,7 @@ fn switches_come_from_the_environment_too() {
     parse_valid(&text("'${COMPRESS:-false}'"));
     assert_problems(
         &text("'${COMPRESS:-true}'"),
-        &[
-            "f:51:49: servers[0].services.capabilities[0].remote_cache_compression: \
-           not supported by this version",
-        ],
+        &["f:51:49: servers[0].services.capabilities[0].remote_cache_compression: \
+           not supported by this version"],
     );
 }

@@ -3,21 +3,13 @@
 use super::*;
 
 fn place(line: u32, column: u32, path: &str) -> Place {
-    Place {
-        file: "cas.json5".into(),
-        line,
-        column,
-        path: path.to_owned(),
-    }
+    Place { file: "cas.json5".into(), line, column, path: path.to_owned() }
 }
 
 #[test]
 fn diagnostics_display_place_path_and_message() {
     let problem = place(3, 7, "stores[0].name").problem("must not be empty");
-    assert_eq!(
-        problem.to_string(),
-        "cas.json5:3:7: stores[0].name: must not be empty"
-    );
+    assert_eq!(problem.to_string(), "cas.json5:3:7: stores[0].name: must not be empty");
     let problem = place(1, 1, "").problem("the file is empty");
     assert_eq!(problem.to_string(), "cas.json5:1:1: the file is empty");
 }
@@ -29,10 +21,7 @@ fn diagnostics_are_listed_in_file_order() {
     all.push(place(2, 1, "b").problem("second"));
     all.push(place(1, 9, "a").problem("first"));
     all.sort();
-    assert_eq!(
-        all.to_string(),
-        "cas.json5:1:9: a: first\ncas.json5:2:1: b: second"
-    );
+    assert_eq!(all.to_string(), "cas.json5:1:9: a: first\ncas.json5:2:1: b: second");
     assert_eq!(all.iter().count(), 2);
 }
 

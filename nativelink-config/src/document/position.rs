@@ -19,10 +19,7 @@ pub(super) struct Cursor<'t> {
 impl<'t> Cursor<'t> {
     /// Starts at the first character.
     pub(super) fn new(text: &'t str) -> Self {
-        Self {
-            rest: text.char_indices().peekable(),
-            position: Position { line: 1, column: 1 },
-        }
+        Self { rest: text.char_indices().peekable(), position: Position { line: 1, column: 1 } }
     }
 
     /// The position of an offset that is not before the one asked for last.

@@ -60,9 +60,7 @@ fn spans_lines(source: &str) -> bool {
 /// The parser's error in our words.
 pub(super) fn explain(error: &ParseError, text: &str) -> String {
     use ParseErrorKind as Kind;
-    let found = text
-        .get(error.range().start..)
-        .and_then(|rest| rest.chars().next());
+    let found = text.get(error.range().start..).and_then(|rest| rest.chars().next());
     let message = match error.kind() {
         Kind::UnexpectedWord | Kind::UnexpectedToken
             if found.is_some_and(|c| c.is_alphanumeric() || "/~$._*".contains(c)) =>

@@ -78,10 +78,7 @@ fn json5_spellings_are_understood() {
 fn places_count_lines_and_characters() {
     assert_eq!(show("{\r\n  a: 1\r\n}"), "{a@2:3=#1@2:6 }@1:1");
     assert_eq!(show("{\r  a: 1}"), "{a@2:3=#1@2:6 }@1:1");
-    assert_eq!(
-        show("['\u{e9}\u{1f600}', 1]"),
-        "[\"\u{e9}\u{1f600}\"@1:2 #1@1:8 ]@1:1"
-    );
+    assert_eq!(show("['\u{e9}\u{1f600}', 1]"), "[\"\u{e9}\u{1f600}\"@1:2 #1@1:8 ]@1:1");
     assert_eq!(show("\u{feff}{a: 1}"), "{a@1:2=#1@1:5 }@1:1");
     assert_eq!(show("\u{feff}{a 1}"), "f:1:4: expected \":\" after the key");
 }
@@ -99,10 +96,7 @@ fn duplicate_keys_are_problems_and_the_first_one_counts() {
 #[test]
 fn syntax_errors_have_a_place_and_a_reason() {
     for (text, expected) in [
-        (
-            "",
-            "f:1:1: the file is empty; expected an object: { stores: [...], servers: [...] }",
-        ),
+        ("", "f:1:1: the file is empty; expected an object: { stores: [...], servers: [...] }"),
         (
             "// nothing\n",
             "f:2:1: the file is empty; expected an object: { stores: [...], servers: [...] }",
@@ -114,27 +108,15 @@ fn syntax_errors_have_a_place_and_a_reason() {
         ("{a", "f:1:3: expected \":\" after the key"),
         ("{a: word}", "f:1:5: unexpected word; a text needs quotes"),
         ("{a: /data}", "f:1:5: unexpected word; a text needs quotes"),
-        (
-            "{a: word, b: 1}",
-            "f:1:5: unexpected word; a text needs quotes",
-        ),
-        (
-            "{a: 1}}",
-            "f:1:7: expected the end of the file after the closing \"}\"",
-        ),
+        ("{a: word, b: 1}", "f:1:5: unexpected word; a text needs quotes"),
+        ("{a: 1}}", "f:1:7: expected the end of the file after the closing \"}\""),
         ("{a: [1, 2}", "f:1:10: unexpected \"}\""),
         ("\n {a: [1", "f:2:6: this \"[\" has no matching \"]\""),
         ("{a: 1", "f:1:1: this \"{\" has no matching \"}\""),
         ("{a: 1 /* }", "f:1:7: this \"/*\" has no matching \"*/\""),
         ("{a: 'b", "f:1:5: unterminated string literal"),
-        (
-            "{\n a: \"/data,\n b: \"/tmp\" }",
-            "f:2:5: this text has no closing quote on its line",
-        ),
-        (
-            "{a: '\\\\\n'}",
-            "f:1:5: this text has no closing quote on its line",
-        ),
+        ("{\n a: \"/data,\n b: \"/tmp\" }", "f:2:5: this text has no closing quote on its line"),
+        ("{a: '\\\\\n'}", "f:1:5: this text has no closing quote on its line"),
         ("{a: '\\1'}", "f:1:6: invalid escape"),
         ("{a: 1,, b: 2}", "f:1:7: unexpected ','"),
         ("{a: @}", "f:1:5: unexpected '@'"),
@@ -148,17 +130,11 @@ fn nesting_is_bounded() {
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     assert!(show(&nested(MAX_NESTING)).starts_with("[[["));
     let message = "arrays and objects nest deeper than 100 levels";
-    assert_eq!(
-        show(&nested(MAX_NESTING + 1)),
-        format!("f:1:101: {message}")
-    );
+    assert_eq!(show(&nested(MAX_NESTING + 1)), format!("f:1:101: {message}"));
     assert_eq!(show(&"[".repeat(100_000)), format!("f:1:101: {message}"));
     assert_eq!(show(&"{a:".repeat(100_000)), format!("f:1:301: {message}"));
     // Brackets in texts and comments are not nesting.
-    assert_eq!(
-        show(&format!("//{}\n'{}'", "[".repeat(200), "[".repeat(3))),
-        "\"[[[\"@2:1"
-    );
+    assert_eq!(show(&format!("//{}\n'{}'", "[".repeat(200), "[".repeat(3))), "\"[[[\"@2:1");
 }
 
 #[test]
@@ -170,8 +146,6 @@ fn large_files_are_refused_and_long_lines_are_quick() {
     // Quadratic work over this line would take minutes.
     let line = format!("[{}]", "1,".repeat(MAX_FILE_BYTES / 2 - 1));
     let document = read(&"f".into(), &line).unwrap();
-    let Value::List(nodes) = document.root.value else {
-        panic!("a list")
-    };
+    let Value::List(nodes) = document.root.value else { panic!("a list") };
     assert_eq!(nodes.last().unwrap().at.column as usize, line.len() - 2);
 }

@@ -75,28 +75,15 @@ fn errors_name_the_variable() {
             "a${NONE}",
             "the environment variable NONE is not set; set it, or give a default: ${NONE:-VALUE}",
         ),
-        (
-            "${CACHE",
-            "\"${\" is not closed by \"}\"; for a plain dollar sign write \"$$\"",
-        ),
-        (
-            "${}",
-            "\"\" is not the name of a variable; accepted are ${NAME} and ${NAME:-default}",
-        ),
+        ("${CACHE", "\"${\" is not closed by \"}\"; for a plain dollar sign write \"$$\""),
+        ("${}", "\"\" is not the name of a variable; accepted are ${NAME} and ${NAME:-default}"),
         (
             "${A-B}",
             "\"A-B\" is not the name of a variable; accepted are ${NAME} and ${NAME:-default}",
         ),
-        (
-            "${1}",
-            "\"1\" is not the name of a variable; accepted are ${NAME} and ${NAME:-default}",
-        ),
+        ("${1}", "\"1\" is not the name of a variable; accepted are ${NAME} and ${NAME:-default}"),
     ] {
-        assert_eq!(
-            expand(text, &env).unwrap_err().to_string(),
-            expected,
-            "{text:?}"
-        );
+        assert_eq!(expand(text, &env).unwrap_err().to_string(), expected, "{text:?}");
     }
 }
 

@@ -120,10 +120,7 @@ impl Reader<'_> {
             Some(word) => format!("; did you mean {word:?}?"),
             None => String::new(),
         };
-        self.report(
-            node.at,
-            format!("{:?} is not {expected}{advice}", shorten(text)),
-        );
+        self.report(node.at, format!("{:?} is not {expected}{advice}", shorten(text)));
         None
     }
 
@@ -147,9 +144,7 @@ impl Reader<'_> {
         node: &Node,
         result: Result<T, impl std::error::Error>,
     ) -> Option<T> {
-        result
-            .map_err(|error| self.report(node.at, error.to_string()))
-            .ok()
+        result.map_err(|error| self.report(node.at, error.to_string())).ok()
     }
 
     fn wrong<T>(&mut self, node: &Node, expected: &str) -> Option<T> {
@@ -163,9 +158,7 @@ fn parse_whole_number(spelling: &str) -> Result<u64, &'static str> {
         return Err("is negative; expected a whole number from 0");
     }
     let unsigned = spelling.strip_prefix('+').unwrap_or(spelling);
-    let hexadecimal = unsigned
-        .strip_prefix("0x")
-        .or_else(|| unsigned.strip_prefix("0X"));
+    let hexadecimal = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X"));
     let (digits, radix) = hexadecimal.map_or((unsigned, 10), |digits| (digits, 16));
     if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
         return Err("is not a whole number");
@@ -186,9 +179,5 @@ pub(crate) fn describe(value: &Value) -> String {
 }
 
 fn quoted(words: &[&str]) -> String {
-    words
-        .iter()
-        .map(|word| format!("{word:?}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }

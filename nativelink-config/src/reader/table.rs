@@ -18,14 +18,7 @@ pub(crate) struct Table<'r, 'e, 'n> {
 
 impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
     pub(super) fn new(reader: &'r mut Reader<'e>, at: Position, entries: &'n [Entry]) -> Self {
-        Self {
-            reader,
-            at,
-            entries,
-            known: Vec::new(),
-            refused: Vec::new(),
-            missing: Vec::new(),
-        }
+        Self { reader, at, entries, known: Vec::new(), refused: Vec::new(), missing: Vec::new() }
     }
 
     /// The reader, to report problems of the object as a whole.
@@ -40,8 +33,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
         read: impl FnOnce(&mut Reader<'e>, &'n Node) -> Option<T>,
     ) -> Option<T> {
         let entry = self.take(key)?;
-        self.reader
-            .within(Segment::Key(key), |reader| read(reader, &entry.node))
+        self.reader.within(Segment::Key(key), |reader| read(reader, &entry.node))
     }
 
     /// Reads the value of a key that has to be there.
@@ -110,9 +102,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
             let Some(entry) = self.refuse(key) else {
                 continue;
             };
-            let on = self
-                .reader
-                .within(Segment::Key(key), |reader| reader.flag(&entry.node));
+            let on = self.reader.within(Segment::Key(key), |reader| reader.flag(&entry.node));
             if on == Some(true) {
                 self.report_unsupported(entry);
             }
@@ -165,10 +155,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
         // An unknown key is reported as such and is most likely the kind that is missing.
         if self.entries.iter().all(|entry| self.is_known(&entry.key)) {
             let names = listed(supported);
-            self.reader.report(
-                self.at,
-                format!("the {what} is missing; supported: {names}"),
-            );
+            self.reader.report(self.at, format!("the {what} is missing; supported: {names}"));
         }
     }
 
@@ -176,23 +163,16 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
     pub(super) fn finish(mut self) {
         let names: Vec<&str> = self.known.iter().chain(&self.refused).copied().collect();
         let entries = self.entries;
-        for entry in entries
-            .iter()
-            .filter(|entry| !names.contains(&entry.key.as_str()))
-        {
+        for entry in entries.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
             // Looking for the nearest name is the most expensive step: not for nothing.
-            let nearest_name = if self.reader.problems.is_full() {
-                None
-            } else {
-                nearest(&entry.key, &names)
-            };
+            let nearest_name =
+                if self.reader.problems.is_full() { None } else { nearest(&entry.key, &names) };
             let message = match nearest_name {
                 Some(name) => format!("unknown key; did you mean `{name}`?"),
                 None => format!("unknown key; known here: {}", listed(&self.known)),
             };
             self.report_key(entry.at, &entry.key, message);
-            self.missing
-                .retain(|missing| nearest_name != Some(*missing));
+            self.missing.retain(|missing| nearest_name != Some(*missing));
         }
         for key in std::mem::take(&mut self.missing) {
             self.report_key(self.at, key, "this key is required");
@@ -215,11 +195,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
 
     fn find(&self, key: &str) -> Option<&'n Entry> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        if matches!(entry.node.value, Value::Null) {
-            None
-        } else {
-            Some(entry)
-        }
+        if matches!(entry.node.value, Value::Null) { None } else { Some(entry) }
     }
 
     fn is_known(&self, key: &str) -> bool {
@@ -238,8 +214,5 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
 }
 
 fn listed(keys: &[&str]) -> String {
-    keys.iter()
-        .map(|key| format!("`{key}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }

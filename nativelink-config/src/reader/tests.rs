@@ -4,14 +4,7 @@ use super::*;
 use crate::document;
 use crate::expand::Environment;
 
-const NAMES: &[&str] = &[
-    "filesystem",
-    "memory",
-    "max_bytes",
-    "max_count",
-    "cas",
-    "ac",
-];
+const NAMES: &[&str] = &["filesystem", "memory", "max_bytes", "max_count", "cas", "ac"];
 
 fn read<T>(
     text: &str,
@@ -59,33 +52,20 @@ fn whole_numbers_have_many_spellings() {
         assert_eq!(read(text, Reader::count), Ok(expected), "{text}");
     }
     for (text, expected) in [
-        (
-            "-1",
-            "f:1:1: \"-1\" is negative; expected a whole number from 0",
-        ),
-        (
-            "-0",
-            "f:1:1: \"-0\" is negative; expected a whole number from 0",
-        ),
+        ("-1", "f:1:1: \"-1\" is negative; expected a whole number from 0"),
+        ("-0", "f:1:1: \"-0\" is negative; expected a whole number from 0"),
         ("1.0", "f:1:1: \"1.0\" is not a whole number"),
         (".5", "f:1:1: \".5\" is not a whole number"),
         ("1e3", "f:1:1: \"1e3\" is not a whole number"),
         ("Infinity", "f:1:1: \"Infinity\" is not a whole number"),
         ("NaN", "f:1:1: \"NaN\" is not a whole number"),
-        (
-            "18446744073709551616",
-            "f:1:1: \"18446744073709551616\" is too large",
-        ),
+        ("18446744073709551616", "f:1:1: \"18446744073709551616\" is too large"),
         ("''", "f:1:1: \"\" is not a whole number"),
         ("'+-5'", "f:1:1: \"+-5\" is not a whole number"),
         ("true", "f:1:1: expected a whole number, found true"),
         ("null", "f:1:1: expected a whole number, found null"),
     ] {
-        assert_eq!(
-            read(text, Reader::count),
-            Err(expected.to_owned()),
-            "{text}"
-        );
+        assert_eq!(read(text, Reader::count), Err(expected.to_owned()), "{text}");
     }
 }
 
@@ -105,17 +85,10 @@ fn paths_are_never_empty_and_have_no_nul() {
         ("''", "f:1:1: a path must not be empty"),
         ("'${X:-}'", "f:1:1: a path must not be empty"),
         ("'a\\0b'", "f:1:1: a path must not contain a NUL character"),
-        (
-            "'~/x'",
-            "f:1:1: \"~\" needs the environment variable HOME, which is not set",
-        ),
+        ("'~/x'", "f:1:1: \"~\" needs the environment variable HOME, which is not set"),
         ("5", "f:1:1: expected a path, found 5"),
     ] {
-        assert_eq!(
-            read(text, Reader::file_path),
-            Err(expected.to_owned()),
-            "{text}"
-        );
+        assert_eq!(read(text, Reader::file_path), Err(expected.to_owned()), "{text}");
     }
 }
 

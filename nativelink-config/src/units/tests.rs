@@ -123,11 +123,7 @@ fn refused_durations_say_what_is_wrong() {
         ("18446744073709551615y", UnitProblem::TooLarge),
     ];
     for (text, problem) in table {
-        assert_eq!(
-            parse_duration(text).unwrap_err().problem(),
-            problem,
-            "{text:?}"
-        );
+        assert_eq!(parse_duration(text).unwrap_err().problem(), problem, "{text:?}");
     }
 }
 
@@ -141,10 +137,7 @@ fn limits_are_sizes_or_percentages() {
         let error = parse_max_size(text).unwrap_err();
         assert_eq!(error.problem(), &UnitProblem::PercentRange, "{text:?}");
     }
-    assert_eq!(
-        parse_max_size("%").unwrap_err().problem(),
-        &UnitProblem::MissingNumber
-    );
+    assert_eq!(parse_max_size("%").unwrap_err().problem(), &UnitProblem::MissingNumber);
     assert_eq!(MaxSize::Percent(80).to_string(), "80%");
     assert_eq!(MaxSize::Bytes(5).to_string(), "5");
 }

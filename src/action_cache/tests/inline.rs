@@ -6,11 +6,7 @@ const MIB: usize = 1 << 20;
 
 fn ask(stdout: bool, stderr: bool, output_files: &[&str]) -> InlineRequest {
     let output_files = output_files.iter().map(|path| (*path).to_owned()).collect();
-    InlineRequest {
-        stdout,
-        stderr,
-        output_files,
-    }
+    InlineRequest { stdout, stderr, output_files }
 }
 
 async fn get(fixture: &Fixture, inline: &InlineRequest) -> v2::ActionResult {
@@ -76,11 +72,7 @@ async fn unknown_fields_survive_inlining_at_every_level() {
     };
     let tail = [&unknown[..], &plain.encode_to_vec(), &unknown_group[..]].concat();
     let encoded = [&unknown[..], &frame(&file), &tail].concat();
-    fixture
-        .cache
-        .update(fixture.action, encoded.into())
-        .await
-        .unwrap();
+    fixture.cache.update(fixture.action, encoded.into()).await.unwrap();
 
     let served = fixture.get(&ask(true, false, &["a"])).await.unwrap();
     let grown = frame(&[&file[..], b"\x2a\x0ccontent of a"].concat());
@@ -123,23 +115,14 @@ async fn whole_message_stays_under_the_limit() {
         paths.push(format!("file {at}"));
         // One byte short of the limit, so that framing counts too.
         let file = fixture.blob(vec![at; MIB - 1]);
-        result
-            .output_files
-            .push(output_file(&paths[usize::from(at)], file));
+        result.output_files.push(output_file(&paths[usize::from(at)], file));
     }
     fixture.update(&result).await;
-    let inline = InlineRequest {
-        stdout: true,
-        stderr: true,
-        output_files: paths,
-    };
+    let inline = InlineRequest { stdout: true, stderr: true, output_files: paths };
     let encoded = fixture.get(&inline).await.unwrap();
     assert!(encoded.len() <= 4 * MIB - MIB / 2);
     let served = v2::ActionResult::decode(encoded).unwrap();
-    let inlined = served
-        .output_files
-        .iter()
-        .filter(|file| !file.contents.is_empty());
+    let inlined = served.output_files.iter().filter(|file| !file.contents.is_empty());
     assert_eq!(inlined.count(), 3);
     assert_eq!(served.stderr_raw, b"standard error");
     assert!(served.output_files.iter().all(|file| file.digest.is_some()));

@@ -6,10 +6,7 @@ use super::*;
 async fn reapi_85_empty_result_is_stored_and_served() {
     let fixture = Fixture::new();
     fixture.update(&v2::ActionResult::default()).await;
-    assert_eq!(
-        fixture.get(&InlineRequest::default()).await,
-        Some(Bytes::new())
-    );
+    assert_eq!(fixture.get(&InlineRequest::default()).await, Some(Bytes::new()));
     // Nothing is named, so nothing is looked up.
     assert_eq!(fixture.store.lookups.load(Ordering::Relaxed), 0);
 }
@@ -26,11 +23,7 @@ async fn reapi_87_result_is_served_byte_for_byte() {
     // An unknown field, then a known one that canonical encoding would have put first.
     encoded.extend_from_slice(b"\xc2\x3e\x03new\x20\x2a");
     let encoded = Bytes::from(encoded);
-    fixture
-        .cache
-        .update(fixture.action, encoded.clone())
-        .await
-        .unwrap();
+    fixture.cache.update(fixture.action, encoded.clone()).await.unwrap();
     assert_eq!(fixture.get(&InlineRequest::default()).await, Some(encoded));
 }
 
@@ -38,12 +31,7 @@ async fn reapi_87_result_is_served_byte_for_byte() {
 async fn later_result_replaces_the_earlier() {
     let fixture = Fixture::new();
     for exit_code in [1, 2] {
-        fixture
-            .update(&v2::ActionResult {
-                exit_code,
-                ..Default::default()
-            })
-            .await;
+        fixture.update(&v2::ActionResult { exit_code, ..Default::default() }).await;
     }
     let served = fixture.get(&InlineRequest::default()).await.unwrap();
     assert_eq!(v2::ActionResult::decode(served).unwrap().exit_code, 2);
@@ -57,13 +45,7 @@ async fn reapi_86_instances_are_independent() {
     let other = ActionCache::new(Cas::new(Arc::clone(&store)), store, other, false);
     fixture.update(&v2::ActionResult::default()).await;
     assert!(fixture.is_hit().await);
-    assert_eq!(
-        other
-            .get(fixture.action, &InlineRequest::default())
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(other.get(fixture.action, &InlineRequest::default()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -108,10 +90,6 @@ async fn corrupt_result_is_a_miss() {
 async fn stored_garbage_is_a_miss() {
     let fixture = Fixture::new();
     let key = Key::action_result(Namespace::of_instance("main"), fixture.action);
-    fixture
-        .store
-        .put(&key, Bytes::from_static(b"\x12\xff"))
-        .await
-        .unwrap();
+    fixture.store.put(&key, Bytes::from_static(b"\x12\xff")).await.unwrap();
     assert!(!fixture.is_hit().await);
 }

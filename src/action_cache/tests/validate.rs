@@ -47,10 +47,7 @@ const BAD_DIGEST: &str = "output_files[1].digest";
 const BAD_PATH: &str = "output_files[0].path";
 
 fn bad_digest() -> v2::Digest {
-    v2::Digest {
-        hash: "feed".into(),
-        size_bytes: 4,
-    }
+    v2::Digest { hash: "feed".into(), size_bytes: 4 }
 }
 
 /// Applies each change to a good result and expects the field named to be refused.
@@ -194,10 +191,7 @@ fn bytes_that_are_no_result_are_refused() {
 fn digests_are_of_the_function_of_the_action() {
     // The two functions differ in the hash of nothing.
     let empty = to_wire(Digest::empty(DigestFunction::Blake3));
-    let result = v2::ActionResult {
-        stdout_digest: Some(empty),
-        ..Default::default()
-    };
+    let result = v2::ActionResult { stdout_digest: Some(empty), ..Default::default() };
     let encoded = result.encode_to_vec();
     assert!(validate(DigestFunction::Blake3, &encoded).is_ok());
     assert_eq!(refused_field(&encoded).as_deref(), Some("stdout_digest"));
@@ -209,14 +203,8 @@ async fn reapi_86_size_limit_is_named() {
     let limit = usize::try_from(super::super::MAX_RESULT_BYTES).unwrap();
     // The key and the length of `stdout_raw` take five bytes.
     for (length, accepted) in [(limit - 5, true), (limit - 4, false)] {
-        let result = v2::ActionResult {
-            stdout_raw: vec![7; length],
-            ..Default::default()
-        };
-        let outcome = fixture
-            .cache
-            .update(fixture.action, result.encode_to_vec().into())
-            .await;
+        let result = v2::ActionResult { stdout_raw: vec![7; length], ..Default::default() };
+        let outcome = fixture.cache.update(fixture.action, result.encode_to_vec().into()).await;
         match outcome {
             Ok(()) => assert!(accepted),
             Err(ActionCacheError::Invalid { field, problem }) => {
@@ -233,14 +221,8 @@ async fn reapi_86_size_limit_is_named() {
 #[tokio::test]
 async fn refused_result_is_not_stored() {
     let fixture = Fixture::new();
-    let refused = fixture
-        .cache
-        .update(fixture.action, Bytes::from_static(b"\x12"))
-        .await;
+    let refused = fixture.cache.update(fixture.action, Bytes::from_static(b"\x12")).await;
     let message = refused.unwrap_err().to_string();
-    assert!(
-        message.starts_with("action_result is not an encoded ActionResult: "),
-        "{message}"
-    );
+    assert!(message.starts_with("action_result is not an encoded ActionResult: "), "{message}");
     assert!(fixture.store.values.lock().is_empty());
 }

@@ -8,10 +8,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn raw(digest: Option<&v2::Digest>) -> Option<RawDigest<'_>> {
-    digest.map(|digest| RawDigest {
-        hash: digest.hash.as_bytes(),
-        size_bytes: digest.size_bytes,
-    })
+    digest.map(|digest| RawDigest { hash: digest.hash.as_bytes(), size_bytes: digest.size_bytes })
 }
 
 fn assert_views_agree(encoded: &[u8], result: &v2::ActionResult) -> Result<(), WireError> {
@@ -36,14 +33,11 @@ fn assert_views_agree(encoded: &[u8], result: &v2::ActionResult) -> Result<(), W
         contents: &file.contents,
     });
     assert!(expected.eq(files));
-    let expected = result
-        .output_directories
-        .iter()
-        .map(|directory| OutputDirectory {
-            path: directory.path.as_bytes(),
-            tree_digest: raw(directory.tree_digest.as_ref()),
-            root_directory_digest: raw(directory.root_directory_digest.as_ref()),
-        });
+    let expected = result.output_directories.iter().map(|directory| OutputDirectory {
+        path: directory.path.as_bytes(),
+        tree_digest: raw(directory.tree_digest.as_ref()),
+        root_directory_digest: raw(directory.root_directory_digest.as_ref()),
+    });
     assert!(expected.eq(directories));
     assert_eq!(streams.stdout.raw, result.stdout_raw);
     assert_eq!(streams.stdout.digest, raw(result.stdout_digest.as_ref()));
@@ -56,19 +50,9 @@ fn assert_views_agree(encoded: &[u8], result: &v2::ActionResult) -> Result<(), W
 fn expected_nodes(tree: &v2::Tree) -> Vec<(bool, RawDigest<'_>)> {
     let mut nodes = Vec::new();
     for directory in tree.root.iter().chain(&tree.children) {
-        let files = directory
-            .files
-            .iter()
-            .map(|node| (true, raw(node.digest.as_ref())));
-        let below = directory
-            .directories
-            .iter()
-            .map(|node| (false, raw(node.digest.as_ref())));
-        nodes.extend(
-            files
-                .chain(below)
-                .map(|(kind, digest)| (kind, digest.unwrap_or_default())),
-        );
+        let files = directory.files.iter().map(|node| (true, raw(node.digest.as_ref())));
+        let below = directory.directories.iter().map(|node| (false, raw(node.digest.as_ref())));
+        nodes.extend(files.chain(below).map(|(kind, digest)| (kind, digest.unwrap_or_default())));
     }
     nodes.sort_by_key(|(kind, digest)| (*kind, digest.hash, digest.size_bytes));
     nodes
@@ -90,21 +74,14 @@ fn viewed_nodes(encoded: &[u8]) -> Result<Vec<(bool, RawDigest<'_>)>, WireError>
 fn sample_tree() -> v2::Tree {
     let fixture = Fixture::new();
     let [a, b, c] = ["a", "b", "c"].map(|text| fixture.digest(text.as_bytes()));
-    let symlink = v2::SymlinkNode {
-        name: "s".into(),
-        target: "t".into(),
-        ..Default::default()
-    };
+    let symlink = v2::SymlinkNode { name: "s".into(), target: "t".into(), ..Default::default() };
     let root = v2::Directory {
         directories: vec![directory_node("d", c)],
         symlinks: vec![symlink],
         node_properties: Some(v2::NodeProperties::default()),
         ..directory([("a", a), ("b", b.clone())])
     };
-    v2::Tree {
-        root: Some(root),
-        children: vec![v2::Directory::default(), directory([("b", b)])],
-    }
+    v2::Tree { root: Some(root), children: vec![v2::Directory::default(), directory([("b", b)])] }
 }
 
 /// Replaces some bytes of `sample`, and repeats or drops one stretch of it.
@@ -126,11 +103,7 @@ fn mutation(sample: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        cases: 2000,
-        ..Default::default()
-    }
+    ProptestConfig { failure_persistence: None, cases: 2000, ..Default::default() }
 }
 
 proptest! {
@@ -167,19 +140,10 @@ proptest! {
 fn repeated_messages_are_merged() {
     let fixture = Fixture::new();
     let digest = fixture.digest(b"output");
-    let hash = v2::Digest {
-        size_bytes: 0,
-        ..digest.clone()
-    };
-    let size = v2::Digest {
-        hash: String::new(),
-        ..digest.clone()
-    };
+    let hash = v2::Digest { size_bytes: 0, ..digest.clone() };
+    let size = v2::Digest { hash: String::new(), ..digest.clone() };
     let encoded: Vec<u8> = [hash, size]
-        .map(|part| v2::ActionResult {
-            stdout_digest: Some(part),
-            ..Default::default()
-        })
+        .map(|part| v2::ActionResult { stdout_digest: Some(part), ..Default::default() })
         .iter()
         .flat_map(Message::encode_to_vec)
         .collect();

@@ -28,10 +28,7 @@ impl Buffers {
     pub(super) fn take(self: &Arc<Self>) -> Buffer {
         let idle = self.idle.lock().pop();
         let data = idle.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
-        Buffer {
-            data,
-            home: Arc::clone(self),
-        }
+        Buffer { data, home: Arc::clone(self) }
     }
 }
 

@@ -102,10 +102,7 @@ impl Disk {
         )?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
             if error == Errno::WOULDBLOCK {
-                io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    "another process uses this directory",
-                )
+                io::Error::new(io::ErrorKind::ResourceBusy, "another process uses this directory")
             } else {
                 error.into()
             }
@@ -133,10 +130,7 @@ impl Disk {
     fn probe_unnamed_files(&self) -> bool {
         const PROBE: &str = "PROBE";
         let _ = rustix::fs::unlinkat(&*self.root, PROBE, AtFlags::empty());
-        let works = self
-            .open_unnamed_in_root()
-            .and_then(|file| self.link(&file, PROBE))
-            .is_ok();
+        let works = self.open_unnamed_in_root().and_then(|file| self.link(&file, PROBE)).is_ok();
         let _ = rustix::fs::unlinkat(&*self.root, PROBE, AtFlags::empty());
         works
     }
@@ -163,11 +157,7 @@ impl Disk {
             Mode::from_raw_mode(0o444),
         )?;
         let root = std::sync::Arc::clone(&self.root);
-        Ok(UnnamedFile {
-            file: file.into(),
-            temp_path: Some(path),
-            root,
-        })
+        Ok(UnnamedFile { file: file.into(), temp_path: Some(path), root })
     }
 
     fn open_unnamed_in_root(&self) -> io::Result<UnnamedFile> {
@@ -178,11 +168,7 @@ impl Disk {
             Mode::from_raw_mode(0o444),
         )?;
         let root = std::sync::Arc::clone(&self.root);
-        Ok(UnnamedFile {
-            file: file.into(),
-            temp_path: None,
-            root,
-        })
+        Ok(UnnamedFile { file: file.into(), temp_path: None, root })
     }
 
     /// Gives the file its name. Fails rather than replace another file (I6).
@@ -257,10 +243,7 @@ impl Disk {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
-                found.push(Found {
-                    name,
-                    is_file: entry.file_type().is_file(),
-                });
+                found.push(Found { name, is_file: entry.file_type().is_file() });
             }
         }
         Ok(Some(found))
@@ -314,9 +297,7 @@ impl Disk {
 
     /// The allocation unit in bytes.
     pub(super) fn block_size(&self) -> io::Result<u64> {
-        Ok(rustix::fs::fstatvfs(&*self.root)?
-            .f_frsize
-            .max(SECTOR_BYTES))
+        Ok(rustix::fs::fstatvfs(&*self.root)?.f_frsize.max(SECTOR_BYTES))
     }
 }
 
@@ -350,8 +331,5 @@ pub(super) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Resu
 
 fn create_directories(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

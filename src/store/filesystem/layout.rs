@@ -67,16 +67,12 @@ impl Shard {
 
     /// What its files hold.
     pub(crate) fn kind(self) -> Kind {
-        if self.0 < FANOUT * 2 {
-            Kind::Blob
-        } else {
-            Kind::ActionResult
-        }
+        if self.0 < FANOUT * 2 { Kind::Blob } else { Kind::ActionResult }
     }
 
     /// The function of its files' hashes.
     pub(crate) fn function(self) -> DigestFunction {
-        if self.0 / FANOUT % 2 == 0 {
+        if (self.0 / FANOUT).is_multiple_of(2) {
             DigestFunction::Sha256
         } else {
             DigestFunction::Blake3
@@ -85,11 +81,7 @@ impl Shard {
 
     /// Its path below the root.
     pub(crate) fn path(self) -> String {
-        format!(
-            "{}/{:02x}",
-            class_path(self.kind(), self.function()),
-            self.0 % FANOUT
-        )
+        format!("{}/{:02x}", class_path(self.kind(), self.function()), self.0 % FANOUT)
     }
 }
 
@@ -146,11 +138,7 @@ impl FileName {
         let mut hash = [0; HASH_BYTES];
         const_hex::decode_to_slice(parts.next()?, &mut hash).ok()?;
         let size_bytes = parts.next()?.parse().ok()?;
-        let digest = Digest {
-            function: shard.function(),
-            hash,
-            size_bytes,
-        };
+        let digest = Digest { function: shard.function(), hash, size_bytes };
         let (key, len_bytes) = match shard.kind() {
             Kind::Blob => (Key::blob(digest), size_bytes),
             Kind::ActionResult => {
@@ -161,16 +149,10 @@ impl FileName {
             }
         };
         let generation = Generation(generation.parse().ok()?);
-        let parsed = Self {
-            key,
-            len_bytes,
-            generation,
-        };
+        let parsed = Self { key, len_bytes, generation };
         // A name has one spelling: "+1", upper case or a file in the wrong shard is foreign.
         let expected = parsed.path();
-        let exact = expected
-            .rsplit_once('/')
-            .is_some_and(|(_, last)| last == name);
+        let exact = expected.rsplit_once('/').is_some_and(|(_, last)| last == name);
         (exact && Shard::of(&key) == shard).then_some(parsed)
     }
 }
@@ -193,7 +175,6 @@ impl BlockSize {
     pub(crate) fn reservation_for(self, len_bytes: u64) -> u64 {
         const BYTES_PER_EXTENT_BLOCK: u64 = 64 << 20;
         let extra_blocks = 2 + len_bytes / BYTES_PER_EXTENT_BLOCK;
-        self.charge_of(len_bytes)
-            .saturating_add(extra_blocks.saturating_mul(self.0))
+        self.charge_of(len_bytes).saturating_add(extra_blocks.saturating_mul(self.0))
     }
 }

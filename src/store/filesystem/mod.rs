@@ -120,18 +120,12 @@ impl FilesystemStore {
     /// Opens or creates the directory, locks it, and reads what it holds.
     pub async fn open(options: FilesystemOptions) -> io::Result<Arc<Self>> {
         let opening = move || open_blocking(&options);
-        let opened = pool::Pool::default()
-            .run(opening)
-            .await
-            .map_err(io::Error::other)?;
+        let opened = pool::Pool::default().run(opening).await.map_err(io::Error::other)?;
         let (shared, pokes) = opened?;
         let stop = shared.closing();
         let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), pokes, stop);
         let handle = shutdown::spawn("evictor", evictor);
-        Ok(Arc::new(Self {
-            shared: Arc::new(shared),
-            evictor: Mutex::new(Some(handle)),
-        }))
+        Ok(Arc::new(Self { shared: Arc::new(shared), evictor: Mutex::new(Some(handle)) }))
     }
 
     /// Gauges and counters.
@@ -157,12 +151,7 @@ impl FilesystemStore {
             evictor.abort();
         }
         let parts = Arc::clone(&self.shared.parts);
-        self.shared
-            .parts
-            .pool
-            .run(move || parts.disk.sync())
-            .await
-            .map_err(io::Error::other)?
+        self.shared.parts.pool.run(move || parts.disk.sync()).await.map_err(io::Error::other)?
     }
 
     /// Waits until the evictor has nothing left to do.
@@ -221,10 +210,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
     // What directories may come to take is not promised to a blob.
     let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
     let max_blob_bytes = options.max_blob_bytes.unwrap_or(u64::MAX).min(reachable);
-    Ok((
-        Shared::new(parts, poke, first, max_blob_bytes, options.reserve_timeout),
-        pokes,
-    ))
+    Ok((Shared::new(parts, poke, first, max_blob_bytes, options.reserve_timeout), pokes))
 }
 
 impl FilesystemStore {
@@ -234,10 +220,7 @@ impl FilesystemStore {
         }
         let limit_bytes = self.shared.max_blob_bytes;
         if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge {
-                size_bytes,
-                limit_bytes,
-            });
+            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
         }
         Ok(())
     }
@@ -254,11 +237,7 @@ impl FilesystemStore {
         let (digest, received_bytes) = (key.digest, data.len() as u64);
         if received_bytes != digest.size_bytes {
             let expected_bytes = digest.size_bytes;
-            return Err(StoreError::SizeMismatch {
-                digest,
-                expected_bytes,
-                received_bytes,
-            });
+            return Err(StoreError::SizeMismatch { digest, expected_bytes, received_bytes });
         }
         let mut hasher = Hasher::new(digest.function);
         if data.len() <= INLINE_HASH_BYTES {
@@ -288,9 +267,7 @@ impl BlobStore for FilesystemStore {
     }
 
     async fn get(&self, key: &Key, range: ByteRange) -> Result<Option<BlobReader>, StoreError> {
-        Ok(reader::open(&self.shared, key, range)
-            .await?
-            .map(BlobReader::File))
+        Ok(reader::open(&self.shared, key, range).await?.map(BlobReader::File))
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {

@@ -19,9 +19,7 @@ const MAX_JOBS: usize = 64;
 
 impl Default for Pool {
     fn default() -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(MAX_JOBS)),
-        }
+        Self { permits: Arc::new(Semaphore::new(MAX_JOBS)) }
     }
 }
 
@@ -33,10 +31,7 @@ impl Pool {
         job: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, StoreError> {
         let permits = Arc::clone(&self.permits);
-        let permit = permits
-            .acquire_owned()
-            .await
-            .map_err(|_| StoreError::ShuttingDown)?;
+        let permit = permits.acquire_owned().await.map_err(|_| StoreError::ShuttingDown)?;
         spawn(move || {
             let result = job();
             drop(permit);
@@ -80,17 +75,12 @@ impl Pool {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place; callers hold a permit"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place; callers hold a permit")]
 async fn spawn<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, StoreError> {
-    tokio::task::spawn_blocking(job)
-        .await
-        .map_err(|error| StoreError::Io {
-            operation: "a file job panicked or was cancelled at shutdown",
-            source: std::io::Error::other(error),
-        })
+    tokio::task::spawn_blocking(job).await.map_err(|error| StoreError::Io {
+        operation: "a file job panicked or was cancelled at shutdown",
+        source: std::io::Error::other(error),
+    })
 }

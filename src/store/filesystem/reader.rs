@@ -61,9 +61,7 @@ impl OpenEntry {
             self.shared.parts.counters.corrupt_blobs.add(1);
             tracing::error!(%key, "stored bytes are corrupt, entry removed");
         }
-        StoreError::Corrupt {
-            key: key.to_string(),
-        }
+        StoreError::Corrupt { key: key.to_string() }
     }
 }
 
@@ -81,10 +79,7 @@ pub(super) async fn open(
         let Some(found) = shared.parts.index.lock(|index| index.open(key)) else {
             return Ok(None);
         };
-        let open = OpenEntry {
-            found,
-            shared: Arc::clone(shared),
-        };
+        let open = OpenEntry { found, shared: Arc::clone(shared) };
         let opened = shared
             .parts
             .disk
@@ -117,13 +112,7 @@ impl FileReader {
         let is_whole = remaining_bytes == len;
         let check = (needs_check && is_whole).then(|| Hasher::new(key.digest.function));
         let file = Arc::new(file);
-        let reader = Self {
-            file,
-            open,
-            offset: range.offset,
-            remaining_bytes,
-            check,
-        };
+        let reader = Self { file, open, offset: range.offset, remaining_bytes, check };
         if needs_check && !is_whole && remaining_bytes > 0 {
             reader.check_whole().await?;
         }
@@ -173,11 +162,7 @@ impl FileReader {
         };
         let chunk = self.open.shared.parts.pool.run(job).await?;
         let chunk = chunk.map_err(|error| StoreError::io("read a blob", error))?;
-        if chunk.is_empty() {
-            Err(self.open.corrupt())
-        } else {
-            Ok(chunk)
-        }
+        if chunk.is_empty() { Err(self.open.corrupt()) } else { Ok(chunk) }
     }
 
     fn finish_check(&mut self) -> Result<(), StoreError> {
@@ -188,11 +173,7 @@ impl FileReader {
         if hasher.finish() != found.file.key.digest.hash {
             return Err(self.open.corrupt());
         }
-        self.open
-            .shared
-            .parts
-            .index
-            .lock(|index| index.mark_verified(&found));
+        self.open.shared.parts.index.lock(|index| index.mark_verified(&found));
         Ok(())
     }
 
@@ -218,11 +199,7 @@ impl FileReader {
         if !outcome.map_err(|error| StoreError::io("read a blob", error))? {
             return Err(self.open.corrupt());
         }
-        self.open
-            .shared
-            .parts
-            .index
-            .lock(|index| index.mark_verified(&found));
+        self.open.shared.parts.index.lock(|index| index.mark_verified(&found));
         Ok(())
     }
 }

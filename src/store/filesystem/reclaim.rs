@@ -12,7 +12,7 @@ use super::shared::Parts;
 /// Unlinks between two looks at the index.
 const BATCH: usize = 64;
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(60);
+const RETRY_LAST: Duration = Duration::from_mins(1);
 
 /// What the evictor was woken by.
 enum Wake {

@@ -32,17 +32,9 @@ pub(super) fn begin_epoch(disk: &Disk, census: &Census) -> io::Result<Generation
         None => 0,
         Some(text) => parse_format(&text)?,
     };
-    let seen = census
-        .files
-        .iter()
-        .map(|file| file.generation.epoch())
-        .max()
-        .unwrap_or(0);
+    let seen = census.files.iter().map(|file| file.generation.epoch()).max().unwrap_or(0);
     let epoch = recorded.max(seen) + 1;
-    disk.write_own(
-        FORMAT_NAME,
-        &format!("castellan {FORMAT_VERSION}\nepoch {epoch}\n"),
-    )?;
+    disk.write_own(FORMAT_NAME, &format!("castellan {FORMAT_VERSION}\nepoch {epoch}\n"))?;
     Ok(Generation::first_of_epoch(epoch))
 }
 
@@ -51,15 +43,10 @@ fn parse_format(text: &str) -> io::Result<u32> {
     let mut lines = text.lines();
     let version = lines.next().unwrap_or_default();
     if version != format!("castellan {FORMAT_VERSION}") {
-        return Err(invalid(format!(
-            "FORMAT says {version:?}, this build reads version 1"
-        )));
+        return Err(invalid(format!("FORMAT says {version:?}, this build reads version 1")));
     }
     // A damaged epoch is found again from the names.
-    Ok(lines
-        .next()
-        .and_then(|it| it.strip_prefix("epoch ")?.parse().ok())
-        .unwrap_or(0))
+    Ok(lines.next().and_then(|it| it.strip_prefix("epoch ")?.parse().ok()).unwrap_or(0))
 }
 
 /// Reads every shard, a few at a time. Blocking.
@@ -75,11 +62,7 @@ pub(super) fn take_census(disk: &Disk) -> io::Result<Census> {
             .collect();
         readers
             .into_iter()
-            .map(|reader| {
-                reader
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("panicked")))
-            })
+            .map(|reader| reader.join().unwrap_or_else(|_| Err(io::Error::other("panicked"))))
             .collect::<io::Result<Vec<Census>>>()
     })?;
     let mut census = Census::default();
@@ -112,15 +95,14 @@ fn read_shards(disk: &Disk, shards: &[Shard]) -> io::Result<Census> {
         };
         census.directories.push((*shard, disk.allocated_at(&path)?));
         for entry in found {
-            match FileName::parse(*shard, &entry.name).filter(|_| entry.is_file) {
-                Some(file) => census.files.push(file),
-                None => {
-                    census.foreign_files += 1;
-                    let foreign = format!("{path}/{}", entry.name);
-                    census.foreign_bytes += disk.allocated_at(&foreign)?;
-                    tracing::warn!(path = %foreign, "foreign file left alone");
-                }
+            if let Some(file) = FileName::parse(*shard, &entry.name).filter(|_| entry.is_file) {
+                census.files.push(file);
+                continue;
             }
+            let foreign = format!("{path}/{}", entry.name);
+            tracing::warn!(path = %foreign, "foreign file left alone");
+            census.foreign_files += 1;
+            census.foreign_bytes += disk.allocated_at(&foreign)?;
         }
     }
     Ok(census)

@@ -79,24 +79,14 @@ pub(super) async fn reserve(
         shared.poke_evictor();
     }
     match outcome {
-        Reserve::Granted => Ok(Reservation {
-            shared: Arc::clone(shared),
-            bytes,
-        }),
+        Reserve::Granted => Ok(Reservation { shared: Arc::clone(shared), bytes }),
         Reserve::TooLarge { limit_bytes } => {
             let slack = bytes.saturating_sub(len_bytes);
             let limit_bytes = limit_bytes.saturating_sub(slack);
-            Err(StoreError::TooLarge {
-                size_bytes: len_bytes,
-                limit_bytes,
-            })
+            Err(StoreError::TooLarge { size_bytes: len_bytes, limit_bytes })
         }
         Reserve::Queued(ticket, victims) => {
-            let waiting = Waiting {
-                shared: Arc::clone(shared),
-                ticket,
-                granted,
-            };
+            let waiting = Waiting { shared: Arc::clone(shared), ticket, granted };
             bury_burst(shared, victims).await?;
             wait(waiting, len_bytes).await
         }
@@ -106,10 +96,7 @@ pub(super) async fn reserve(
 async fn wait(mut waiting: Waiting, len_bytes: u64) -> Result<Reservation, StoreError> {
     let limit = waiting.shared.reserve_timeout;
     match timeout(limit, &mut waiting.granted).await {
-        Ok(Ok(bytes)) => Ok(Reservation {
-            shared: Arc::clone(&waiting.shared),
-            bytes,
-        }),
+        Ok(Ok(bytes)) => Ok(Reservation { shared: Arc::clone(&waiting.shared), bytes }),
         Ok(Err(_)) => Err(StoreError::ShuttingDown),
         Err(_) => {
             waiting.shared.parts.counters.reserve_timeouts.add(1);
@@ -132,9 +119,5 @@ async fn bury_burst(shared: &Arc<Shared>, victims: Vec<Victim>) -> Result<(), St
         return Ok(());
     }
     let worker = Arc::clone(shared);
-    shared
-        .parts
-        .pool
-        .run_now(move || worker.bury(victims))
-        .await
+    shared.parts.pool.run_now(move || worker.bury(victims)).await
 }

@@ -136,10 +136,8 @@ impl Parts {
     /// a loop rather than by recursion: thousands may have vanished at once.
     pub(super) fn deliver(&self, mut grants: Vec<Grant<Waker>>) {
         while !grants.is_empty() {
-            let returned: u64 = grants
-                .into_iter()
-                .filter_map(|grant| grant.waker.send(grant.bytes).err())
-                .sum();
+            let returned: u64 =
+                grants.into_iter().filter_map(|grant| grant.waker.send(grant.bytes).err()).sum();
             if returned == 0 {
                 return;
             }
@@ -151,9 +149,8 @@ impl Parts {
     }
 
     pub(super) fn stats(&self) -> StoreStats {
-        let (books, entries, (_, waiting)) = self
-            .index
-            .lock(|index| (index.ledger(), index.len(), index.pending()));
+        let (books, entries, (_, waiting)) =
+            self.index.lock(|index| (index.ledger(), index.len(), index.pending()));
         let counters = &self.counters;
         StoreStats {
             max_bytes: books.max_bytes,

@@ -1,10 +1,11 @@
 //! A value on its way into the store.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::disk::UnnamedFile;
+use super::disk::{Disk, UnnamedFile};
 use super::index::Publish;
 use super::layout::{FileName, Shard};
 use super::reservation::Reservation;
@@ -39,9 +40,7 @@ impl Sink {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(data);
         }
-        self.file
-            .append(data)
-            .map_err(|error| StoreError::io("write a blob", error))
+        self.file.append(data).map_err(|error| StoreError::io("write a blob", error))
     }
 }
 
@@ -53,25 +52,12 @@ impl FilesystemUpload {
         size_bytes: u64,
         reservation: Reservation,
     ) -> Result<Self, StoreError> {
-        let file = shared
-            .parts
-            .disk
-            .create()
-            .map_err(|error| StoreError::io("create a file", error))?;
+        let file =
+            shared.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
         // An action result does not hash to its action's digest.
         let hasher = (key.kind == Kind::Blob).then(|| Hasher::new(key.digest.function));
-        let sink = Some(Sink {
-            file,
-            hasher,
-            reservation,
-        });
-        Ok(Self {
-            key,
-            size_bytes,
-            written_bytes: 0,
-            sink,
-            shared,
-        })
+        let sink = Some(Sink { file, hasher, reservation });
+        Ok(Self { key, size_bytes, written_bytes: 0, sink, shared })
     }
 
     /// See [`crate::store::Upload::write`].
@@ -111,7 +97,7 @@ impl FilesystemUpload {
     }
 
     /// See [`crate::store::Upload::commit`].
-    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
         if self.written_bytes != self.size_bytes {
             return Err(self.size_mismatch(self.written_bytes));
         }
@@ -135,7 +121,7 @@ impl FilesystemUpload {
 fn interrupted() -> StoreError {
     StoreError::Io {
         operation: "continue an upload whose last write was interrupted",
-        source: std::io::ErrorKind::Interrupted.into(),
+        source: io::ErrorKind::Interrupted.into(),
     }
 }
 
@@ -145,10 +131,7 @@ pub(super) fn verify(expected: Digest, hasher: Hasher) -> Result<(), StoreError>
     if actual == expected.hash {
         return Ok(());
     }
-    Err(StoreError::HashMismatch {
-        expected,
-        actual: const_hex::encode(actual),
-    })
+    Err(StoreError::HashMismatch { expected, actual: const_hex::encode(actual) })
 }
 
 /// Stores bytes that are whole and verified in one step: create, write, link, book.
@@ -161,20 +144,12 @@ pub(super) async fn store_whole(
     let worker = Arc::clone(shared);
     let is_small = data.len() <= INLINE_BYTES;
     let job = move || {
-        let file = worker
-            .parts
-            .disk
-            .create()
-            .map_err(|error| StoreError::io("create a file", error))?;
-        file.append(&data)
-            .map_err(|error| StoreError::io("write a blob", error))?;
+        let file =
+            worker.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
+        file.append(&data).map_err(|error| StoreError::io("write a blob", error))?;
         publish(&worker, key, data.len() as u64, file, reservation)
     };
-    if is_small {
-        job()
-    } else {
-        shared.parts.pool.run(job).await?
-    }
+    if is_small { job() } else { shared.parts.pool.run(job).await? }
 }
 
 /// Gives a complete, verified file its name and makes it visible, in that order (I5).
@@ -196,19 +171,15 @@ fn publish(
         drop(reservation);
         return Ok(());
     }
-    let name = FileName {
-        key,
-        len_bytes,
-        generation: shared.next_generation(),
-    };
-    let shard = Shard::of(&key);
-    let charge = file
-        .allocated_bytes()
-        .map_err(|error| StoreError::io("stat a new file", error))?;
-    link(shared, &file, &name, shard).map_err(|error| StoreError::io("name a file", error))?;
+    let name = FileName { key, len_bytes, generation: shared.next_generation() };
+    let folder = Shard::of(&key).path();
+    let charge =
+        file.allocated_bytes().map_err(|error| StoreError::io("stat a new file", error))?;
+    link(&parts.disk, &file, &name, &folder)
+        .map_err(|error| StoreError::io("name a file", error))?;
     // A temporary name goes before the bytes are booked as those of one file.
     drop(file);
-    let directory_bytes = parts.disk.allocated_at(&shard.path()).unwrap_or_default();
+    let directory_bytes = parts.disk.allocated_at(&folder).unwrap_or_default();
     let (outcome, grants, wants_eviction) = parts.index.lock(|index| {
         let reserved = reservation.into_bytes();
         let outcome = index.publish(name, reserved, charge, directory_bytes);
@@ -230,11 +201,11 @@ fn publish(
     Ok(())
 }
 
-fn link(shared: &Shared, file: &UnnamedFile, name: &FileName, shard: Shard) -> std::io::Result<()> {
-    let disk = &shared.parts.disk;
+/// Links the file, making its shard's directory when this is the first file in it.
+fn link(disk: &Disk, file: &UnnamedFile, name: &FileName, folder: &str) -> io::Result<()> {
     match disk.link(file, &name.path()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            disk.make_directory(&shard.path())?;
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            disk.make_directory(folder)?;
             disk.link(file, &name.path())
         }
         outcome => outcome,

@@ -45,40 +45,21 @@ pub(super) fn workspace() -> Vec<Package> {
         .current_dir(repository())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata = parse_expr(&String::from_utf8(output.stdout).unwrap()).unwrap();
-    metadata
-        .get("packages")
-        .unwrap()
-        .items()
-        .iter()
-        .map(package)
-        .collect()
+    metadata.get("packages").unwrap().items().iter().map(package).collect()
 }
 
 fn package(package: &Expr) -> Package {
     let manifest = relative(field(package, "manifest_path"), repository());
-    let dir = manifest
-        .trim_end_matches("Cargo.toml")
-        .trim_end_matches('/')
-        .to_owned();
+    let dir = manifest.trim_end_matches("Cargo.toml").trim_end_matches('/').to_owned();
     Package {
         name: field(package, "name").to_owned(),
         version: field(package, "version").to_owned(),
         edition: field(package, "edition").to_owned(),
         rust_version: field(package, "rust_version").to_owned(),
-        targets: items(package, "targets")
-            .iter()
-            .map(|found| target(found, &dir))
-            .collect(),
-        dependencies: items(package, "dependencies")
-            .iter()
-            .map(dependency)
-            .collect(),
+        targets: items(package, "targets").iter().map(|found| target(found, &dir)).collect(),
+        dependencies: items(package, "dependencies").iter().map(dependency).collect(),
         dir,
     }
 }
@@ -94,10 +75,7 @@ fn target(target: &Expr, dir: &str) -> Target {
 }
 
 fn dependency(dependency: &Expr) -> Dependency {
-    let kind = dependency
-        .get("kind")
-        .and_then(Expr::text)
-        .unwrap_or("normal");
+    let kind = dependency.get("kind").and_then(Expr::text).unwrap_or("normal");
     let path = dependency.get("path").and_then(Expr::text);
     Dependency {
         name: field(dependency, "name").to_owned(),
@@ -107,22 +85,13 @@ fn dependency(dependency: &Expr) -> Dependency {
 }
 
 fn field<'a>(object: &'a Expr, name: &str) -> &'a str {
-    object
-        .get(name)
-        .and_then(Expr::text)
-        .unwrap_or_else(|| panic!("cargo gives no {name}"))
+    object.get(name).and_then(Expr::text).unwrap_or_else(|| panic!("cargo gives no {name}"))
 }
 
 fn items<'a>(object: &'a Expr, name: &str) -> &'a [Expr] {
-    object
-        .get(name)
-        .unwrap_or_else(|| panic!("cargo gives no {name}"))
-        .items()
+    object.get(name).unwrap_or_else(|| panic!("cargo gives no {name}")).items()
 }
 
 fn relative(path: &str, base: &str) -> String {
-    path.strip_prefix(base)
-        .unwrap()
-        .trim_start_matches('/')
-        .to_owned()
+    path.strip_prefix(base).unwrap().trim_start_matches('/').to_owned()
 }

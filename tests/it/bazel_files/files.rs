@@ -18,10 +18,7 @@ impl BuildFile {
         let source = fs::read_to_string(Path::new(repository()).join(path))
             .unwrap_or_else(|error| panic!("{path}: {error}"));
         let statements = parse_file(&source).unwrap_or_else(|error| panic!("{path}: {error}"));
-        Self {
-            path: path.to_owned(),
-            statements,
-        }
+        Self { path: path.to_owned(), statements }
     }
 
     /// The build file of the package in `dir`.
@@ -31,14 +28,12 @@ impl BuildFile {
 
     /// The calls that are statements, including those whose result is assigned.
     pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.statements
-            .iter()
-            .filter_map(|statement| match statement {
-                Statement::Expr(Expr::Call(call)) | Statement::Assign(_, Expr::Call(call)) => {
-                    Some(call)
-                }
-                _ => None,
-            })
+        self.statements.iter().filter_map(|statement| match statement {
+            Statement::Expr(Expr::Call(call)) | Statement::Assign(_, Expr::Call(call)) => {
+                Some(call)
+            }
+            _ => None,
+        })
     }
 
     /// The targets of one rule.
@@ -61,10 +56,7 @@ pub(super) fn has_source(target: &Call, file: &str) -> bool {
 }
 
 fn matches_any<'a>(patterns: impl IntoIterator<Item = &'a Expr>, file: &str) -> bool {
-    patterns
-        .into_iter()
-        .filter_map(Expr::text)
-        .any(|pattern| matches(pattern, file))
+    patterns.into_iter().filter_map(Expr::text).any(|pattern| matches(pattern, file))
 }
 
 /// The globs in use: a file, `dir/*.rs`, `dir/**`, `dir/**/*.rs`.

@@ -45,20 +45,12 @@ pub(super) enum Statement {
 
 impl Expr {
     pub(super) fn text(&self) -> Option<&str> {
-        if let Expr::Text(text) = self {
-            Some(text)
-        } else {
-            None
-        }
+        if let Expr::Text(text) = self { Some(text) } else { None }
     }
 
     /// The elements of a list; empty for anything else.
     pub(super) fn items(&self) -> &[Expr] {
-        if let Expr::List(items) = self {
-            items
-        } else {
-            &[]
-        }
+        if let Expr::List(items) = self { items } else { &[] }
     }
 
     /// The value of a text key of a dict.
@@ -66,10 +58,7 @@ impl Expr {
         let Expr::Dict(entries) = self else {
             return None;
         };
-        entries
-            .iter()
-            .find(|(k, _)| k.text() == Some(key))
-            .map(|(_, value)| value)
+        entries.iter().find(|(k, _)| k.text() == Some(key)).map(|(_, value)| value)
     }
 
     /// The addends of a sum of lists, flattened into elements and calls.
@@ -94,12 +83,8 @@ impl Expr {
             Expr::Attribute(object, _) => object.walk(visit),
             Expr::Call(call) => {
                 call.callee.walk(visit);
-                call.positional
-                    .iter()
-                    .for_each(|argument| argument.walk(visit));
-                call.named
-                    .iter()
-                    .for_each(|(_, argument)| argument.walk(visit));
+                call.positional.iter().for_each(|argument| argument.walk(visit));
+                call.named.iter().for_each(|(_, argument)| argument.walk(visit));
             }
             Expr::Sum(left, right) => {
                 left.walk(visit);
@@ -116,10 +101,7 @@ impl Call {
     }
 
     pub(super) fn argument(&self, name: &str) -> Option<&Expr> {
-        self.named
-            .iter()
-            .find(|(given, _)| given == name)
-            .map(|(_, value)| value)
+        self.named.iter().find(|(given, _)| given == name).map(|(_, value)| value)
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -176,10 +158,7 @@ struct Parser {
 
 impl Parser {
     fn new(source: &str) -> Result<Self, String> {
-        Ok(Self {
-            tokens: lexer::tokens(source)?,
-            at: 0,
-        })
+        Ok(Self { tokens: lexer::tokens(source)?, at: 0 })
     }
 
     fn peek(&self) -> &Token {
@@ -207,19 +186,11 @@ impl Parser {
     }
 
     fn expect(&mut self, token: &Token) -> Result<(), String> {
-        if self.accept(token) {
-            Ok(())
-        } else {
-            self.error(&format!("expected {token:?}"))
-        }
+        if self.accept(token) { Ok(()) } else { self.error(&format!("expected {token:?}")) }
     }
 
     fn error<T>(&self, problem: &str) -> Result<T, String> {
-        Err(format!(
-            "line {}: {problem}, found {:?}",
-            self.line(),
-            self.peek()
-        ))
+        Err(format!("line {}: {problem}, found {:?}", self.line(), self.peek()))
     }
 
     fn statement(&mut self) -> Result<Statement, String> {
@@ -259,12 +230,7 @@ impl Parser {
     }
 
     fn call(&mut self, callee: Expr, line: usize) -> Result<Call, String> {
-        let mut call = Call {
-            callee: Box::new(callee),
-            positional: vec![],
-            named: vec![],
-            line,
-        };
+        let mut call = Call { callee: Box::new(callee), positional: vec![], named: vec![], line };
         let mut names = HashSet::new();
         while !self.accept(&Token::Sign(')')) {
             let value = self.sum()?;
@@ -328,11 +294,7 @@ impl Parser {
 
     /// A comma, or the closing sign, which stays.
     fn separator(&mut self, close: char) -> Result<(), String> {
-        if self.peek() == &Token::Sign(close) {
-            Ok(())
-        } else {
-            self.expect(&Token::Sign(','))
-        }
+        if self.peek() == &Token::Sign(close) { Ok(()) } else { self.expect(&Token::Sign(',')) }
     }
 }
 
@@ -341,9 +303,7 @@ fn build_file_statements_parse() {
     let source = "\"\"\"Doc.\"\"\"\n# note\nX = [1, 'a',]\nf(X + g(a = {\"k\": ()}),\n  b = p.q)\n";
     let statements = parse_file(source).unwrap();
     assert_eq!(statements.len(), 3);
-    let Statement::Expr(Expr::Call(call)) = &statements[2] else {
-        panic!("{statements:?}")
-    };
+    let Statement::Expr(Expr::Call(call)) = &statements[2] else { panic!("{statements:?}") };
     assert_eq!((call.name().as_str(), call.line), ("f", 4));
     assert_eq!(dotted(call.argument("b").unwrap()), "p.q");
 }

@@ -75,10 +75,7 @@ pub(crate) fn directory(files: &[(&str, &Blob)], directories: &[(&str, &Blob)]) 
         .collect();
     let directories = directories
         .iter()
-        .map(|(name, blob)| v2::DirectoryNode {
-            name: (*name).to_owned(),
-            digest: Some(blob.v2()),
-        })
+        .map(|(name, blob)| v2::DirectoryNode { name: (*name).to_owned(), digest: Some(blob.v2()) })
         .collect();
     let message = v2::Directory { files, directories, ..v2::Directory::default() };
     Blob::new(message.encode_to_vec())

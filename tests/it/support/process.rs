@@ -41,8 +41,7 @@ impl Process {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let addresses = line.trim_end().strip_prefix("castellan ready grpc=").map(str::to_owned);
-        let Some((grpc, http)) = addresses.as_deref().and_then(|it| it.split_once(" http="))
-        else {
+        let Some((grpc, http)) = addresses.as_deref().and_then(|it| it.split_once(" http=")) else {
             let mut errors = String::new();
             child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
             panic!("no ready line but {line:?}; {errors}");

@@ -53,8 +53,7 @@ impl TestServer {
         options: GrpcOptions,
     ) -> Self {
         let store = FilesystemOptions::new(directory.path(), Cap::Bytes(max_bytes));
-        let settings =
-            InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+        let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
         Self::start_settings(directory, store, Instances::Any(settings), options).await
     }
 

@@ -19,14 +19,8 @@ fn addresses_are_read_and_shown() {
         assert_eq!(address.to_string(), shown, "{text:?}");
     }
     assert_eq!(parse_socket_address(":1").unwrap().host, Host::Any);
-    assert_eq!(
-        parse_socket_address("h:1").unwrap().host,
-        Host::Name("h".into())
-    );
-    assert!(matches!(
-        parse_socket_address("[::]:1").unwrap().host,
-        Host::Ip(_)
-    ));
+    assert_eq!(parse_socket_address("h:1").unwrap().host, Host::Name("h".into()));
+    assert!(matches!(parse_socket_address("[::]:1").unwrap().host, Host::Ip(_)));
 }
 
 #[test]

@@ -76,11 +76,7 @@ fn read_any(text: &str) -> Result<(), TestCaseError> {
 }
 
 fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    }
+    Config { cases, failure_persistence: None, ..Config::default() }
 }
 
 proptest! {
@@ -147,21 +143,14 @@ proptest! {
 #[test]
 fn deep_nesting_fits_a_small_stack() {
     let read = || {
-        for text in [
-            "[".repeat(100_000),
-            "{a:".repeat(100_000),
-            "[".repeat(99),
-            "{a:[".repeat(49),
-        ] {
+        for text in ["[".repeat(100_000), "{a:".repeat(100_000), "[".repeat(99), "{a:[".repeat(49)]
+        {
             parse("f", &text, &env).unwrap_err();
         }
         let nested = format!("{}{}", "{a:[".repeat(49), "]}".repeat(49));
         parse("f", &nested, &env).unwrap_err();
     };
-    let thread = std::thread::Builder::new()
-        .stack_size(512 * 1024)
-        .spawn(read)
-        .unwrap();
+    let thread = std::thread::Builder::new().stack_size(512 * 1024).spawn(read).unwrap();
     thread.join().unwrap();
 }
 
@@ -175,10 +164,7 @@ fn thousands_of_problems_are_bounded_in_number_and_length() {
         format!("{{{keys}}}"),
         format!("{{servers: [{{services: {{cas: {{{long}: {{{keys}}}}}}}}}]}}"),
         format!("{{stores: [{}]}}", "{name: 'A', noop: {}},".repeat(40_000)),
-        format!(
-            "{{servers: [{{services: {{ac: [{}]}}}}]}}",
-            "{ac_store: 'B'},".repeat(40_000)
-        ),
+        format!("{{servers: [{{services: {{ac: [{}]}}}}]}}", "{ac_store: 'B'},".repeat(40_000)),
         format!("{nested}{{{}}}{}", "a:1,".repeat(200_000), "}".repeat(90)),
         format!("{{stores: [{{name: '{long}'}}], servers: '{long}'}}"),
     ] {

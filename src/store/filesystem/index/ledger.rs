@@ -78,10 +78,7 @@ impl Ledger {
 
     /// Reserves if it fits now. I2.
     pub(super) fn reserve(&mut self, bytes: u64) -> bool {
-        let fits = self
-            .total()
-            .checked_add(bytes)
-            .is_some_and(|total| total <= self.max);
+        let fits = self.total().checked_add(bytes).is_some_and(|total| total <= self.max);
         if fits {
             self.reserved += bytes;
         }
@@ -140,10 +137,7 @@ impl Ledger {
     /// what readers hold open does not: nobody knows when they end.
     pub(super) fn shortfall(&self, queued: u64, spare: u64) -> u64 {
         let lasting = self.resident + self.reserved + self.held + self.overhead;
-        lasting
-            .saturating_add(queued)
-            .saturating_add(spare)
-            .saturating_sub(self.max)
+        lasting.saturating_add(queued).saturating_add(spare).saturating_sub(self.max)
     }
 
     pub(super) fn note_error(&mut self) {

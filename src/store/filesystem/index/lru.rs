@@ -30,18 +30,11 @@ pub(super) struct Entry {
     is_free: bool,
 }
 
-const _: () = assert!(
-    std::mem::size_of::<Entry>() <= 88,
-    "1 M entries must stay under 120 MB"
-);
+const _: () = assert!(std::mem::size_of::<Entry>() <= 88, "1 M entries must stay under 120 MB");
 
 impl Entry {
     pub(super) fn new(file: &FileName, charge_bytes: u64, is_verified: bool) -> Self {
-        let FileName {
-            key,
-            len_bytes,
-            generation,
-        } = file;
+        let FileName { key, len_bytes, generation } = file;
         Self {
             hash: key.digest.hash,
             namespace: key.namespace,
@@ -60,16 +53,9 @@ impl Entry {
     }
 
     fn key(&self) -> Key {
-        let digest = Digest {
-            function: self.function,
-            hash: self.hash,
-            size_bytes: self.size_bytes,
-        };
-        Key {
-            namespace: self.namespace,
-            kind: self.kind,
-            digest,
-        }
+        let digest =
+            Digest { function: self.function, hash: self.hash, size_bytes: self.size_bytes };
+        Key { namespace: self.namespace, kind: self.kind, digest }
     }
 
     pub(super) fn charge_bytes(&self) -> u64 {
@@ -81,11 +67,7 @@ impl Entry {
             Kind::Blob => self.size_bytes,
             Kind::ActionResult => u64::from(self.result_bytes),
         };
-        FileName {
-            key: self.key(),
-            len_bytes,
-            generation: self.generation,
-        }
+        FileName { key: self.key(), len_bytes, generation: self.generation }
     }
 }
 
@@ -101,27 +83,17 @@ pub(super) struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            free: NONE,
-            oldest: NONE,
-            youngest: NONE,
-            len: 0,
-        }
+        Self { entries: Vec::new(), free: NONE, oldest: NONE, youngest: NONE, len: 0 }
     }
 }
 
 impl Slots {
     pub(super) fn get(&self, slot: u32) -> Option<&Entry> {
-        self.entries
-            .get(slot as usize)
-            .filter(|entry| !entry.is_free)
+        self.entries.get(slot as usize).filter(|entry| !entry.is_free)
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Entry> {
-        self.entries
-            .get_mut(slot as usize)
-            .filter(|entry| !entry.is_free)
+        self.entries.get_mut(slot as usize).filter(|entry| !entry.is_free)
     }
 
     pub(super) fn key(&self, slot: u32) -> Option<Key> {
@@ -145,10 +117,7 @@ impl Slots {
             reused
         } else {
             let slot = u32::try_from(self.entries.len()).unwrap_or(NONE);
-            assert!(
-                slot < NONE,
-                "four billion entries are beyond any cap this store accepts"
-            );
+            assert!(slot < NONE, "four billion entries are beyond any cap this store accepts");
             self.entries.push(entry);
             slot
         };
@@ -162,11 +131,7 @@ impl Slots {
         self.unlink(slot);
         let free = self.free;
         let place = self.entries.get_mut(slot as usize)?;
-        let vacant = Entry {
-            younger: free,
-            is_free: true,
-            ..*place
-        };
+        let vacant = Entry { younger: free, is_free: true, ..*place };
         self.free = slot;
         self.len -= 1;
         Some(std::mem::replace(place, vacant))

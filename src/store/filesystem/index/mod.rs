@@ -117,8 +117,8 @@ impl<W> Index<W> {
         match key.kind {
             // The digest of a blob is verified, so its own bits are random.
             Kind::Blob => {
-                let [a, b, c, d, e, f, g, h, ..] = key.digest.hash;
-                u64::from_le_bytes([a, b, c, d, e, f, g, h])
+                let prefix = key.digest.hash.first_chunk();
+                prefix.map_or(0, |prefix| u64::from_le_bytes(*prefix))
             }
             // Nobody verifies the digest of an action: a keyed hash keeps chains short.
             Kind::ActionResult => hash_key.hash_one((key.namespace, key.digest.hash)),
@@ -128,18 +128,12 @@ impl<W> Index<W> {
     fn find(&self, key: &Key) -> Option<u32> {
         let hash = Self::hash(&self.hash_key, key);
         let slots = &self.slots;
-        self.table
-            .find(hash, |slot| slots.key(*slot).is_some_and(|it| it == *key))
-            .copied()
+        self.table.find(hash, |slot| slots.key(*slot).is_some_and(|it| it == *key)).copied()
     }
 
     fn found(&self, slot: u32) -> Option<Found> {
         let entry = self.slots.get(slot)?;
-        Some(Found {
-            file: entry.file(),
-            verified: entry.is_verified,
-            slot,
-        })
+        Some(Found { file: entry.file(), verified: entry.is_verified, slot })
     }
 
     /// Looks a key up without touching it.
@@ -261,10 +255,7 @@ impl<W> Index<W> {
     pub(crate) fn adopt(&mut self, file: FileName, charge: u64) -> Option<Victim> {
         self.ledger.adopt(charge);
         if let Some(slot) = self.find(&file.key) {
-            let stays = self
-                .slots
-                .get(slot)
-                .is_some_and(|it| it.generation > file.generation);
+            let stays = self.slots.get(slot).is_some_and(|it| it.generation > file.generation);
             if stays {
                 self.ledger.kill(charge);
                 return Some(Victim { file, charge });
@@ -360,9 +351,7 @@ impl<W> Index<W> {
 
     fn insert(&mut self, file: FileName, charge: u64, is_verified: bool) {
         let hash = Self::hash(&self.hash_key, &file.key);
-        let slot = self
-            .slots
-            .insert_youngest(Entry::new(&file, charge, is_verified));
+        let slot = self.slots.insert_youngest(Entry::new(&file, charge, is_verified));
         let (slots, hash_key) = (&self.slots, &self.hash_key);
         self.table.insert_unique(hash, slot, |slot| {
             slots.key(*slot).map_or(0, |key| Self::hash(hash_key, &key))
@@ -383,24 +372,15 @@ impl<W> Index<W> {
         self.ledger.condemn(charge);
         if entry.readers > 0 {
             self.ledger.hold(charge);
-            let orphan = Orphan {
-                charge,
-                readers: entry.readers,
-                is_unlinked: false,
-            };
+            let orphan = Orphan { charge, readers: entry.readers, is_unlinked: false };
             self.orphans.insert(entry.generation, orphan);
         }
-        Some(Victim {
-            file: entry.file(),
-            charge,
-        })
+        Some(Victim { file: entry.file(), charge })
     }
 
     fn free_orphan_if_gone(&mut self, generation: Generation) {
-        let is_gone = self
-            .orphans
-            .get(&generation)
-            .is_some_and(|it| it.is_unlinked && it.readers == 0);
+        let is_gone =
+            self.orphans.get(&generation).is_some_and(|it| it.is_unlinked && it.readers == 0);
         if is_gone && let Some(orphan) = self.orphans.remove(&generation) {
             self.ledger.unhold(orphan.charge);
             self.ledger.release(orphan.charge);
@@ -412,19 +392,13 @@ impl<W> Index<W> {
     pub(crate) fn check(&self) {
         let books = self.ledger.snapshot();
         let resident: u64 = self.slots.oldest_first().map(Entry::charge_bytes).sum();
-        assert_eq!(
-            books.resident_bytes, resident,
-            "I1: resident is the sum of the charges"
-        );
+        assert_eq!(books.resident_bytes, resident, "I1: resident is the sum of the charges");
         assert_eq!(books.ledger_errors, 0, "I4: no subtraction underflows");
         assert!(books.total_bytes() <= books.max_bytes, "I2: {books:?}");
         assert_eq!(self.table.len(), self.slots.len());
         assert_eq!(self.slots.oldest_first().count(), self.slots.len());
         for entry in self.slots.oldest_first() {
-            assert!(
-                self.find(&entry.file().key).is_some(),
-                "every entry is found by its key"
-            );
+            assert!(self.find(&entry.file().key).is_some(), "every entry is found by its key");
         }
         let held: u64 = self.orphans.values().map(|it| it.charge).sum();
         assert_eq!(books.held_bytes, held);

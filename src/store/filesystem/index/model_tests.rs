@@ -101,17 +101,11 @@ impl Bench {
         if self.reservations.is_empty() {
             return;
         }
-        let reserved = self
-            .reservations
-            .swap_remove(self.rng.usize(..self.reservations.len()));
+        let reserved = self.reservations.swap_remove(self.rng.usize(..self.reservations.len()));
         let charge = reserved - BLOCK * self.rng.u64(..=(reserved / BLOCK).min(2));
         self.next_generation += 1;
         let generation = Generation(self.next_generation);
-        let file = FileName {
-            key: self.key(),
-            len_bytes: 1,
-            generation,
-        };
+        let file = FileName { key: self.key(), len_bytes: 1, generation };
         self.model.reserved -= reserved;
         match self.index.publish(file, reserved, charge, 0) {
             Publish::Inserted => {
@@ -135,11 +129,7 @@ impl Bench {
     fn grant(&mut self) {
         for grant in self.index.grant() {
             let (_, bytes) = self.queued.pop_front().unwrap();
-            assert_eq!(
-                (grant.bytes, grant.waker),
-                (bytes, bytes),
-                "first come, first served"
-            );
+            assert_eq!((grant.bytes, grant.waker), (bytes, bytes), "first come, first served");
             self.model.reserved += bytes;
             self.reservations.push(bytes);
         }
@@ -158,14 +148,9 @@ impl Bench {
         if self.victims.is_empty() {
             return;
         }
-        let victim = self
-            .victims
-            .swap_remove(self.rng.usize(..self.victims.len()));
+        let victim = self.victims.swap_remove(self.rng.usize(..self.victims.len()));
         let charge = victim.charge();
-        let is_open = self
-            .open
-            .iter()
-            .any(|it| it.file.generation == victim.file.generation);
+        let is_open = self.open.iter().any(|it| it.file.generation == victim.file.generation);
         self.index.bury(victim);
         if !is_open {
             self.model.dying -= charge;
@@ -189,19 +174,9 @@ impl Bench {
         self.index.close(&found);
         let freed = before - self.index.ledger().dying_bytes;
         let is_last = self.open.iter().all(|it| it.file.generation != generation);
-        let is_gone = self
-            .model
-            .entries
-            .iter()
-            .all(|(file, _)| file.generation != generation)
-            && self
-                .victims
-                .iter()
-                .all(|it| it.file.generation != generation);
-        assert!(
-            freed == 0 || (is_last && is_gone),
-            "held until the last reader"
-        );
+        let is_gone = self.model.entries.iter().all(|(file, _)| file.generation != generation)
+            && self.victims.iter().all(|it| it.file.generation != generation);
+        assert!(freed == 0 || (is_last && is_gone), "held until the last reader");
         self.model.dying -= freed;
     }
 
@@ -269,10 +244,7 @@ fn i1_i2_i4_i14_random_operations_match_the_reference() {
         bench.entries_seen += bench.index.len();
     }
     let mean_entries = bench.entries_seen / OPERATIONS as usize;
-    assert!(
-        bench.evictions > 5_000 && mean_entries > 5,
-        "a dull run proves nothing"
-    );
+    assert!(bench.evictions > 5_000 && mean_entries > 5, "a dull run proves nothing");
     // I22: every token type is back at zero at quiescence.
     while !(bench.reservations.is_empty() && bench.queued.is_empty()) {
         bench.abandon();
@@ -285,9 +257,6 @@ fn i1_i2_i4_i14_random_operations_match_the_reference() {
     }
     bench.check();
     let books = bench.index.ledger();
-    assert_eq!(
-        (books.reserved_bytes, books.dying_bytes, books.held_bytes),
-        (0, 0, 0)
-    );
+    assert_eq!((books.reserved_bytes, books.dying_bytes, books.held_bytes), (0, 0, 0));
     assert_eq!(bench.index.pending(), (0, 0));
 }

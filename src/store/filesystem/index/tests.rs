@@ -8,21 +8,13 @@ const BLOCK: u64 = 4096;
 
 fn file(content: u8, generation: u64) -> FileName {
     let digest = Digest::of(crate::digest::DigestFunction::Sha256, &[content]);
-    FileName {
-        key: Key::blob(digest),
-        len_bytes: 1,
-        generation: Generation(generation),
-    }
+    FileName { key: Key::blob(digest), len_bytes: 1, generation: Generation(generation) }
 }
 
 fn result_file(generation: u64) -> FileName {
     let digest = Digest::of(crate::digest::DigestFunction::Sha256, b"action");
     let key = Key::action_result(Namespace::of_instance("main"), digest);
-    FileName {
-        key,
-        len_bytes: 10,
-        generation: Generation(generation),
-    }
+    FileName { key, len_bytes: 10, generation: Generation(generation) }
 }
 
 fn index(blocks: u64) -> Index<u32> {
@@ -46,10 +38,7 @@ fn queued(reserve: Reserve) -> (Ticket, Vec<Victim>) {
 fn i1_i2_a_reservation_becomes_resident_and_the_excess_is_free_again() {
     let mut index = index(4);
     assert!(matches!(index.reserve(3 * BLOCK, 32, 0), Reserve::Granted));
-    assert_eq!(
-        index.publish(file(1, 1), 3 * BLOCK, BLOCK, 0),
-        Publish::Inserted
-    );
+    assert_eq!(index.publish(file(1, 1), 3 * BLOCK, BLOCK, 0), Publish::Inserted);
     let books = index.ledger();
     assert_eq!((books.resident_bytes, books.reserved_bytes), (BLOCK, 0));
     index.check();
@@ -61,10 +50,7 @@ fn i2_a_save_that_does_not_fit_waits_until_the_victim_is_buried() {
     insert(&mut index, file(1, 1));
     insert(&mut index, file(2, 2));
     let (_, victims) = queued(index.reserve(BLOCK, 32, 7));
-    assert_eq!(
-        victims.iter().map(|it| it.file).collect::<Vec<_>>(),
-        [file(1, 1)]
-    );
+    assert_eq!(victims.iter().map(|it| it.file).collect::<Vec<_>>(), [file(1, 1)]);
     assert!(index.grant().is_empty(), "dying bytes are not free yet");
     index.check();
     for victim in victims {
@@ -164,10 +150,7 @@ fn an_action_result_is_replaced_and_the_earlier_one_is_a_victim() {
     assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
     let outcome = index.publish(result_file(2), BLOCK, BLOCK, 0);
     assert!(matches!(outcome, Publish::Replaced(ref victim) if victim.file == result_file(1)));
-    assert_eq!(
-        index.peek(&result_file(2).key).unwrap().file,
-        result_file(2)
-    );
+    assert_eq!(index.peek(&result_file(2).key).unwrap().file, result_file(2));
     index.check();
 }
 
@@ -177,9 +160,7 @@ fn i5_a_second_upload_of_a_blob_loses_and_its_file_is_the_victim() {
     insert(&mut index, file(1, 1));
     assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
     let outcome = index.publish(file(1, 2), BLOCK, BLOCK, 0);
-    let Publish::Lost(victim) = outcome else {
-        panic!("{outcome:?}")
-    };
+    let Publish::Lost(victim) = outcome else { panic!("{outcome:?}") };
     assert_eq!(victim.file, file(1, 2));
     index.check();
     index.bury(victim);
@@ -191,17 +172,9 @@ fn i5_a_second_upload_of_a_blob_loses_and_its_file_is_the_victim() {
 fn i19_of_two_generations_the_newest_is_adopted_in_either_order() {
     for order in [[1, 2], [2, 1]] {
         let mut index = index(4);
-        let victims: Vec<_> = order
-            .into_iter()
-            .filter_map(|it| index.adopt(file(1, it), BLOCK))
-            .collect();
-        assert_eq!(
-            victims
-                .iter()
-                .map(|it| it.file.generation.0)
-                .collect::<Vec<_>>(),
-            [1]
-        );
+        let victims: Vec<_> =
+            order.into_iter().filter_map(|it| index.adopt(file(1, it), BLOCK)).collect();
+        assert_eq!(victims.iter().map(|it| it.file.generation.0).collect::<Vec<_>>(), [1]);
         assert_eq!(index.peek(&file(1, 2).key).unwrap().file, file(1, 2));
         index.check();
     }

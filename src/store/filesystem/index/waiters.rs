@@ -32,11 +32,7 @@ pub(super) struct Waiters<W> {
 
 impl<W> Default for Waiters<W> {
     fn default() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            next: 0,
-        }
+        Self { queue: VecDeque::new(), queued_bytes: 0, next: 0 }
     }
 }
 
@@ -45,20 +41,13 @@ impl<W> Waiters<W> {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.queued_bytes = self.queued_bytes.saturating_add(bytes);
-        self.queue.push_back(Waiter {
-            ticket,
-            bytes,
-            waker,
-        });
+        self.queue.push_back(Waiter { ticket, bytes, waker });
         ticket
     }
 
     pub(super) fn remove(&mut self, ticket: Ticket) -> bool {
         // Tickets rise along the queue.
-        let Ok(at) = self
-            .queue
-            .binary_search_by_key(&ticket, |waiter| waiter.ticket)
-        else {
+        let Ok(at) = self.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) else {
             return false;
         };
         if let Some(waiter) = self.queue.remove(at) {
@@ -74,10 +63,7 @@ impl<W> Waiters<W> {
     pub(super) fn pop(&mut self) -> Option<Grant<W>> {
         let waiter = self.queue.pop_front()?;
         self.queued_bytes = self.queued_bytes.saturating_sub(waiter.bytes);
-        Some(Grant {
-            bytes: waiter.bytes,
-            waker: waiter.waker,
-        })
+        Some(Grant { bytes: waiter.bytes, waker: waiter.waker })
     }
 
     pub(super) fn queued_bytes(&self) -> u64 {

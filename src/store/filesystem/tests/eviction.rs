@@ -36,15 +36,9 @@ async fn a_blob_over_the_cap_is_refused_at_once_and_evicts_nothing() {
     store.put(&key, data).await.unwrap();
     let (large, bytes) = blob(2, 2 << 20);
     let outcome = store.begin_put(&large, 2 << 20).await;
-    assert!(
-        matches!(outcome, Err(StoreError::TooLarge { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::TooLarge { .. })), "{outcome:?}");
     let outcome = store.put(&large, bytes).await;
-    assert!(
-        matches!(outcome, Err(StoreError::TooLarge { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::TooLarge { .. })), "{outcome:?}");
     assert_eq!(store.find_missing(&[key]).await.unwrap(), [false]);
     assert_eq!(store.stats().evictions, 0);
 }
@@ -64,10 +58,7 @@ async fn a_reader_keeps_its_bytes_and_their_charge_through_eviction() {
     assert!(outcome.is_err(), "waits for the reader: {outcome:?}");
     assert_eq!(store.find_missing(&[key]).await.unwrap(), [true]);
     let stats = store.stats();
-    assert!(
-        stats.held_bytes >= 900_000 && stats.charged_bytes() <= stats.max_bytes,
-        "{stats:?}"
-    );
+    assert!(stats.held_bytes >= 900_000 && stats.charged_bytes() <= stats.max_bytes, "{stats:?}");
     let mut all = first.to_vec();
     while let Some(chunk) = reader.next(usize::MAX).await.unwrap() {
         all.extend_from_slice(&chunk);
@@ -86,10 +77,7 @@ async fn i23_a_wait_for_room_is_bounded_and_says_why() {
     let _stalled = begin(&store, &key, 700_000).await;
     let (other, data) = blob(2, 700_000);
     let outcome = store.put(&other, data).await;
-    assert!(
-        matches!(outcome, Err(StoreError::NoSpace { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::NoSpace { .. })), "{outcome:?}");
     let stats = store.stats();
     assert_eq!((stats.reserve_timeouts, stats.waiting_uploads), (1, 0));
 }
@@ -111,10 +99,7 @@ async fn a_save_that_waits_is_served_as_soon_as_a_reservation_becomes_evictable(
     upload.write(data).await.unwrap();
     upload.commit().await.unwrap();
     waiting.await.unwrap().unwrap();
-    assert_eq!(
-        store.find_missing(&[key, other]).await.unwrap(),
-        [true, false]
-    );
+    assert_eq!(store.find_missing(&[key, other]).await.unwrap(), [true, false]);
     check(&store);
 }
 
@@ -127,18 +112,9 @@ async fn a_waiter_that_gives_up_lets_the_next_one_in() {
     let (large, bytes) = blob(2, 700_000);
     let (small, data) = blob(3, 1_000);
     let mut first = Box::pin(store.put(&large, bytes));
-    assert!(
-        timeout(Duration::from_millis(20), &mut first)
-            .await
-            .is_err()
-    );
+    assert!(timeout(Duration::from_millis(20), &mut first).await.is_err());
     let mut second = Box::pin(store.put(&small, data));
-    assert!(
-        timeout(Duration::from_millis(20), &mut second)
-            .await
-            .is_err(),
-        "nobody passes"
-    );
+    assert!(timeout(Duration::from_millis(20), &mut second).await.is_err(), "nobody passes");
     drop(first);
     second.await.unwrap();
     assert_eq!(store.find_missing(&[small]).await.unwrap(), [false]);
@@ -183,10 +159,7 @@ async fn i13_many_pokes_share_few_passes_and_it_converges() {
     }
     store.quiesce().await;
     let stats = store.stats();
-    assert!(
-        stats.max_bytes - stats.charged_bytes() >= low_water / 2,
-        "{stats:?}"
-    );
+    assert!(stats.max_bytes - stats.charged_bytes() >= low_water / 2, "{stats:?}");
     assert!(stats.evictor_passes <= stats.evictor_pokes + 1, "{stats:?}");
     assert!(stats.evictor_passes < 1_500, "{stats:?}");
     check(&store);

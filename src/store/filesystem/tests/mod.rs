@@ -15,11 +15,7 @@ use crate::store::{BlobStoreExt as _, Namespace};
 /// A directory in memory where the system has one: these tests are about order, not about disks.
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    let parent = if memory.is_dir() {
-        memory.to_owned()
-    } else {
-        std::env::temp_dir()
-    };
+    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::tempdir_in(parent).unwrap()
 }
 
@@ -32,9 +28,7 @@ fn options(root: &Path, max_bytes: u64) -> FilesystemOptions {
 }
 
 async fn open(root: &Path, max_bytes: u64) -> Arc<FilesystemStore> {
-    FilesystemStore::open(options(root, max_bytes))
-        .await
-        .unwrap()
+    FilesystemStore::open(options(root, max_bytes)).await.unwrap()
 }
 
 fn blob(seed: u64, len: usize) -> (Key, Bytes) {
@@ -82,12 +76,7 @@ fn value_files(root: &Path) -> Vec<String> {
             if entry.path().is_dir() {
                 walk(&entry.path(), root, found);
             } else {
-                let relative = entry
-                    .path()
-                    .strip_prefix(root)
-                    .unwrap()
-                    .display()
-                    .to_string();
+                let relative = entry.path().strip_prefix(root).unwrap().display().to_string();
                 if relative.contains('/') {
                     found.push(relative);
                 }
@@ -107,22 +96,10 @@ fn check(store: &FilesystemStore) {
         index.files().iter().map(layout::FileName::path).collect()
     });
     indexed.sort();
-    assert_eq!(
-        value_files(store.root()),
-        indexed,
-        "I3: the files are those the index names"
-    );
+    assert_eq!(value_files(store.root()), indexed, "I3: the files are those the index names");
     let stats = store.stats();
-    assert_eq!(
-        (stats.reserved_bytes, stats.dying_bytes),
-        (0, 0),
-        "I1: nothing is in flight"
-    );
-    assert_eq!(
-        du(store.root()),
-        stats.charged_bytes(),
-        "I3: the ledger is what du shows"
-    );
+    assert_eq!((stats.reserved_bytes, stats.dying_bytes), (0, 0), "I1: nothing is in flight");
+    assert_eq!(du(store.root()), stats.charged_bytes(), "I3: the ledger is what du shows");
     assert!(stats.charged_bytes() <= stats.max_bytes, "I2");
     assert_eq!(stats.ledger_errors, 0, "I4");
 }

@@ -87,10 +87,7 @@ impl Bench {
             index.files().iter().map(|file| file.key).collect()
         });
         let expected: Vec<Key> = self.model.iter().map(|(key, _)| *key).collect();
-        assert_eq!(
-            keys, expected,
-            "I14: what is left is the youngest part, in order"
-        );
+        assert_eq!(keys, expected, "I14: what is left is the youngest part, in order");
         let stats = self.store.stats();
         assert_eq!((stats.reserved_bytes, stats.dying_bytes), (0, 0), "I1");
     }
@@ -110,13 +107,7 @@ async fn i1_i2_i3_i4_i14_random_operations_match_the_reference() {
         values.push((result_key(&at.to_string()), data.into()));
     }
     let store = open(dir.path(), MAX_BYTES).await;
-    let mut bench = Bench {
-        rng,
-        store,
-        values,
-        model: VecDeque::new(),
-        evicted: 0,
-    };
+    let mut bench = Bench { rng, store, values, model: VecDeque::new(), evicted: 0 };
     for number in 0..OPERATIONS {
         bench.step().await;
         bench.check();

@@ -7,9 +7,7 @@ use super::*;
 async fn i19_a_restart_finds_every_entry_with_its_charge_and_order() {
     let dir = scratch();
     let store = open(dir.path(), 8 << 20).await;
-    let blobs: Vec<_> = (0..50)
-        .map(|seed| blob(seed, 1 + 2_000 * seed as usize))
-        .collect();
+    let blobs: Vec<_> = (0..50).map(|seed| blob(seed, 1 + 2_000 * seed as usize)).collect();
     for (key, data) in &blobs {
         store.put(key, data.clone()).await.unwrap();
     }
@@ -41,11 +39,7 @@ async fn i6_generations_rise_across_restarts_even_when_the_youngest_file_is_gone
         let store = reopen(dir.path()).await;
         let (key, data) = blob(1, 10);
         store.put(&key, data).await.unwrap();
-        let file = store
-            .shared
-            .parts
-            .index
-            .lock(|index| index.peek(&key).unwrap().file);
+        let file = store.shared.parts.index.lock(|index| index.peek(&key).unwrap().file);
         assert!(file.generation.0 > last);
         last = file.generation.0;
         drop(store);
@@ -59,22 +53,12 @@ async fn i19_older_generations_and_temp_files_go_foreign_files_stay() {
     let (key, data) = blob(1, 10);
     let store = open(dir.path(), 8 << 20).await;
     store.put(&key, data.clone()).await.unwrap();
-    let name = store
-        .shared
-        .parts
-        .index
-        .lock(|index| index.peek(&key).unwrap().file);
+    let name = store.shared.parts.index.lock(|index| index.peek(&key).unwrap().file);
     drop(store);
 
-    let older = layout::FileName {
-        generation: layout::Generation(7),
-        ..name
-    };
+    let older = layout::FileName { generation: layout::Generation(7), ..name };
     std::fs::write(dir.path().join(older.path()), b"0123456789").unwrap();
-    let foreign = dir
-        .path()
-        .join(layout::Shard::of(&key).path())
-        .join("README.txt");
+    let foreign = dir.path().join(layout::Shard::of(&key).path()).join("README.txt");
     std::fs::write(&foreign, b"not ours").unwrap();
     std::fs::create_dir(dir.path().join("tmp")).unwrap();
     std::fs::write(dir.path().join("tmp/3"), b"litter").unwrap();
@@ -115,9 +99,7 @@ async fn a_smaller_cap_holds_from_the_start() {
 async fn a_second_process_is_refused() {
     let dir = scratch();
     let _store = open(dir.path(), 8 << 20).await;
-    let error = FilesystemStore::open(options(dir.path(), 8 << 20))
-        .await
-        .unwrap_err();
+    let error = FilesystemStore::open(options(dir.path(), 8 << 20)).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
 }
 
@@ -125,14 +107,9 @@ async fn a_second_process_is_refused() {
 async fn a_directory_of_another_format_is_refused_untouched() {
     let dir = scratch();
     std::fs::write(dir.path().join("FORMAT"), "castellan 99\n").unwrap();
-    let error = FilesystemStore::open(options(dir.path(), 8 << 20))
-        .await
-        .unwrap_err();
+    let error = FilesystemStore::open(options(dir.path(), 8 << 20)).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    assert_eq!(
-        std::fs::read_to_string(dir.path().join("FORMAT")).unwrap(),
-        "castellan 99\n"
-    );
+    assert_eq!(std::fs::read_to_string(dir.path().join("FORMAT")).unwrap(), "castellan 99\n");
 }
 
 #[tokio::test]

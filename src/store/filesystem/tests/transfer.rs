@@ -48,37 +48,22 @@ async fn reapi_68_wrong_hash_or_size_is_refused_and_leaves_nothing() {
     let mut wrong = data.to_vec();
     wrong[50_000] ^= 1;
     let outcome = store.put(&key, wrong.clone().into()).await;
-    assert!(
-        matches!(outcome, Err(StoreError::HashMismatch { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::HashMismatch { .. })), "{outcome:?}");
     let mut upload = begin(&store, &key, 100_000).await;
     upload.write(wrong.into()).await.unwrap();
     let outcome = upload.commit().await;
-    assert!(
-        matches!(outcome, Err(StoreError::HashMismatch { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::HashMismatch { .. })), "{outcome:?}");
 
     let mut upload = begin(&store, &key, 100_000).await;
     upload.write(data.slice(..99_999)).await.unwrap();
     let outcome = upload.commit().await;
-    assert!(
-        matches!(outcome, Err(StoreError::SizeMismatch { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::SizeMismatch { .. })), "{outcome:?}");
 
     let mut upload = begin(&store, &key, 100_000).await;
     upload.write(data.clone()).await.unwrap();
     let outcome = upload.write(Bytes::from_static(b"x")).await;
     assert!(
-        matches!(
-            outcome,
-            Err(StoreError::SizeMismatch {
-                received_bytes: 100_001,
-                ..
-            })
-        ),
+        matches!(outcome, Err(StoreError::SizeMismatch { received_bytes: 100_001, .. })),
         "too long is refused at once: {outcome:?}"
     );
     assert!(!upload.is_resumable());
@@ -118,10 +103,7 @@ async fn a_blob_that_is_there_is_never_replaced_and_ends_an_upload_early() {
     slow.write(data.slice(100_000..)).await.unwrap();
     slow.commit().await.unwrap();
     assert_eq!(value_files(dir.path()), files);
-    assert!(matches!(
-        store.begin_put(&key, 200_000).await.unwrap(),
-        BeginPut::AlreadyPresent
-    ));
+    assert!(matches!(store.begin_put(&key, 200_000).await.unwrap(), BeginPut::AlreadyPresent));
     check(&store);
 }
 
@@ -135,10 +117,7 @@ async fn the_later_action_result_wins_and_an_empty_one_is_kept() {
         assert_eq!(read(&store, &key).await.unwrap(), value);
         check(&store);
     }
-    let elsewhere = Key {
-        namespace: Namespace::of_instance("other"),
-        ..key
-    };
+    let elsewhere = Key { namespace: Namespace::of_instance("other"), ..key };
     assert_eq!(read(&store, &elsewhere).await, None);
     assert_eq!(store.stats().entries, 1);
 }
@@ -149,9 +128,7 @@ async fn ranges_select_what_they_say_at_every_boundary() {
     let store = open(dir.path(), 8 << 20).await;
     let (key, data) = blob(1, 600_000);
     store.put(&key, data.clone()).await.unwrap();
-    let points = [
-        0, 1, 4095, 4096, 262_143, 262_144, 262_145, 599_999, 600_000, 600_001,
-    ];
+    let points = [0, 1, 4095, 4096, 262_143, 262_144, 262_145, 599_999, 600_000, 600_001];
     for offset in points {
         for limit in [None, Some(0), Some(1), Some(262_144), Some(1_000_000)] {
             let range = ByteRange { offset, limit };
@@ -177,23 +154,14 @@ async fn i20_corruption_is_an_error_before_the_last_byte_and_the_next_upload_hea
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, bytes).unwrap();
 
-    for range in [
-        ByteRange::ALL,
-        ByteRange {
-            offset: 10,
-            limit: Some(5),
-        },
-    ] {
+    for range in [ByteRange::ALL, ByteRange { offset: 10, limit: Some(5) }] {
         let store = reopen(dir.path()).await;
         let outcome = match store.get(&key, range).await {
             Ok(Some(reader)) => reader.read_all().await,
             Ok(None) => panic!("present"),
             Err(error) => Err(error),
         };
-        assert!(
-            matches!(outcome, Err(StoreError::Corrupt { .. })),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(StoreError::Corrupt { .. })), "{outcome:?}");
         assert_eq!(store.find_missing(&[key]).await.unwrap(), [true]);
         assert_eq!(store.stats().corrupt_blobs, 1);
         store.put(&key, data.clone()).await.unwrap();

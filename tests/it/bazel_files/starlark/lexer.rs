@@ -24,12 +24,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 
 /// The tokens with their lines, ending with `End`.
 pub(super) fn tokens(source: &str) -> Result<Vec<(Token, usize)>, String> {
-    let mut lexer = Lexer {
-        rest: source,
-        line: 1,
-        depth: 0,
-        found: Vec::new(),
-    };
+    let mut lexer = Lexer { rest: source, line: 1, depth: 0, found: Vec::new() };
     while !lexer.rest.is_empty() {
         lexer.step()?;
     }
@@ -101,10 +96,7 @@ impl Lexer<'_> {
     }
 
     fn number(&mut self) -> Result<(), String> {
-        let end = self
-            .rest
-            .find(|c: char| !c.is_ascii_alphanumeric())
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         match digits.parse() {
             Ok(number) if digits == "0" || !digits.starts_with('0') => {
@@ -155,9 +147,7 @@ impl Lexer<'_> {
     /// Reads what follows a backslash and returns what follows that.
     fn escape<'r>(&self, rest: &'r str, text: &mut String) -> Result<&'r str, String> {
         if let Some(rest) = rest.strip_prefix('u') {
-            let code = rest
-                .get(..4)
-                .and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            let code = rest.get(..4).and_then(|hex| u32::from_str_radix(hex, 16).ok());
             let Some(char) = code.and_then(char::from_u32) else {
                 return self.error("a bad \\u escape");
             };

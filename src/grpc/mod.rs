@@ -1,0 +1,124 @@
+//! L3: the gRPC front: every service of the remote cache over [`Instances`].
+//!
+//! Owns the options of the wire and the wiring of its services. What REAPI means is decided below;
+//! what a failure is called is decided in `status`.
+
+mod action_cache;
+mod bytestream;
+mod capabilities;
+mod cas;
+mod convert;
+mod options;
+mod status;
+mod trace;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use castellan_proto::action_cache::action_cache_server::ActionCacheServer;
+use castellan_proto::byte_stream::byte_stream_server::ByteStreamServer;
+use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorageServer;
+use castellan_proto::v2::capabilities_server::CapabilitiesServer;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use self::action_cache::ActionCacheService;
+use self::bytestream::ByteStreamService;
+use self::bytestream::sessions::Sessions;
+use self::capabilities::CapabilitiesService;
+use self::cas::CasService;
+pub use self::options::GrpcOptions;
+use crate::instance::Instances;
+use crate::shutdown::Readiness;
+
+/// What every service works on.
+#[derive(Clone, Debug)]
+struct Shared {
+    instances: Arc<Instances>,
+    options: Arc<GrpcOptions>,
+}
+
+/// The gRPC front, ready to be served.
+#[derive(Debug)]
+pub struct GrpcFront {
+    /// Every service, traced.
+    pub routes: Routes,
+    /// Turns it off again.
+    pub handle: GrpcHandle,
+}
+
+/// What the composition root keeps of the gRPC front.
+#[derive(Clone, Debug)]
+pub struct GrpcHandle {
+    readiness: Readiness,
+    reporter: HealthReporter,
+    sessions: Arc<Sessions>,
+}
+
+impl GrpcHandle {
+    /// Reports `NOT_SERVING` from here on; calls are still answered.
+    ///
+    /// Uploads that wait for their client to come back are given up and their space is returned;
+    /// from now on an upload whose client vanishes is given up at once. Cancel safe.
+    pub async fn start_draining(&self) {
+        self.readiness.start_draining();
+        for service in SERVICES {
+            self.reporter.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        self.sessions.close();
+    }
+}
+
+/// The names that the health service knows; the empty one is the whole server.
+const SERVICES: [&str; 5] = [
+    "",
+    CapabilitiesServer::<CapabilitiesService>::NAME,
+    ActionCacheServer::<ActionCacheService>::NAME,
+    ContentAddressableStorageServer::<CasService>::NAME,
+    ByteStreamServer::<ByteStreamService>::NAME,
+];
+
+/// Builds every service of the remote cache. Cancel safe.
+pub async fn build(
+    instances: Arc<Instances>,
+    options: GrpcOptions,
+    readiness: Readiness,
+) -> GrpcFront {
+    let limit = options.message_limit_bytes();
+    let sessions = Sessions::new(options.session_options());
+    let shared = Shared { instances, options: Arc::new(options) };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in SERVICES {
+        reporter.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let mut routes = Routes::new(health)
+        .add_service(
+            CapabilitiesServer::new(CapabilitiesService::new(shared.clone()))
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit),
+        )
+        .add_service(
+            ActionCacheServer::new(ActionCacheService::new(shared.clone()))
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit),
+        )
+        .add_service(
+            ContentAddressableStorageServer::new(CasService::new(shared.clone()))
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit),
+        )
+        .add_service(
+            ByteStreamServer::new(ByteStreamService::new(shared, Arc::clone(&sessions)))
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit),
+        );
+    // Outermost, so that a call of an unknown method has its span too.
+    let bare = std::mem::take(routes.axum_router_mut());
+    *routes.axum_router_mut() = bare.layer(trace::CallTraceLayer);
+    GrpcFront { routes: routes.prepare(), handle: GrpcHandle { readiness, reporter, sessions } }
+}

@@ -1,0 +1,132 @@
+//! The one place that turns an error of the layers below into a gRPC status.
+//!
+//! Nothing that our own state causes is `INVALID_ARGUMENT`: clients do not retry that code. What
+//! an operator must know is logged here, once; a client's mistake and a miss are not.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use castellan_proto::rpc;
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::bytestream::sessions::TooManyUploads;
+use crate::action_cache::ActionCacheError;
+use crate::digest::{Digest, InvalidDigest, InvalidFunction, InvalidResourceName};
+use crate::instance::InstanceError;
+use crate::store::StoreError;
+
+/// What a client is asked to wait before it tries again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A refusal that the same request may not meet a moment later.
+pub(super) fn retry_later(code: Code, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(RETRY_DELAY)))
+}
+
+/// A client's mistake in one field.
+pub(super) fn invalid_field(field: impl Display, problem: impl Display) -> Status {
+    Status::invalid_argument(format!("{field}: {problem}"))
+}
+
+/// The answer for a blob that is absent.
+pub(super) fn blob_not_found(digest: Digest) -> Status {
+    Status::not_found(format!("blob {digest} not found"))
+}
+
+/// The status of one blob in a batch.
+pub(super) fn to_rpc_status(status: &Status) -> rpc::Status {
+    let bare = || rpc::Status {
+        code: i32::from(status.code()),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    };
+    if status.details().is_empty() {
+        return bare();
+    }
+    // The details of a tonic status are an encoded `google.rpc.Status`, code and message included.
+    rpc::Status::decode(status.details()).unwrap_or_else(|_| bare())
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::HashMismatch { .. }
+            | StoreError::SizeMismatch { .. }
+            | StoreError::TooLarge { .. } => Self::invalid_argument(message),
+            StoreError::NoSpace { .. } => {
+                tracing::debug!(%message, "no space");
+                retry_later(Code::ResourceExhausted, message)
+            }
+            StoreError::Corrupt { key } => {
+                tracing::warn!(key, "corrupt bytes in the store");
+                Self::data_loss(message)
+            }
+            StoreError::ShuttingDown => retry_later(Code::Unavailable, message),
+            StoreError::Io { operation, source } => from_io(operation, &source),
+        }
+    }
+}
+
+fn from_io(operation: &'static str, source: &std::io::Error) -> Status {
+    use rustix::io::Errno;
+    let errno = source.raw_os_error();
+    // Out of descriptors is load, not damage: the same request works a moment later.
+    if [Errno::MFILE, Errno::NFILE].iter().any(|limit| errno == Some(limit.raw_os_error())) {
+        tracing::warn!(operation, error = %source, "out of file descriptors");
+        return retry_later(Code::Unavailable, format!("{operation}: out of file descriptors"));
+    }
+    tracing::error!(operation, error = %source, "store I/O error");
+    Status::internal(format!("{operation}: {source}"))
+}
+
+impl From<InvalidDigest> for Status {
+    fn from(error: InvalidDigest) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<InvalidFunction> for Status {
+    fn from(error: InvalidFunction) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<InvalidResourceName> for Status {
+    fn from(error: InvalidResourceName) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<InstanceError> for Status {
+    /// One code for every instance that cannot be used, known or not, on every method (reapi 12).
+    fn from(error: InstanceError) -> Self {
+        match error {
+            InstanceError::Invalid(_) | InstanceError::Unknown { .. } => {
+                Self::invalid_argument(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ActionCacheError> for Status {
+    fn from(error: ActionCacheError) -> Self {
+        match error {
+            ActionCacheError::Store(error) => error.into(),
+            ActionCacheError::Invalid { .. } => Self::invalid_argument(error.to_string()),
+            ActionCacheError::ReadOnly => Self::permission_denied(
+                "the action cache of this instance is read-only (update_enabled is false)",
+            ),
+        }
+    }
+}
+
+impl From<TooManyUploads> for Status {
+    fn from(error: TooManyUploads) -> Self {
+        let TooManyUploads { limit } = error;
+        let message = format!("{limit} uploads are under way, which is the limit");
+        retry_later(Code::ResourceExhausted, message)
+    }
+}

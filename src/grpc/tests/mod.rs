@@ -1,0 +1,7 @@
+//! The services over a real loopback socket and a real store in a temporary directory.
+
+mod batches;
+mod misc;
+mod support;
+mod trees;
+mod uploads;
