@@ -40,9 +40,10 @@ step() {
 on_exit() {
   local status=$?
   set +e
+  exec >&3 2>&4 # a signal may come while a command's output goes to a log
   if [[ $status -ne 0 ]]; then
     printf 'FAIL  %3d s  %s\n' $((SECONDS - step_start)) "${step_name:-before the first step}"
-    [[ -z $failed_at ]] || echo "at $failed_at"
+    [[ -z $failed_at ]] || echo "in $failed_at"
     show_logs
     echo "$passed passed, 1 failed"
   fi
@@ -98,7 +99,7 @@ in_bazel() {
   shift
   (cd "$work/ws" && "$bazel" --nohome_rc --noworkspace_rc --max_idle_secs=120 \
     --host_jvm_args=-Xmx1g --output_user_root="$work/user" --output_base="$(base)" \
-    "$command" "$@") </dev/null
+    "$command" "$@") </dev/null 3>&- 4>&-
 }
 
 # A new machine is a fresh output base: no local outputs, no local action cache. The earlier one
@@ -333,9 +334,10 @@ find_castellan() {
 main() {
   work=$(mktemp -d -t castellan-e2e.XXXXXX)
   mkdir "$work/logs"
+  exec 3>&1 4>&2
   trap on_exit EXIT
   # The innermost failing command; the functions around it fail after it.
-  trap '[[ -n $failed_at ]] || failed_at="${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
+  trap '[[ -n $failed_at ]] || failed_at="${FUNCNAME[*]}, line $LINENO: $BASH_COMMAND"' ERR
   trap 'exit 130' INT TERM
   find_castellan "$@"
 

@@ -11,7 +11,7 @@ start_server() {
   # The ready line must be this start's, so the log starts afresh; the older one is kept.
   [[ ! -e $log ]] || cat "$log" >>"$log.older"
   "$binary" serve --dir "$dir" --max-size 4GiB \
-    --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$log" 2>"$log.err" </dev/null &
+    --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$log" 2>"$log.err" </dev/null 3>&- 4>&- &
   server_pid=$!
   for ((tries = 0; tries < 200; tries++)); do
     ready=$(grep -m 1 '^castellan ready ' "$log" || true)
