@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use super::layout::{FileName, Shard};
 use super::shared::Parts;
 
 /// Room for some hundred events.
-const BUFFER_BYTES: usize = 32 << 10;
+const BUFFER_BYTES: usize = 16 << 10;
 /// Entries that an audit takes from the index at once.
 const AUDIT_BATCH: usize = 512;
 
@@ -36,6 +36,12 @@ pub(super) struct Deletions {
 impl AsRawFd for Deletions {
     fn as_raw_fd(&self) -> RawFd {
         self.inotify.as_raw_fd()
+    }
+}
+
+impl AsFd for Deletions {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
     }
 }
 
@@ -100,7 +106,7 @@ pub(super) async fn run_watcher(
     deletions: Arc<Deletions>,
     closing: CancellationToken,
 ) {
-    let Ok(ready) = AsyncFd::new(Arc::clone(&deletions)) else { return };
+    let Ok(ready) = AsyncFd::register(Arc::clone(&deletions)) else { return };
     loop {
         let guard = tokio::select! {
             biased;

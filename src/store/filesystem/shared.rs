@@ -108,8 +108,8 @@ impl Shared {
 }
 
 impl Parts {
-    /// Unlinks victims, frees their bytes, serves the queue with them. A failed unlink is counted and kept for the evictor's
-    /// retry, its bytes charged. Blocking; never under the index lock.
+    /// Unlinks victims, frees their bytes, serves the queue with them. A failed unlink is counted
+    /// and kept for the evictor's retry, its bytes charged. Blocking; never under the index lock.
     pub(super) fn bury(&self, victims: Vec<Victim>) {
         let mut buried = Vec::with_capacity(victims.len());
         for victim in victims {
