@@ -110,7 +110,10 @@ fn fail(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
 async fn serve(settings: ServerSettings) -> Result<(), crate::server::ServerError> {
     // Before the ready line: a signal that follows it at once must drain, not kill.
     let mut signals = Signals::install().map_err(crate::server::ServerError::Signals)?;
-    let server = Server::start(settings).await?;
+    let server = tokio::select! {
+        started = Server::start(settings) => started?,
+        () = signals.next() => return Ok(()),
+    };
     // Whoever started the server may not read its output; it serves all the same.
     drop(writeln!(std::io::stdout(), "{}", server.ready_line()));
     drop(std::io::stdout().flush());

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -36,12 +36,6 @@ pub(super) struct Deletions {
 impl AsRawFd for Deletions {
     fn as_raw_fd(&self) -> RawFd {
         self.inotify.as_raw_fd()
-    }
-}
-
-impl AsFd for Deletions {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
     }
 }
 
@@ -106,7 +100,10 @@ pub(super) async fn run_watcher(
     deletions: Arc<Deletions>,
     closing: CancellationToken,
 ) {
-    let Ok(ready) = AsyncFd::register(Arc::clone(&deletions)) else { return };
+    // Its successor is an unsafe fn, for types that could close the descriptor early; this one
+    // owns it as long as it lives.
+    #[expect(deprecated, reason = "unsafe code is forbidden here")]
+    let Ok(ready) = AsyncFd::new(Arc::clone(&deletions)) else { return };
     loop {
         let guard = tokio::select! {
             biased;

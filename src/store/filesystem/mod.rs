@@ -52,6 +52,8 @@ const INLINE_HASH_BYTES: usize = 64 << 10;
 const LOOKUP_BATCH: usize = 512;
 /// How long a stop waits for the evictor.
 const EVICTOR_STOP: Duration = Duration::from_secs(10);
+/// What one entry's charge can express, with room for metadata.
+const MAX_BLOB_BYTES: u64 = 1 << 40;
 /// Below this a store cannot hold its own directories and one upload.
 const MIN_CAP_BYTES: u64 = 128 << 10;
 
@@ -217,7 +219,8 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
     let (poke, pokes) = mpsc::channel(1);
     // What directories may come to take is not promised to a blob.
     let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
-    let max_blob_bytes = options.max_blob_bytes.unwrap_or(u64::MAX).min(reachable);
+    let max_blob_bytes =
+        options.max_blob_bytes.unwrap_or(MAX_BLOB_BYTES).min(reachable).min(MAX_BLOB_BYTES);
     Ok((Shared::new(parts, poke, first, max_blob_bytes, options.reserve_timeout), pokes))
 }
 

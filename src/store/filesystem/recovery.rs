@@ -1,7 +1,9 @@
 //! Opening a directory: what a former process left becomes the index again.
 //!
-//! Only names are read, never files: a name says which value it holds, how long it is and which
-//! write made it. Without better knowledge a younger generation counts as used more recently.
+//! I19: whatever a crash left, the index, the books and the files agree afterwards, and nothing is
+//! left over. Only names are read, never files: a name says which value it holds, how long it is
+//! and which write made it. Without better knowledge a younger generation counts as used more
+//! recently.
 
 use std::io;
 

@@ -116,6 +116,7 @@ impl Parts {
             match self.disk.unlink(&victim.file.path()) {
                 Ok(()) => buried.push(victim),
                 Err(error) => {
+                    // I15: every failure counts; that the file is gone already is none.
                     self.counters.evict_unlink_failures.add(1);
                     tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
                     self.failed.lock().push(victim);
