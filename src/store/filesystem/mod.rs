@@ -6,6 +6,7 @@
 
 mod buffers;
 mod counters;
+mod deletions;
 mod disk;
 mod index;
 mod index_cell;
@@ -125,6 +126,11 @@ impl FilesystemStore {
         let stop = shared.closing();
         let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), pokes, stop);
         let handle = shutdown::spawn("evictor", evictor);
+        if let Some(deletions) = &shared.parts.deletions {
+            let (parts, deletions) = (Arc::clone(&shared.parts), Arc::clone(deletions));
+            let watcher = deletions::run_watcher(parts, deletions, shared.closing());
+            shutdown::spawn("deletion watcher", watcher);
+        }
         Ok(Arc::new(Self { shared: Arc::new(shared), evictor: Mutex::new(Some(handle)) }))
     }
 
@@ -174,7 +180,8 @@ impl FilesystemStore {
 fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Receiver<()>)> {
     let disk = Disk::open(&options.root)?;
     let blocks = BlockSize(disk.block_size()?);
-    let mut census = recovery::take_census(&disk)?;
+    let deletions = deletions::Deletions::new();
+    let mut census = recovery::take_census(&disk, deletions.as_ref())?;
     let first = recovery::begin_epoch(&disk, &census)?;
     recovery::measure_overhead(&disk, &mut census)?;
     let available = disk.free_bytes()?.saturating_add(census.total_bytes(blocks));
@@ -193,6 +200,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
         disk,
         pool: pool::Pool::default(),
         counters: counters::Counters::default(),
+        deletions: deletions.map(Arc::new),
         blocks,
         failed: Mutex::default(),
     });
