@@ -17,7 +17,7 @@ source "$here/checks.sh"
 # shellcheck source=tests/e2e/server.sh
 source "$here/server.sh"
 
-bazel= castellan= work=
+bazel='' castellan='' work=''
 passed=0
 step_name='' step_start=0 failed_at=''
 machine=0                # counts the output bases, each a "new machine"
@@ -70,9 +70,9 @@ show_logs() {
 # in a directory without a .bazelversion, or a wrapper would look for another.
 find_bazel() {
   if command -v bazel-4 >/dev/null; then
-    bazel=bazel-4
+    bazel='bazel-4'
   elif [[ $(cd / && bazel --version 2>/dev/null) == 'bazel 4.'* ]]; then
-    bazel=bazel
+    bazel='bazel'
   else
     return 1
   fi
@@ -324,8 +324,9 @@ rebuild_instance() {
 find_castellan() {
   castellan=${1:-${CASTELLAN_BIN:-}}
   if [[ -z $castellan ]]; then
-    (cd "$repository" && cargo build --release --locked)
-    castellan=${CARGO_TARGET_DIR:-$repository/target}/release/castellan
+    cd "$repository" # a relative CARGO_TARGET_DIR is relative to it
+    cargo build --release --locked
+    castellan=${CARGO_TARGET_DIR:-target}/release/castellan
   fi
   castellan=$(realpath "$castellan")
   [[ -x $castellan ]]
