@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -165,12 +165,7 @@ impl FilesystemStore {
     /// Waits until the evictor has nothing left to do.
     #[cfg(test)]
     async fn quiesce(&self) {
-        let is_busy = || {
-            self.shared.parts.index.lock(|index| {
-                let books = index.ledger();
-                index.wants_eviction() || books.dying_bytes > books.held_bytes
-            })
-        };
+        let is_busy = || self.shared.parts.index.lock(|index| !index.is_converged());
         while is_busy() {
             self.shared.poke_evictor();
             tokio::task::yield_now().await;
@@ -205,6 +200,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
         deletions: deletions.map(Arc::new),
         blocks,
         failed: Mutex::default(),
+        has_failed: Notify::new(),
     });
     parts.counters.foreign_files.add(census.foreign_files);
     parts.bury(superseded);

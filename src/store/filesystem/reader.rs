@@ -50,7 +50,7 @@ impl OpenEntry {
         let victim = self.shared.parts.index.lock(|index| index.remove(&file));
         let is_removed = victim.is_some();
         if let Some(victim) = victim {
-            self.shared.bury(vec![victim]);
+            self.shared.parts.bury(vec![victim]);
         }
         is_removed
     }

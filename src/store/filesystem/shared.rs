@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::buffers::Buffers;
@@ -33,6 +33,8 @@ pub(super) struct Parts {
     pub(super) blocks: BlockSize,
     /// Victims whose unlink failed; bounded by the entries, for their bytes stay charged.
     pub(super) failed: Mutex<Vec<Victim>>,
+    /// Tells the evictor that there is something to try again.
+    pub(super) has_failed: Notify,
 }
 
 /// A handle: what uploads, readers and reservations hold.
@@ -84,14 +86,6 @@ impl Shared {
         let _ = self.poke.try_send(());
     }
 
-    /// Buries victims, and calls the evictor for the retry of those whose unlink failed.
-    pub(super) fn bury(&self, victims: Vec<Victim>) {
-        self.parts.bury(victims);
-        if !self.parts.failed.lock().is_empty() {
-            self.poke_evictor();
-        }
-    }
-
     /// Refuses new uploads and ends the evictor.
     pub(super) fn close(&self) {
         self.closing.cancel();
@@ -120,6 +114,7 @@ impl Parts {
                     self.counters.evict_unlink_failures.add(1);
                     tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
                     self.failed.lock().push(victim);
+                    self.has_failed.notify_one();
                 }
             }
         }

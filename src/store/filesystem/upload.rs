@@ -190,10 +190,10 @@ fn publish(
     }
     match outcome {
         Publish::Inserted => {}
-        Publish::Replaced(older) => shared.bury(vec![older]),
+        Publish::Replaced(older) => shared.parts.bury(vec![older]),
         Publish::Lost(own) => {
             parts.counters.lost_publications.add(1);
-            shared.bury(vec![own]);
+            shared.parts.bury(vec![own]);
         }
     }
     Ok(())

@@ -289,6 +289,15 @@ impl<W> Index<W> {
         self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
     }
 
+    /// Whether the evictor would find nothing to do and what it did is done.
+    #[cfg(test)]
+    pub(crate) fn is_converged(&self) -> bool {
+        let books = self.ledger.snapshot();
+        let spare = self.ledger.low_water_bytes();
+        let is_served = self.ledger.shortfall(self.waiters.queued_bytes(), spare) == 0;
+        (is_served || self.slots.oldest().is_none()) && books.dying_bytes == books.held_bytes
+    }
+
     fn evict_shortfall(&mut self, spare: u64, limit: usize) -> Vec<Victim> {
         let mut victims = Vec::new();
         while victims.len() < limit && self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
