@@ -3,6 +3,12 @@
 #[cfg(test)]
 mod bazel_files;
 #[cfg(test)]
+mod bytestream_read;
+#[cfg(test)]
+mod bytestream_resume;
+#[cfg(test)]
+mod bytestream_write;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;

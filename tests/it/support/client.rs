@@ -152,9 +152,7 @@ impl Client {
 }
 
 /// Reads a stream to its end.
-pub(crate) async fn drain(
-    mut stream: Streaming<messages::ReadResponse>,
-) -> Result<Bytes, Status> {
+pub(crate) async fn drain(mut stream: Streaming<messages::ReadResponse>) -> Result<Bytes, Status> {
     let mut data = Vec::new();
     while let Some(message) = stream.message().await? {
         data.extend_from_slice(&message.data);
@@ -169,9 +167,9 @@ pub(crate) struct OpenWrite {
 }
 
 impl OpenWrite {
-    /// Sends one message.
+    /// Sends one message; a server that has replied already takes none, and its reply says why.
     pub(crate) async fn send(&self, message: WriteRequest) {
-        self.messages.as_ref().unwrap().send(message).await.unwrap();
+        drop(self.messages.as_ref().unwrap().send(message).await);
     }
 
     /// Waits for the reply while this side stays open.
