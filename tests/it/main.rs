@@ -9,6 +9,10 @@ mod bytestream_resume;
 #[cfg(test)]
 mod bytestream_write;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;
