@@ -11,6 +11,8 @@ mod bytestream_write;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod eviction;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod support;
