@@ -377,8 +377,9 @@ async fn reapi_74_i22_a_reader_that_stalls_costs_no_memory_and_stops_nobody() {
     let other = Blob::random(15, MIB);
     client.put(&other).await.unwrap();
     assert_eq!(client.read(&other.read_name()).await.unwrap(), other.data);
-    let grown = peak_memory_bytes(&process) - before;
-    assert!(grown < 100 << 20, "{grown} bytes for readers that do not read 16 times 100 MiB");
+    // The kernel counts in batches, so its peak may fall by a few pages.
+    let grown = peak_memory_bytes(&process).saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes for readers that do not read 16 times 100 MiB");
     let (_slow, stream) = stalled.pop().unwrap();
     assert_eq!(drain(stream).await.unwrap(), blob.data);
 }

@@ -57,7 +57,7 @@ async fn reapi_73_a_client_that_vanishes_leaves_nothing() {
             assert!(server.store().stats().reserved_bytes >= 4 * MIB as u64);
             if is_cut {
                 vanishing.cut();
-                assert_code(write.reply().await, Code::Unknown);
+                assert!(write.reply().await.is_err());
             } else {
                 write.reset();
             }
@@ -83,7 +83,7 @@ async fn reapi_73_79_an_interrupted_upload_waits_for_its_client() {
     let vanishing = Client::of(&server).await;
     let write = send_up_to(&vanishing, &name, &blob, MIB).await;
     vanishing.cut();
-    assert_code(write.reply().await, Code::Unknown);
+    assert!(write.reply().await.is_err());
     assert_eq!(client.query(&name).await.unwrap(), (MIB as i64, false));
     assert!(server.store().stats().reserved_bytes >= 4 * MIB as u64);
     assert!(client.is_missing(&blob).await);
@@ -105,7 +105,7 @@ async fn reapi_69_73_waiting_uploads_make_room_for_present_ones() {
     let vanishing = Client::of(&server).await;
     let write = send_up_to(&vanishing, &gone.write_name(), &gone, MIB).await;
     vanishing.cut();
-    assert_code(write.reply().await, Code::Unknown);
+    assert!(write.reply().await.is_err());
     let here = Blob::random(4, 10 * MIB);
     client.put(&here).await.unwrap();
     assert_eq!(client.read(&here.read_name()).await.unwrap(), here.data);
@@ -208,7 +208,7 @@ async fn reapi_76_the_status_never_goes_back_nor_beyond_the_size() {
         }
         committed_reaches(&vanishing, &name, to * MIB).await;
         vanishing.cut();
-        assert_code(write.reply().await, Code::Unknown);
+        assert!(write.reply().await.is_err());
     }
     let client = Client::of(&server).await;
     client.write(rest(&name, &blob.data, 0, 100_000)).await.unwrap();
@@ -228,7 +228,7 @@ async fn reapi_79_an_upload_goes_on_after_a_dropped_connection() {
             write.send(message).await;
         }
         vanishing.cut();
-        assert_code(write.reply().await, Code::Unknown);
+        assert!(write.reply().await.is_err());
         let client = Client::of(&server).await;
         let (committed, complete) = client.query(&name).await.unwrap();
         assert!((0..=3 * MIB as i64).contains(&committed) && !complete);
@@ -252,7 +252,7 @@ async fn reapi_64_79_resumed_with_overlap_and_from_zero() {
             let vanishing = Client::of(&server).await;
             let write = send_up_to(&vanishing, &name, &blob, 3 * MIB).await;
             vanishing.cut();
-            assert_code(write.reply().await, Code::Unknown);
+            assert!(write.reply().await.is_err());
             let written = client.write(rest(&name, &blob.data, offset, 300_000)).await;
             assert_eq!(written.unwrap(), 5 * MIB as i64, "from {offset}");
             assert_eq!(client.read(&blob.read_name()).await.unwrap(), blob.data);

@@ -214,7 +214,8 @@ fn with_environment(environment: &[(&str, &str)], flags: &[&str]) -> Command {
 async fn every_setting_can_come_from_the_environment() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("store");
-    let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // An address of its own: no other test can take the port meanwhile.
+    let port = || TcpListener::bind("127.77.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (grpc, http) = (port(), port());
     let mut environment = vec![
         ("CASTELLAN_DIR", root.to_str().unwrap()),
