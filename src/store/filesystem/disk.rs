@@ -16,6 +16,8 @@ use super::index_cell::assert_not_held;
 
 /// Bytes in the unit of `st_blocks`.
 const SECTOR_BYTES: u64 = 512;
+/// `f_type` of ext4, whose directories never shrink.
+const EXT4_MAGIC: i64 = 0xef53;
 const LOCK_NAME: &str = "LOCK";
 /// Where files begin their life on a file system without `O_TMPFILE`; emptied at every start.
 const TEMP_DIRECTORY: &str = "tmp";
@@ -61,9 +63,15 @@ impl UnnamedFile {
         io::Write::write_all(&mut &self.file, data)
     }
 
-    /// Bytes allocated so far.
-    pub(super) fn allocated_bytes(&self) -> io::Result<u64> {
+    /// Bytes that the complete file takes. A file system may have allocated ahead of the writer;
+    /// what is behind the end is given back.
+    pub(super) fn settled_bytes(&self, len_bytes: u64, expected_bytes: u64) -> io::Result<u64> {
         assert_not_held();
+        let bytes = allocated(&rustix::fs::fstat(&self.file)?)?;
+        if bytes <= expected_bytes {
+            return Ok(bytes);
+        }
+        rustix::fs::ftruncate(&self.file, len_bytes)?;
         allocated(&rustix::fs::fstat(&self.file)?)
     }
 }
@@ -75,6 +83,7 @@ pub(super) struct Disk {
     root_path: PathBuf,
     _lock: OwnedFd,
     has_unnamed_files: bool,
+    directories_shrink: bool,
     next_temp: AtomicU64,
 }
 
@@ -107,11 +116,13 @@ impl Disk {
                 error.into()
             }
         })?;
+        let directories_shrink = rustix::fs::fstatfs(&*root)?.f_type != EXT4_MAGIC;
         let mut disk = Self {
             root,
             root_path: root_path.to_owned(),
             _lock: lock,
             has_unnamed_files: true,
+            directories_shrink,
             next_temp: AtomicU64::new(0),
         };
         disk.has_unnamed_files = disk.probe_unnamed_files();
@@ -310,6 +321,11 @@ impl Disk {
     pub(super) fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&*self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Whether a directory that had many names takes less once they are gone.
+    pub(super) fn directories_shrink(&self) -> bool {
+        self.directories_shrink
     }
 
     /// The allocation unit in bytes.

@@ -7,6 +7,7 @@
 mod buffers;
 mod counters;
 mod deletions;
+mod directory_sizes;
 mod disk;
 mod index;
 mod index_cell;
@@ -199,6 +200,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
         counters: counters::Counters::default(),
         deletions: deletions.map(Arc::new),
         blocks,
+        directory_sizes: directory_sizes::DirectorySizes::default(),
         failed: Mutex::default(),
         has_failed: Notify::new(),
     });
