@@ -3,6 +3,12 @@
 #[cfg(test)]
 mod bazel_files;
 #[cfg(test)]
+mod digests;
+#[cfg(test)]
+mod find_missing;
+#[cfg(test)]
+mod get_tree;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;

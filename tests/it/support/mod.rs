@@ -1,9 +1,15 @@
 //! A real server on a free port, and clients for it.
 
 mod blobs;
+mod calls;
+mod pressure;
 mod process;
+mod raw;
 mod server;
 
 pub(crate) use blobs::{Blob, directory, wire};
+pub(crate) use calls::{Subject, assert_all_invalid, assert_all_present};
+pub(crate) use pressure::{hold_space, start_small, start_store, start_tight, turn_over, until};
 pub(crate) use process::Process;
+pub(crate) use raw::{METHODS, raw_call};
 pub(crate) use server::{TestServer, assert_code};
