@@ -1,6 +1,10 @@
 //! The one integration test binary: a module for each area of behavior.
 
 #[cfg(test)]
+mod batch_read;
+#[cfg(test)]
+mod batch_update;
+#[cfg(test)]
 mod bazel_files;
 #[cfg(test)]
 mod digests;
