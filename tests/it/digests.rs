@@ -78,9 +78,8 @@ async fn reapi_2_a_right_hash_with_another_size_is_another_blob() {
     for wrong in [good.size_bytes - 1, good.size_bytes + 1, 1, i64::from(i32::MAX)] {
         let subject = Subject { size_bytes: wrong, ..good.clone() };
         for (method, outcome) in subject.read_calls(&server).await {
-            let is_too_large = method == "GetTree" && wrong > 4 << 20
-                || method == "BatchReadBlobs" && wrong > 4 << 20;
-            if is_too_large {
+            let has_limit = matches!(method, "GetTree" | "BatchReadBlobs");
+            if has_limit && wrong > 4 << 20 {
                 assert_code(outcome, Code::InvalidArgument);
             } else {
                 assert!(matches!(outcome, Ok(false)), "{method}: {outcome:?} for {wrong}");

@@ -1,11 +1,15 @@
 //! The one integration test binary: a module for each area of behavior.
 
 #[cfg(test)]
+mod action_cache;
+#[cfg(test)]
 mod batch_read;
 #[cfg(test)]
 mod batch_update;
 #[cfg(test)]
 mod bazel_files;
+#[cfg(test)]
+mod capabilities;
 #[cfg(test)]
 mod digests;
 #[cfg(test)]
@@ -13,6 +17,14 @@ mod find_missing;
 #[cfg(test)]
 mod get_tree;
 #[cfg(test)]
+mod malformed_results;
+#[cfg(test)]
+mod metadata;
+#[cfg(test)]
+mod robustness;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transport;

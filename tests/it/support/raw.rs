@@ -1,11 +1,16 @@
 //! Calls whose messages are bytes: requests that no client would make, answers as they came.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;
+use hyper::body::Body as _;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use tower::ServiceExt as _;
 
 /// Every method that is served, as in the path of a request.
 pub(crate) const METHODS: [&str; 11] = [
@@ -76,4 +81,37 @@ pub(crate) async fn raw_call(
         replies.push(reply);
     }
     Ok(replies)
+}
+
+/// What an HTTP request to a method ends with: its `grpc-status`, wherever it stands.
+pub(crate) async fn http_call(
+    channel: &Channel,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Code, String> {
+    let mut request = http::Request::post(format!("http://server{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(tonic::body::Body::new(axum::body::Body::from(body))).unwrap();
+    let response = channel.clone().oneshot(request).await.map_err(|error| error.to_string())?;
+    let (parts, mut body) = response.into_parts();
+    let mut status = parts.headers.get("grpc-status").cloned();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        if let Some(trailers) = frame.trailers_ref() {
+            status = trailers.get("grpc-status").cloned();
+        }
+    }
+    let status = status.ok_or_else(|| format!("no grpc-status: {:?}", parts.status))?;
+    Ok(Code::from_bytes(status.as_bytes()))
+}
+
+/// A message as HTTP/2 carries it: a flag for compression, a length, the bytes.
+pub(crate) fn framed(is_compressed: u8, message: &[u8]) -> Bytes {
+    let len = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[is_compressed], &len[..], message].concat().into()
 }
