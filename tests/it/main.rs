@@ -9,9 +9,19 @@ mod batch_update;
 #[cfg(test)]
 mod bazel_files;
 #[cfg(test)]
+mod bytestream_read;
+#[cfg(test)]
+mod bytestream_resume;
+#[cfg(test)]
+mod bytestream_write;
+#[cfg(test)]
 mod capabilities;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod digests;
+#[cfg(test)]
+mod eviction;
 #[cfg(test)]
 mod find_missing;
 #[cfg(test)]
@@ -20,6 +30,8 @@ mod get_tree;
 mod malformed_results;
 #[cfg(test)]
 mod metadata;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod robustness;
 #[cfg(test)]

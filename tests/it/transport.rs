@@ -10,7 +10,8 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::support::{Blob, Process, TestServer, until, write_requests};
+use crate::support::wait::stats_reach;
+use crate::support::{Blob, Process, TestServer, write_requests};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: u8 = 4;
@@ -96,12 +97,12 @@ async fn reapi_99_200_streams_on_one_connection_are_served_at_once() {
         messages.send(requests.remove(0)).await.unwrap();
         uploads.push((blob, messages, last, reply));
         if number == 0 {
-            until(|| server.store().stats().reserved_bytes > 0).await;
+            stats_reach(&server, "the first has space", |it| it.reserved_bytes > 0).await;
             bytes_of_one = server.store().stats().reserved_bytes;
         }
     }
     let all = bytes_of_one * STREAMS as u64;
-    until(|| server.store().stats().reserved_bytes == all).await;
+    stats_reach(&server, "all have space", |it| it.reserved_bytes == all).await;
     for (blob, messages, last, reply) in uploads {
         messages.send(last).await.unwrap();
         drop(messages);

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::index_cell::assert_not_held;
@@ -27,12 +27,12 @@ pub(super) struct Found {
     pub(super) is_file: bool,
 }
 
-/// The outcome of a read that may not wait.
+/// The outcome of something that may not wait for the disk.
 #[derive(Debug)]
-pub(super) enum CachedRead {
-    /// So many bytes were in memory; 0 is the end of the file.
-    Done(usize),
-    /// The bytes are not in memory: read them where waiting is allowed.
+pub(super) enum Cached<T> {
+    /// Everything that it took was in memory.
+    Done(T),
+    /// Something was not: try again where waiting is allowed.
     WouldWait,
 }
 
@@ -193,20 +193,37 @@ impl Disk {
         }
     }
 
-    /// Opens a regular file for reading and says how long it is; `None` when there is none.
+    /// Opens a regular file for reading and says how long it is; `None` when there is none. May
+    /// wait for the disk.
     pub(super) fn open_file(&self, path: &str) -> io::Result<Option<(File, u64)>> {
         assert_not_held();
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = match rustix::fs::openat(&*self.root, path, flags, Mode::empty()) {
-            Ok(file) => file,
-            // A link planted at the name is not the file that was stored there.
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let stat = rustix::fs::fstat(&file)?;
-        let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
-        let len = u64::try_from(stat.st_size).unwrap_or_default();
-        Ok(is_regular.then(|| (file.into(), len)))
+        opened(rustix::fs::openat(&*self.root, path, open_flags(), Mode::empty()))
+    }
+
+    /// The same, if the kernel has the path in memory.
+    pub(super) fn open_file_cached(&self, path: &str) -> io::Result<Cached<Option<(File, u64)>>> {
+        assert_not_held();
+        let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&*self.root, path, open_flags(), Mode::empty(), resolve) {
+            // Not in memory, or a kernel before 5.12, which knows no such question.
+            Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS | Errno::PERM) => Ok(Cached::WouldWait),
+            outcome => opened(outcome).map(Cached::Done),
+        }
+    }
+
+    /// Whether anything has this name.
+    pub(super) fn exists(&self, path: &str) -> io::Result<bool> {
+        assert_not_held();
+        match rustix::fs::statat(&*self.root, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The path of something below the root for calls that take no descriptor.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        format!("/proc/self/fd/{}/{path}", self.root.as_raw_fd())
     }
 
     /// Makes a directory unless it is there.
@@ -301,15 +318,35 @@ impl Disk {
     }
 }
 
+fn open_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK
+}
+
+/// What an attempt to open a value's file means.
+fn opened(outcome: Result<OwnedFd, Errno>) -> io::Result<Option<(File, u64)>> {
+    let file = match outcome {
+        Ok(file) => file,
+        // A link planted at the name is not the file that was stored there.
+        Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = rustix::fs::fstat(&file)?;
+    let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    let len = u64::try_from(stat.st_size).unwrap_or_default();
+    Ok(is_regular.then(|| (file.into(), len)))
+}
+
 /// Reads at `offset` only what is in memory already.
-pub(super) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<CachedRead> {
+pub(super) fn read_cached(
+    file: &File,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<Cached<usize>> {
     assert_not_held();
     let mut parts = [io::IoSliceMut::new(buffer)];
     match rustix::io::preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT) {
-        Ok(read) => Ok(CachedRead::Done(read)),
-        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => {
-            Ok(CachedRead::WouldWait)
-        }
+        Ok(read) => Ok(Cached::Done(read)),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(Cached::WouldWait),
         Err(error) => Err(error.into()),
     }
 }

@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::server::write_requests;
+use super::wait::stats_reach;
 use super::{Blob, TestServer};
 
 /// The cap of a small store; its directories take up to a quarter of it.
@@ -52,16 +53,6 @@ pub(crate) async fn turn_over(server: &TestServer, mut touch: impl AsyncFnMut())
     }
 }
 
-/// Waits for a condition, a minute at the most.
-pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), waiting).await.unwrap();
-}
-
 /// An upload that has its space and has not ended.
 pub(crate) struct HeldSpace {
     messages: mpsc::Sender<WriteRequest>,
@@ -81,8 +72,7 @@ pub(crate) async fn hold_space(server: &TestServer, len: usize) -> HeldSpace {
         Ok(reply.into_inner().committed_size)
     });
     messages.send(rest.remove(0)).await.unwrap();
-    let stats = || server.store().stats();
-    until(|| stats().reserved_bytes >= len as u64).await;
+    stats_reach(server, "the space is reserved", |it| it.reserved_bytes >= len as u64).await;
     HeldSpace { messages, rest, reply }
 }
 

@@ -289,6 +289,15 @@ impl<W> Index<W> {
         self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
     }
 
+    /// Whether the evictor would find nothing to do and what it did is done.
+    #[cfg(test)]
+    pub(crate) fn is_converged(&self) -> bool {
+        let books = self.ledger.snapshot();
+        let spare = self.ledger.low_water_bytes();
+        let is_served = self.ledger.shortfall(self.waiters.queued_bytes(), spare) == 0;
+        (is_served || self.slots.oldest().is_none()) && books.dying_bytes == books.held_bytes
+    }
+
     fn evict_shortfall(&mut self, spare: u64, limit: usize) -> Vec<Victim> {
         let mut victims = Vec::new();
         while victims.len() < limit && self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
@@ -326,6 +335,13 @@ impl<W> Index<W> {
             self.ledger.set_overhead(bytes, *known);
             *known = bytes;
         }
+    }
+
+    /// Up to `limit` files in no particular order, and where to go on; `None` at the end. Entries
+    /// that come or go between two calls may be missed or seen.
+    pub(crate) fn files_from(&self, from: u32, limit: usize) -> (Vec<FileName>, Option<u32>) {
+        let (entries, rest) = self.slots.some_from(from, limit);
+        (entries.map(Entry::file).collect(), rest)
     }
 
     /// Number of entries.

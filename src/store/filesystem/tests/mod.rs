@@ -1,5 +1,7 @@
 //! The store on a real directory.
 
+#![expect(clippy::disallowed_methods, reason = "the tests play the others: clients and people")]
+
 mod eviction;
 mod model;
 mod recovery;
