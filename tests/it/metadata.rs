@@ -1,23 +1,23 @@
 //! Errors, request metadata, health and the drain (reapi 95-101).
 
-use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use castellan::grpc::GrpcOptions;
+use castellan_proto::byte_stream::byte_stream_client::ByteStreamClient;
 use castellan_proto::messages::{BatchUpdateBlob, BatchUpdateBlobsRequest};
 use castellan_proto::v2;
-use parking_lot::Mutex;
 use prost::Message as _;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    Blob, METHODS, Subject, TestServer, assert_all_present, assert_code, directory, framed,
-    hold_space, http_call, raw_call,
+    Blob, METHODS, Process, Subject, TestServer, assert_all_present, assert_code, directory,
+    framed, hold_space, http_call, raw_call,
 };
 
 const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
@@ -142,38 +142,40 @@ async fn reapi_96_frames_that_are_none_are_refused_by_every_method() {
 }
 
 /// The standard form has padding or not; anything else says nothing and harms nothing.
+///
+/// The real program is asked, because the header is only read for a log that wants it, and the log
+/// of a process is one.
 #[tokio::test]
 async fn reapi_97_request_metadata_is_read_if_it_can_be_and_never_fails_a_call() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // Of this thread alone, on which the server of this test runs too.
-    let _listening = tracing::subscriber::set_default(subscriber);
-    let server = TestServer::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let root = directory.path().join("store");
+    let root = root.to_str().unwrap();
+    let ports = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    let mut command = Process::command(&["serve", "--dir", root, "--log", "castellan=debug"]);
+    command.args(ports).stderr(std::fs::File::create(&log).unwrap());
+    let server = Process::spawn_logging(command);
+    let address = format!("http://{}", server.grpc);
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let mut invocations = Vec::new();
     for len in 1..=3 {
-        let metadata = v2::RequestMetadata {
-            tool_details: Some(v2::ToolDetails {
-                tool_name: "t".repeat(len),
-                tool_version: "9.9.9".to_owned(),
-            }),
-            tool_invocation_id: format!("invocation {len}"),
-            ..v2::RequestMetadata::default()
-        };
-        let unpadded = BinaryMetadataValue::from_bytes(&metadata.encode_to_vec());
-        let unpadded = unpadded.as_encoded_bytes().to_vec();
-        assert!(!unpadded.ends_with(b"="));
-        let missing = unpadded.len().next_multiple_of(4) - unpadded.len();
-        let padded = [&unpadded[..], &b"=="[..missing]].concat();
-        for value in [&unpadded, &padded] {
-            log.0.lock().clear();
-            call_with_metadata(&server, &[value]).await;
-            let text = String::from_utf8(log.0.lock().clone()).unwrap();
-            assert!(text.contains(&format!("invocation {len}")), "{text}");
-            assert!(text.contains("9.9.9"), "{text}");
+        for padding in ["", "=="] {
+            let invocation = format!("invocation {len}{padding}");
+            let metadata = v2::RequestMetadata {
+                tool_details: Some(v2::ToolDetails {
+                    tool_name: "t".repeat(len),
+                    tool_version: "9.9.9".to_owned(),
+                }),
+                tool_invocation_id: invocation.clone(),
+                ..v2::RequestMetadata::default()
+            };
+            let value = BinaryMetadataValue::from_bytes(&metadata.encode_to_vec());
+            let mut value = value.as_encoded_bytes().to_vec();
+            assert!(!value.ends_with(b"="));
+            let missing = value.len().next_multiple_of(4) - value.len();
+            value.extend_from_slice(&padding.as_bytes()[..missing.min(padding.len())]);
+            call_with_metadata(&channel, &[&value]).await;
+            invocations.push(invocation);
         }
     }
     let oversize = "A".repeat(40_000);
@@ -188,40 +190,32 @@ async fn reapi_97_request_metadata_is_read_if_it_can_be_and_never_fails_a_call()
         &[oversize.as_bytes()],
         &[b"Zm9v", b"!!!", b"Zm9v"],
     ] {
-        call_with_metadata(&server, garbage).await;
+        call_with_metadata(&channel, garbage).await;
     }
-    assert_works(&server).await;
+    drop(channel);
+    assert!(server.stop().await.success());
+    let log = std::fs::read_to_string(log).unwrap();
+    for invocation in invocations {
+        assert!(log.contains(&format!("invocation_id=\"{invocation}\"")), "{invocation}: {log}");
+    }
+    assert!(log.contains("9.9.9") && !log.contains("panicked"), "{log}");
 }
 
-async fn call_with_metadata(server: &TestServer, values: &[&[u8]]) {
+async fn call_with_metadata(channel: &Channel, values: &[&[u8]]) {
     let mut headers = http::HeaderMap::new();
     for value in values {
         headers.append(REQUEST_METADATA, http::HeaderValue::from_bytes(value).unwrap());
     }
     let mut request = Request::new(v2::GetCapabilitiesRequest::default());
     *request.metadata_mut() = MetadataMap::from_headers(headers.clone());
-    server.capabilities().get_capabilities(request).await.unwrap();
+    let mut client = v2::capabilities_client::CapabilitiesClient::new(channel.clone());
+    client.get_capabilities(request).await.unwrap();
     let mut request = Request::new(castellan_proto::messages::ReadRequest {
         resource_name: Blob::new("").read_name(),
         ..castellan_proto::messages::ReadRequest::default()
     });
     *request.metadata_mut() = MetadataMap::from_headers(headers);
-    server.byte_stream().read(request).await.unwrap();
-}
-
-/// What is logged, in memory.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    ByteStreamClient::new(channel.clone()).read(request).await.unwrap();
 }
 
 /// No compression is offered at this level: the answer says so and lets the client try without.
