@@ -10,7 +10,10 @@ use castellan_proto::messages::{
 use prost::Message as _;
 use tonic::Code;
 
-use crate::support::{Blob, TestServer, assert_code, directory, start_small, turn_over};
+use crate::support::wait::eventually;
+use crate::support::{
+    Blob, TestServer, assert_code, directory, output_file, start_small, turn_over,
+};
 
 async fn find(server: &TestServer, digests: Vec<Digest>) -> FindMissingBlobsResponse {
     let request =
@@ -135,7 +138,26 @@ async fn reapi_16_a_blob_whose_file_is_gone_is_missing_once_a_read_has_found_out
         assert_eq!(server.missing(&[&blob]).await.len(), 0, "{method}");
         assert_eq!(server.read(&blob.read_name()).await.unwrap(), blob.data, "{method}");
     }
-    assert_eq!(server.store().stats().index_file_missing, 4);
+}
+
+/// Nobody reads: the server finds out by itself, and then nothing that names the blob is served.
+#[tokio::test]
+async fn reapi_16_81_a_deletion_behind_the_server_is_noticed_without_a_read() {
+    let server = TestServer::start().await;
+    let [action, blob] = ["action", "output"].map(Blob::new);
+    server.put(&[&blob]).await;
+    let result = castellan_proto::v2::ActionResult {
+        output_files: vec![output_file("out", &blob)],
+        ..castellan_proto::v2::ActionResult::default()
+    };
+    server.update_result(&action, result.encode_to_vec()).await.unwrap();
+    server.get_result(&action).await.unwrap();
+    delete_behind_the_server(&server, &blob);
+    let is_missing = || async { server.missing(&[&blob]).await.len() == 1 };
+    eventually("the deletion is noticed", is_missing).await;
+    assert_code(server.get_result(&action).await, Code::NotFound);
+    server.put(&[&blob]).await;
+    assert_eq!(server.get_result(&action).await.unwrap(), result.encode_to_vec());
 }
 
 /// 14,000 is what Bazel packs; the answer must fit the 4 MiB that its client decodes.
