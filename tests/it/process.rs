@@ -359,6 +359,19 @@ async fn a_second_signal_does_not_wait_for_what_runs() {
     assert!(disk::blob_files(directory.path()).is_empty());
 }
 
+#[tokio::test]
+async fn connections_without_a_call_do_not_hold_up_a_drain() {
+    let directory = tempfile::tempdir().unwrap();
+    // The test ends only because nobody waits for these two.
+    let process = Process::serve(directory.path(), &["--drain-timeout", "1h"]);
+    let silent = TcpStream::connect(&process.grpc).unwrap();
+    let client = Client::connect(&process.grpc).await;
+    let blob = Blob::random(1, 10);
+    assert_code(client.read(&blob.read_name()).await, Code::NotFound);
+    assert_eq!(process.terminate().code(), Some(0));
+    drop((silent, client));
+}
+
 #[test]
 fn a_port_in_use_exits_1_and_names_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
