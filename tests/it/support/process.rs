@@ -39,18 +39,25 @@ impl Process {
 
     /// Runs a command and waits for its ready line.
     pub(crate) fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stderr(Stdio::piped());
+        Self::spawn_logging(command)
+    }
+
+    /// The same; the log goes where the command says.
+    pub(crate) fn spawn_logging(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let addresses = line.trim_end().strip_prefix("castellan ready grpc=").map(str::to_owned);
         let Some((grpc, http)) = addresses.as_deref().and_then(|it| it.split_once(" http=")) else {
             let mut errors = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            child.stderr.take().map(|mut it| it.read_to_string(&mut errors).unwrap());
             panic!("no ready line but {line:?}; {errors}");
         };
         // A full pipe would stop the server; its log is not asked for after the start.
-        let mut log = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        if let Some(mut log) = child.stderr.take() {
+            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        }
         Self { grpc: grpc.to_owned(), http: http.to_owned(), child }
     }
 
