@@ -25,6 +25,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Writes what a call is about into its span.
@@ -75,13 +76,14 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let token = self.calls.token();
+        // A health watch never ends by itself and must not be waited for.
+        let token = (request.uri().path() != HEALTH_WATCH).then(|| self.calls.token());
         if !tracing::enabled!(tracing::Level::DEBUG) {
-            return CallFuture { inner: self.inner.call(request), call: None, token: Some(token) };
+            return CallFuture { inner: self.inner.call(request), call: None, token };
         }
         let span = call_span(&request);
         let inner = span.in_scope(|| self.inner.call(request));
-        CallFuture { inner, call: Some(Call { span, outcome: None }), token: Some(token) }
+        CallFuture { inner, call: Some(Call { span, outcome: None }), token }
     }
 }
 

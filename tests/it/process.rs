@@ -362,14 +362,20 @@ async fn a_second_signal_does_not_wait_for_what_runs() {
 #[tokio::test]
 async fn connections_without_a_call_do_not_hold_up_a_drain() {
     let directory = tempfile::tempdir().unwrap();
-    // The test ends only because nobody waits for these two.
+    // The test ends only because nobody waits for these three.
     let process = Process::serve(directory.path(), &["--drain-timeout", "1h"]);
     let silent = TcpStream::connect(&process.grpc).unwrap();
     let client = Client::connect(&process.grpc).await;
     let blob = Blob::random(1, 10);
     assert_code(client.read(&blob.read_name()).await, Code::NotFound);
-    assert_eq!(process.terminate().code(), Some(0));
-    drop((silent, client));
+    let url = format!("http://{}", process.grpc);
+    let channel = tonic::transport::Channel::from_shared(url).unwrap().connect().await.unwrap();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let request = tonic_health::pb::HealthCheckRequest::default();
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    assert_eq!(process.stop().await.code(), Some(0));
+    drop((silent, client, watch));
 }
 
 #[test]

@@ -181,12 +181,12 @@ fn publish(
     // A temporary name goes before the bytes are booked as those of one file.
     drop(file);
     let class_bytes = new_shard.and_then(|it| parts.disk.allocated_at(&it.class_path()).ok());
-    let shard = Shard::of(&key);
-    let booked = parts.directory_sizes.measure(&parts.disk, shard, |shard_bytes| {
+    let folder = Shard::of(&key);
+    let booked = parts.directory_sizes.measure(&parts.disk, folder, |folder_bytes| {
         parts.index.lock(|index| {
             let outcome = index.publish(name, reservation.into_bytes(), charge);
-            index.settle_shard(shard, shard_bytes);
-            index.settle_class(shard, class_bytes.unwrap_or_default());
+            index.settle_shard(folder, folder_bytes);
+            index.settle_class(folder, class_bytes.unwrap_or_default());
             (outcome, index.grant(), index.wants_eviction())
         })
     });
@@ -211,10 +211,10 @@ fn publish(
 fn link(parts: &Parts, file: &UnnamedFile, name: &FileName) -> io::Result<Option<Shard>> {
     match parts.disk.link(file, &name.path()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let shard = Shard::of(&name.key);
-            parts.make_shard(shard)?;
+            let folder = Shard::of(&name.key);
+            parts.make_shard(folder)?;
             parts.disk.link(file, &name.path())?;
-            Ok(Some(shard))
+            Ok(Some(folder))
         }
         outcome => outcome.map(|()| None),
     }
