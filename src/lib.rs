@@ -1,12 +1,13 @@
 //! Castellan: a content-addressed store and action cache for remote execution clients.
 //!
 //! Layers, each importing only those to its right:
-//! `cli -> server -> {grpc, http} -> instance -> {cas, action_cache} -> store -> digest`.
+//! `cli -> server -> {grpc, http} -> instance -> {cas, action_cache, encoded} -> store -> digest`.
 
 pub mod action_cache;
 pub mod cas;
 pub mod cli;
 pub mod digest;
+mod encoded;
 pub mod grpc;
 pub mod http;
 pub mod instance;

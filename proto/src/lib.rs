@@ -8,7 +8,6 @@
 //! It must never hold behavior: no validation, no defaults, no conversion to domain types.
 
 pub mod messages;
-pub mod refs;
 
 /// Generated types of `build.bazel.remote.execution.v2`.
 pub use bazel_remote_apis::build::bazel::remote::execution::v2;

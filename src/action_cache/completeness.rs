@@ -11,11 +11,11 @@ use bytes::Bytes;
 use tokio::sync::SemaphorePermit;
 
 use super::tree_memory::{self, MAX_TREE_BYTES};
-use super::view::{DirectoryNodes, Node, OutputDirectory, OutputFile, RawDigest, Streams};
-use super::view::{TreeNodes, tag};
-use super::wire::{Fields, WireError};
 use crate::cas::Cas;
 use crate::digest::{Digest, DigestFunction, InvalidDigest};
+use crate::encoded::view::{DirectoryNodes, Node, OutputDirectory, OutputFile, RawDigest, Streams};
+use crate::encoded::view::{TreeNodes, tag};
+use crate::encoded::wire::{Fields, WireError};
 use crate::store::StoreError;
 
 /// Digests of one lookup, and entries read between two: a store holds its index lock for the one,

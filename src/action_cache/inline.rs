@@ -10,10 +10,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::InlineRequest;
-use super::view::{OutputFile, Stream, Streams, tag};
-use super::wire::{Fields, WireError};
 use crate::cas::Cas;
 use crate::digest::{Digest, DigestFunction};
+use crate::encoded::view::{OutputFile, Stream, Streams, tag};
+use crate::encoded::wire::{Fields, WireError};
 
 /// The largest blob that is inlined.
 const MAX_INLINE_BYTES: u64 = 1 << 20;

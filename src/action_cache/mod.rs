@@ -5,13 +5,10 @@
 
 mod completeness;
 mod inline;
-mod schema;
 #[cfg(test)]
 mod tests;
 mod tree_memory;
 mod validate;
-mod view;
-mod wire;
 
 use std::sync::Arc;
 

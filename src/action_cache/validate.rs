@@ -3,11 +3,11 @@
 //! Only what the message itself shows: neither the action nor the outputs need to exist, because
 //! clients of the HTTP cache never upload the one and may upload the others later.
 
-use super::schema;
-use super::view::{OutputDirectory, OutputFile, OutputSymlink, RawDigest, Streams, tag};
-use super::wire::{Field, Fields, WireError};
 use super::{ActionCacheError, MAX_RESULT_BYTES};
 use crate::digest::{DigestFunction, shorten};
+use crate::encoded::schema;
+use crate::encoded::view::{OutputDirectory, OutputFile, OutputSymlink, RawDigest, Streams, tag};
+use crate::encoded::wire::{Field, Fields, WireError};
 
 const RESULT: &str = "action_result";
 

@@ -14,7 +14,7 @@ use nativelink_config::{
 };
 
 use super::problems::Problems;
-use super::serve::resolve_parsed;
+use super::serve::{Served, resolve_parsed};
 use crate::grpc::GrpcOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances};
 use crate::store::filesystem::{Cap, FilesystemOptions};
@@ -23,8 +23,6 @@ use crate::store::filesystem::{Cap, FilesystemOptions};
 const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The cap of a store whose policy has none: the format's "never evict" would fill the disk.
 const UNBOUNDED_SHARE_PERCENT: u8 = 80;
-
-type Served = (Vec<FilesystemOptions>, Vec<GrpcListener>);
 
 /// Reads the file and says what to serve; every problem is noted with its place.
 pub(super) fn plan(
@@ -45,7 +43,8 @@ pub(super) fn plan(
     let stores = planner.stores();
     let listeners = planner.listeners();
     planner.global();
-    Some((stores, listeners))
+    let warnings = config.warnings.iter().map(ToString::to_string).collect();
+    Some(Served { stores, listeners, warnings })
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

@@ -74,10 +74,19 @@ pub(super) struct ServeArguments {
     log: String,
 }
 
+/// What is served, from flags or from a file.
+pub(super) struct Served {
+    pub(super) stores: Vec<FilesystemOptions>,
+    pub(super) listeners: Vec<GrpcListener>,
+    /// What works but should be said differently.
+    pub(super) warnings: Vec<String>,
+}
+
 /// Everything `serve` needs, checked.
 struct Plan {
     settings: ServerSettings,
     filter: tracing_subscriber::EnvFilter,
+    warnings: Vec<String>,
 }
 
 /// Runs the server until a signal ends it.
@@ -87,6 +96,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         Err(problems) => return fail(EX_USAGE, &problems),
     };
     telemetry::init(plan.filter);
+    plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -110,7 +120,10 @@ fn fail(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
 async fn serve(settings: ServerSettings) -> Result<(), crate::server::ServerError> {
     // Before the ready line: a signal that follows it at once must drain, not kill.
     let mut signals = Signals::install().map_err(crate::server::ServerError::Signals)?;
-    let server = Server::start(settings).await?;
+    let server = tokio::select! {
+        started = Server::start(settings) => started?,
+        () = signals.next() => return Ok(()),
+    };
     // Whoever started the server may not read its output; it serves all the same.
     drop(writeln!(std::io::stdout(), "{}", server.ready_line()));
     drop(std::io::stdout().flush());
@@ -142,11 +155,12 @@ fn plan(
         }
     };
     match (served, filter, http_listen, drain_timeout) {
-        (Some((stores, listeners)), Some(filter), Some(http_listen), Some(drain_timeout))
+        (Some(served), Some(filter), Some(http_listen), Some(drain_timeout))
             if problems.is_empty() =>
         {
+            let Served { stores, listeners, warnings } = served;
             let settings = ServerSettings { stores, listeners, http_listen, drain_timeout };
-            Ok(Plan { settings, filter })
+            Ok(Plan { settings, filter, warnings })
         }
         _ => Err(problems),
     }
@@ -172,7 +186,7 @@ fn plan_default(
     arguments: &ServeArguments,
     env: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
-) -> Option<(Vec<FilesystemOptions>, Vec<GrpcListener>)> {
+) -> Option<Served> {
     let cap = match &arguments.max_size {
         None => {
             Some(Cap::Share { percent: DEFAULT_SHARE_PERCENT, at_most_bytes: DEFAULT_MAX_BYTES })
@@ -193,7 +207,7 @@ fn plan_default(
         instances: Instances::Any(stores),
         options: GrpcOptions::default(),
     };
-    Some((vec![store], vec![listener]))
+    Some(Served { stores: vec![store], listeners: vec![listener], warnings: Vec::new() })
 }
 
 fn cap_of(size: MaxSize) -> Cap {

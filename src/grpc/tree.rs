@@ -8,18 +8,17 @@ use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use castellan_proto::messages::{GetTreeRequest, GetTreeResponse};
-use castellan_proto::refs::DirectoryRefs;
 use futures_util::stream::{self, Stream};
-use prost::Message as _;
 use tonic::Status;
 
 use super::Shared;
-use super::convert::{digest, digest_function, required_digest};
+use super::convert::{digest_function, required_digest};
 use super::options::{CLIENT_MESSAGE_BYTES, GrpcOptions};
 use super::status::{blob_not_found, invalid_field};
 use super::trace::record_call;
 use crate::cas::Cas;
 use crate::digest::{Digest, DigestFunction};
+use crate::encoded::view::{DirectoryNodes, Node, RawDigest};
 
 /// The bytes of directories that one page collects; a client needs far less than its 4 MiB at a
 /// time.
@@ -209,16 +208,20 @@ impl Walk {
 }
 
 /// The directories that an encoded `Directory` names, in its order.
-fn children(function: DigestFunction, encoded: &Bytes) -> Result<Vec<Digest>, &'static str> {
-    let refs = DirectoryRefs::decode(encoded.clone()).map_err(|_| "is not an encoded Directory")?;
-    // Few byte strings that are no Directory decode, and fewer name a digest for each file.
-    if refs.files.iter().any(|file| file.digest.is_none()) {
-        return Err("has a file without a digest");
-    }
-    let mut digests = Vec::with_capacity(refs.directories.len());
-    for directory in refs.directories {
-        let wire = directory.digest.ok_or("has a directory without a digest")?;
-        digests.push(digest(function, &wire).map_err(|_| "has a malformed directory digest")?);
+fn children(function: DigestFunction, encoded: &[u8]) -> Result<Vec<Digest>, &'static str> {
+    let mut digests = Vec::new();
+    for node in DirectoryNodes::new(encoded) {
+        match node.map_err(|_| "is not an encoded Directory")? {
+            // Few byte strings that are no Directory decode, and fewer name a digest for each file.
+            Node::File(file) if file == RawDigest::default() => {
+                return Err("has a file without a digest");
+            }
+            Node::Directory(child) => {
+                let child = child.parse(function);
+                digests.push(child.map_err(|_| "has a malformed directory digest")?);
+            }
+            Node::File(_) | Node::Other => {}
+        }
     }
     Ok(digests)
 }

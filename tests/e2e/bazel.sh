@@ -17,7 +17,7 @@ source "$here/checks.sh"
 # shellcheck source=tests/e2e/server.sh
 source "$here/server.sh"
 
-bazel= castellan= work=
+bazel='' castellan='' work=''
 passed=0
 step_name='' step_start=0 failed_at=''
 machine=0                # counts the output bases, each a "new machine"
@@ -40,9 +40,10 @@ step() {
 on_exit() {
   local status=$?
   set +e
+  exec >&3 2>&4 # a signal may come while a command's output goes to a log
   if [[ $status -ne 0 ]]; then
     printf 'FAIL  %3d s  %s\n' $((SECONDS - step_start)) "${step_name:-before the first step}"
-    [[ -z $failed_at ]] || echo "at $failed_at"
+    [[ -z $failed_at ]] || echo "in $failed_at"
     show_logs
     echo "$passed passed, 1 failed"
   fi
@@ -69,9 +70,9 @@ show_logs() {
 # in a directory without a .bazelversion, or a wrapper would look for another.
 find_bazel() {
   if command -v bazel-4 >/dev/null; then
-    bazel=bazel-4
+    bazel='bazel-4'
   elif [[ $(cd / && bazel --version 2>/dev/null) == 'bazel 4.'* ]]; then
-    bazel=bazel
+    bazel='bazel'
   else
     return 1
   fi
@@ -98,7 +99,7 @@ in_bazel() {
   shift
   (cd "$work/ws" && "$bazel" --nohome_rc --noworkspace_rc --max_idle_secs=120 \
     --host_jvm_args=-Xmx1g --output_user_root="$work/user" --output_base="$(base)" \
-    "$command" "$@") </dev/null
+    "$command" "$@") </dev/null 3>&- 4>&-
 }
 
 # A new machine is a fresh output base: no local outputs, no local action cache. The earlier one
@@ -323,8 +324,9 @@ rebuild_instance() {
 find_castellan() {
   castellan=${1:-${CASTELLAN_BIN:-}}
   if [[ -z $castellan ]]; then
-    (cd "$repository" && cargo build --release --locked)
-    castellan=${CARGO_TARGET_DIR:-$repository/target}/release/castellan
+    cd "$repository" # a relative CARGO_TARGET_DIR is relative to it
+    cargo build --release --locked
+    castellan=${CARGO_TARGET_DIR:-target}/release/castellan
   fi
   castellan=$(realpath "$castellan")
   [[ -x $castellan ]]
@@ -333,9 +335,10 @@ find_castellan() {
 main() {
   work=$(mktemp -d -t castellan-e2e.XXXXXX)
   mkdir "$work/logs"
+  exec 3>&1 4>&2
   trap on_exit EXIT
   # The innermost failing command; the functions around it fail after it.
-  trap '[[ -n $failed_at ]] || failed_at="${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
+  trap '[[ -n $failed_at ]] || failed_at="${FUNCNAME[*]}, line $LINENO: $BASH_COMMAND"' ERR
   trap 'exit 130' INT TERM
   find_castellan "$@"
 

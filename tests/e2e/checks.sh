@@ -80,7 +80,7 @@ require_no_cache_errors() {
 record_outputs() {
   local bazel_out=$1
   (
-    cd "$bazel_out"
+    cd "$bazel_out" || exit
     find . -type f \
       ! -path './_tmp/*' ! -path './_actions/*' ! -path './*-status.txt' \
       ! -name MANIFEST ! -name '*.runfiles_manifest' ! -name test.cache_status -print0 |

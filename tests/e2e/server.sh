@@ -1,17 +1,20 @@
 # Starts and ends the server under test. Sourced. It ends only the process that it started.
 # shellcheck shell=bash
 
-server_pid=
-server_address= # host:port of the gRPC listener
+server_pid=''
+# host:port of the gRPC listener, for who sources this.
+# shellcheck disable=SC2034
+server_address=''
 
 # start_server BINARY DIR LOG: returns when the ready line is there, within 20 s.
 start_server() {
   local binary=$1 dir=$2 log=$3 ready='' tries
   local -r documented='^castellan ready grpc=([^ ]+) http=[^ ]+$'
-  # The ready line must be this start's, so the log starts afresh; the older one is kept.
-  [[ ! -e $log ]] || cat "$log" >>"$log.older"
+  # Emptied here, not by the redirection below, which the child makes: the ready line that is
+  # read must be this start's.
+  : >"$log"
   "$binary" serve --dir "$dir" --max-size 4GiB \
-    --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$log" 2>"$log.err" </dev/null &
+    --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$log" 2>>"$log.err" </dev/null 3>&- 4>&- &
   server_pid=$!
   for ((tries = 0; tries < 200; tries++)); do
     ready=$(grep -m 1 '^castellan ready ' "$log" || true)
@@ -27,6 +30,7 @@ start_server() {
     echo "no ready line within 20 s, or not the documented one: '$ready'" >&2
     return 1
   fi
+  # shellcheck disable=SC2034
   server_address=${BASH_REMATCH[1]}
 }
 
@@ -43,7 +47,7 @@ stop_server() {
     return 1
   fi
   wait "$pid" || status=$?
-  server_pid=
+  server_pid=''
   if [[ $status -ne 0 ]]; then
     echo "exit status $status after SIGTERM" >&2
     return 1
@@ -53,7 +57,7 @@ stop_server() {
 # kill_server: kill -9, as an out-of-memory killer or a lost machine would.
 kill_server() {
   local pid=$server_pid
-  server_pid=
+  server_pid=''
   kill -KILL "$pid"
   wait "$pid" 2>/dev/null || true
 }

@@ -17,9 +17,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store"]),
-    ("action_cache", &["cas", "digest", "store"]),
+    ("encoded", &["digest"]),
+    ("action_cache", &["cas", "digest", "encoded", "store"]),
     ("instance", &["action_cache", "cas", "digest", "store"]),
-    ("grpc", &["action_cache", "cas", "digest", "instance", "shutdown", "store"]),
+    ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
     ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store"]),
     ("server", &["grpc", "http", "instance", "shutdown", "store"]),
     ("cli", &["grpc", "server", "shutdown", "store", "telemetry"]),
@@ -32,8 +33,15 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),
     ("bazel_remote_apis", &["proto/src/lib.rs"]),
     ("nativelink_config::", &["src/cli/"]),
-    ("rustix::fs", &["src/store/filesystem/disk.rs"]),
-    ("rustix::io", &["src/store/filesystem/disk.rs"]),
+    ("rustix::fs", &["src/store/filesystem/disk.rs", "src/store/filesystem/deletions.rs"]),
+    (
+        "rustix::io",
+        &[
+            "src/grpc/status.rs",
+            "src/store/filesystem/disk.rs",
+            "src/store/filesystem/deletions.rs",
+        ],
+    ),
     // The configuration file is the one other file that is read.
     (
         "std::fs",

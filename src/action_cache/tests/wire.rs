@@ -1,10 +1,10 @@
 //! Goal: the borrowed views and the schema see what the generated types decode. Method: compare
 //! the two over mutations of a message that has every field.
 
-use super::super::schema::check_action_result;
-use super::super::view::{Node, OutputDirectory, OutputFile, RawDigest, Streams, TreeNodes, tag};
-use super::super::wire::{Fields, WireError};
 use super::*;
+use crate::encoded::schema::check_action_result;
+use crate::encoded::view::{Node, OutputDirectory, OutputFile, RawDigest, Streams, TreeNodes, tag};
+use crate::encoded::wire::{Fields, WireError};
 use proptest::prelude::*;
 
 fn raw(digest: Option<&v2::Digest>) -> Option<RawDigest<'_>> {

@@ -209,6 +209,21 @@ impl Disk {
         Ok(is_regular.then(|| (file.into(), len)))
     }
 
+    /// Whether anything has this name.
+    pub(super) fn exists(&self, path: &str) -> io::Result<bool> {
+        assert_not_held();
+        match rustix::fs::statat(&*self.root, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The path of something below the root for calls that take no descriptor.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        format!("/proc/self/fd/{}/{path}", self.root.as_raw_fd())
+    }
+
     /// Makes a directory unless it is there.
     pub(super) fn make_directory(&self, path: &str) -> io::Result<()> {
         assert_not_held();

@@ -6,6 +6,7 @@
 
 mod buffers;
 mod counters;
+mod deletions;
 mod disk;
 mod index;
 mod index_cell;
@@ -51,6 +52,8 @@ const INLINE_HASH_BYTES: usize = 64 << 10;
 const LOOKUP_BATCH: usize = 512;
 /// How long a stop waits for the evictor.
 const EVICTOR_STOP: Duration = Duration::from_secs(10);
+/// What one entry's charge can express, with room for metadata.
+const MAX_BLOB_BYTES: u64 = 1 << 40;
 /// Below this a store cannot hold its own directories and one upload.
 const MIN_CAP_BYTES: u64 = 128 << 10;
 
@@ -125,6 +128,11 @@ impl FilesystemStore {
         let stop = shared.closing();
         let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), pokes, stop);
         let handle = shutdown::spawn("evictor", evictor);
+        if let Some(deletions) = &shared.parts.deletions {
+            let (parts, deletions) = (Arc::clone(&shared.parts), Arc::clone(deletions));
+            let watcher = deletions::run_watcher(parts, deletions, shared.closing());
+            shutdown::spawn("deletion watcher", watcher);
+        }
         Ok(Arc::new(Self { shared: Arc::new(shared), evictor: Mutex::new(Some(handle)) }))
     }
 
@@ -174,7 +182,8 @@ impl FilesystemStore {
 fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Receiver<()>)> {
     let disk = Disk::open(&options.root)?;
     let blocks = BlockSize(disk.block_size()?);
-    let mut census = recovery::take_census(&disk)?;
+    let deletions = deletions::Deletions::new();
+    let mut census = recovery::take_census(&disk, deletions.as_ref())?;
     let first = recovery::begin_epoch(&disk, &census)?;
     recovery::measure_overhead(&disk, &mut census)?;
     let available = disk.free_bytes()?.saturating_add(census.total_bytes(blocks));
@@ -193,6 +202,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
         disk,
         pool: pool::Pool::default(),
         counters: counters::Counters::default(),
+        deletions: deletions.map(Arc::new),
         blocks,
         failed: Mutex::default(),
     });
@@ -209,7 +219,8 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
     let (poke, pokes) = mpsc::channel(1);
     // What directories may come to take is not promised to a blob.
     let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
-    let max_blob_bytes = options.max_blob_bytes.unwrap_or(u64::MAX).min(reachable);
+    let max_blob_bytes =
+        options.max_blob_bytes.unwrap_or(MAX_BLOB_BYTES).min(reachable).min(MAX_BLOB_BYTES);
     Ok((Shared::new(parts, poke, first, max_blob_bytes, options.reserve_timeout), pokes))
 }
 

@@ -1,10 +1,13 @@
 //! Opening a directory: what a former process left becomes the index again.
 //!
-//! Only names are read, never files: a name says which value it holds, how long it is and which
-//! write made it. Without better knowledge a younger generation counts as used more recently.
+//! I19: whatever a crash left, the index, the books and the files agree afterwards, and nothing is
+//! left over. Only names are read, never files: a name says which value it holds, how long it is
+//! and which write made it. Without better knowledge a younger generation counts as used more
+//! recently.
 
 use std::io;
 
+use super::deletions::Deletions;
 use super::disk::Disk;
 use super::index::{Index, Victim};
 use super::layout::{BlockSize, FileName, Generation, Shard, fixed_directories};
@@ -50,7 +53,7 @@ fn parse_format(text: &str) -> io::Result<u32> {
 }
 
 /// Reads every shard, a few at a time. Blocking.
-pub(super) fn take_census(disk: &Disk) -> io::Result<Census> {
+pub(super) fn take_census(disk: &Disk, deletions: Option<&Deletions>) -> io::Result<Census> {
     for path in fixed_directories() {
         disk.make_directory(&path)?;
     }
@@ -58,7 +61,7 @@ pub(super) fn take_census(disk: &Disk) -> io::Result<Census> {
     let parts = std::thread::scope(|scope| {
         let readers: Vec<_> = shards
             .chunks(Shard::COUNT.div_ceil(READERS))
-            .map(|part| scope.spawn(move || read_shards(disk, part)))
+            .map(|part| scope.spawn(move || read_shards(disk, deletions, part)))
             .collect();
         readers
             .into_iter()
@@ -86,10 +89,16 @@ pub(super) fn measure_overhead(disk: &Disk, census: &mut Census) -> io::Result<(
     Ok(())
 }
 
-fn read_shards(disk: &Disk, shards: &[Shard]) -> io::Result<Census> {
+fn read_shards(disk: &Disk, deletions: Option<&Deletions>, shards: &[Shard]) -> io::Result<Census> {
     let mut census = Census::default();
     for shard in shards {
         let path = shard.path();
+        if !disk.exists(&path)? {
+            continue;
+        }
+        if let Some(deletions) = deletions {
+            deletions.watch(*shard, &disk.absolute(&path));
+        }
         let Some(found) = disk.list(&path)? else {
             continue;
         };

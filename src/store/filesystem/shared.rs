@@ -1,5 +1,6 @@
 //! What every part of one store works on: index, disk, pool, counters.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffers::Buffers;
 use super::counters::{Counters, StoreStats};
+use super::deletions::Deletions;
 use super::disk::Disk;
 use super::index::{Grant, Victim};
 use super::index_cell::IndexCell;
-use super::layout::{BlockSize, Generation};
+use super::layout::{BlockSize, FileName, Generation, Shard};
 use super::pool::Pool;
 
 /// Wakes a queued reservation with the bytes reserved for it.
@@ -26,6 +28,8 @@ pub(super) struct Parts {
     pub(super) disk: Disk,
     pub(super) pool: Pool,
     pub(super) counters: Counters,
+    /// `None` where the kernel cannot tell.
+    pub(super) deletions: Option<Arc<Deletions>>,
     pub(super) blocks: BlockSize,
     /// Victims whose unlink failed; bounded by the entries, for their bytes stay charged.
     pub(super) failed: Mutex<Vec<Victim>>,
@@ -41,6 +45,13 @@ pub(super) struct Shared {
     poke: mpsc::Sender<()>,
     next_generation: AtomicU64,
     closing: CancellationToken,
+}
+
+impl Drop for Shared {
+    // The last handle: what watches the directory ends, and so lets go of it.
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
 }
 
 impl Shared {
@@ -97,14 +108,15 @@ impl Shared {
 }
 
 impl Parts {
-    /// Unlinks victims, frees their bytes, serves the queue with them. A failed unlink is counted and kept for the evictor's
-    /// retry, its bytes charged. Blocking; never under the index lock.
+    /// Unlinks victims, frees their bytes, serves the queue with them. A failed unlink is counted
+    /// and kept for the evictor's retry, its bytes charged. Blocking; never under the index lock.
     pub(super) fn bury(&self, victims: Vec<Victim>) {
         let mut buried = Vec::with_capacity(victims.len());
         for victim in victims {
             match self.disk.unlink(&victim.file.path()) {
                 Ok(()) => buried.push(victim),
                 Err(error) => {
+                    // I15: every failure counts; that the file is gone already is none.
                     self.counters.evict_unlink_failures.add(1);
                     tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
                     self.failed.lock().push(victim);
@@ -121,6 +133,29 @@ impl Parts {
             index.grant()
         });
         self.deliver(grants);
+    }
+
+    /// Takes out entries whose files somebody else deleted; those of the store's own deletions are
+    /// out already (I7: by generation, so a newer file of the key is not meant).
+    pub(super) fn forget(&self, gone: &[FileName]) {
+        let victims: Vec<Victim> =
+            self.index.lock(|index| gone.iter().filter_map(|file| index.remove(file)).collect());
+        if victims.is_empty() {
+            return;
+        }
+        self.counters.index_file_missing.add(victims.len() as u64);
+        tracing::warn!(entries = victims.len(), "files were deleted by somebody else");
+        self.bury(victims);
+    }
+
+    /// Makes the directory of a shard, watched before its first file.
+    pub(super) fn make_shard(&self, shard: Shard) -> io::Result<()> {
+        let path = shard.path();
+        self.disk.make_directory(&path)?;
+        if let Some(deletions) = &self.deletions {
+            deletions.watch(shard, &self.disk.absolute(&path));
+        }
+        Ok(())
     }
 
     /// Gives reserved bytes back and serves the queue with them.

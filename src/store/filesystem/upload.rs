@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::disk::{Disk, UnnamedFile};
+use super::disk::UnnamedFile;
 use super::index::Publish;
 use super::layout::{FileName, Shard};
 use super::reservation::Reservation;
-use super::shared::Shared;
+use super::shared::{Parts, Shared};
 use crate::digest::{Digest, Hasher};
 use crate::store::{Key, Kind, StoreError};
 
@@ -172,14 +172,12 @@ fn publish(
         return Ok(());
     }
     let name = FileName { key, len_bytes, generation: shared.next_generation() };
-    let folder = Shard::of(&key).path();
     let charge =
         file.allocated_bytes().map_err(|error| StoreError::io("stat a new file", error))?;
-    link(&parts.disk, &file, &name, &folder)
-        .map_err(|error| StoreError::io("name a file", error))?;
+    link(parts, &file, &name).map_err(|error| StoreError::io("name a file", error))?;
     // A temporary name goes before the bytes are booked as those of one file.
     drop(file);
-    let directory_bytes = parts.disk.allocated_at(&folder).unwrap_or_default();
+    let directory_bytes = parts.disk.allocated_at(&Shard::of(&key).path()).unwrap_or_default();
     let (outcome, grants, wants_eviction) = parts.index.lock(|index| {
         let reserved = reservation.into_bytes();
         let outcome = index.publish(name, reserved, charge, directory_bytes);
@@ -202,11 +200,11 @@ fn publish(
 }
 
 /// Links the file, making its shard's directory when this is the first file in it.
-fn link(disk: &Disk, file: &UnnamedFile, name: &FileName, folder: &str) -> io::Result<()> {
-    match disk.link(file, &name.path()) {
+fn link(parts: &Parts, file: &UnnamedFile, name: &FileName) -> io::Result<()> {
+    match parts.disk.link(file, &name.path()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            disk.make_directory(folder)?;
-            disk.link(file, &name.path())
+            parts.make_shard(Shard::of(&name.key))?;
+            parts.disk.link(file, &name.path())
         }
         outcome => outcome,
     }

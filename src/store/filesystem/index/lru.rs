@@ -172,6 +172,19 @@ impl Slots {
         self.youngest = slot;
     }
 
+    /// The entries in `limit` slots from `from` on, and the slot behind them.
+    pub(super) fn some_from(
+        &self,
+        from: u32,
+        limit: usize,
+    ) -> (impl Iterator<Item = &Entry>, Option<u32>) {
+        let start = (from as usize).min(self.entries.len());
+        let end = start.saturating_add(limit).min(self.entries.len());
+        let part = self.entries.get(start..end).unwrap_or_default();
+        let rest = (end < self.entries.len()).then(|| u32::try_from(end).unwrap_or(NONE));
+        (part.iter().filter(|entry| !entry.is_free), rest)
+    }
+
     #[cfg(test)]
     pub(super) fn oldest_first(&self) -> impl Iterator<Item = &Entry> {
         std::iter::successors(self.get(self.oldest), |entry| self.get(entry.younger))

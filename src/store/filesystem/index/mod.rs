@@ -328,6 +328,13 @@ impl<W> Index<W> {
         }
     }
 
+    /// Up to `limit` files in no particular order, and where to go on; `None` at the end. Entries
+    /// that come or go between two calls may be missed or seen.
+    pub(crate) fn files_from(&self, from: u32, limit: usize) -> (Vec<FileName>, Option<u32>) {
+        let (entries, rest) = self.slots.some_from(from, limit);
+        (entries.map(Entry::file).collect(), rest)
+    }
+
     /// Number of entries.
     pub(crate) fn len(&self) -> usize {
         self.table.len()

@@ -203,6 +203,50 @@ async fn a_file_that_is_gone_is_a_miss_and_heals() {
 }
 
 #[tokio::test]
+async fn reapi_16_what_others_delete_is_missing_without_a_read() {
+    let dir = scratch();
+    let store = open(dir.path(), 8 << 20).await;
+    let old = blob(1, 5_000);
+    store.put(&old.0, old.1.clone()).await.unwrap();
+    drop(store);
+    // One file in a shard found at the start, one in a shard made since.
+    let store = reopen(dir.path()).await;
+    let new = blob(2, 5_000);
+    store.put(&new.0, new.1.clone()).await.unwrap();
+    for path in value_files(dir.path()) {
+        std::fs::remove_file(dir.path().join(path)).unwrap();
+    }
+    until_missing(&store, &[old.0, new.0]).await;
+    assert_eq!(store.stats().index_file_missing, 2);
+    store.put(&new.0, new.1.clone()).await.unwrap();
+    assert_eq!(read(&store, &new.0).await, Some(new.1));
+    check(&store);
+}
+
+#[tokio::test]
+async fn reapi_16_a_directory_that_is_moved_away_takes_its_entries_along() {
+    let dir = scratch();
+    let store = open(dir.path(), 8 << 20).await;
+    let (key, data) = blob(1, 5_000);
+    store.put(&key, data.clone()).await.unwrap();
+    let shard = dir.path().join(layout::Shard::of(&key).path());
+    std::fs::rename(&shard, dir.path().join("elsewhere")).unwrap();
+    until_missing(&store, &[key]).await;
+    store.put(&key, data.clone()).await.unwrap();
+    assert_eq!(read(&store, &key).await, Some(data));
+}
+
+/// Asks nothing but `find_missing` until all keys are missing.
+async fn until_missing(store: &FilesystemStore, keys: &[Key]) {
+    let waited = timeout(Duration::from_secs(30), async {
+        while store.find_missing(keys).await.unwrap().contains(&false) {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_link_planted_at_a_name_is_not_followed() {
     let dir = scratch();
     let store = open(dir.path(), 8 << 20).await;

@@ -7,36 +7,36 @@ use super::wire::{Field, Fields, WireError};
 use crate::digest::{Digest, DigestFunction, InvalidDigest};
 
 /// Field numbers of `ActionResult`, and of `OutputFile` where a name says so.
-pub(super) mod tag {
+pub(crate) mod tag {
     /// `output_files`
-    pub(in super::super) const OUTPUT_FILES: u32 = 2;
+    pub(crate) const OUTPUT_FILES: u32 = 2;
     /// `output_directories`
-    pub(in super::super) const OUTPUT_DIRECTORIES: u32 = 3;
+    pub(crate) const OUTPUT_DIRECTORIES: u32 = 3;
     /// `stdout_raw`
-    pub(in super::super) const STDOUT_RAW: u32 = 5;
+    pub(crate) const STDOUT_RAW: u32 = 5;
     /// `stdout_digest`
-    pub(in super::super) const STDOUT_DIGEST: u32 = 6;
+    pub(crate) const STDOUT_DIGEST: u32 = 6;
     /// `stderr_raw`
-    pub(in super::super) const STDERR_RAW: u32 = 7;
+    pub(crate) const STDERR_RAW: u32 = 7;
     /// `stderr_digest`
-    pub(in super::super) const STDERR_DIGEST: u32 = 8;
+    pub(crate) const STDERR_DIGEST: u32 = 8;
     /// `output_file_symlinks`
-    pub(in super::super) const OUTPUT_FILE_SYMLINKS: u32 = 10;
+    pub(crate) const OUTPUT_FILE_SYMLINKS: u32 = 10;
     /// `output_directory_symlinks`
-    pub(in super::super) const OUTPUT_DIRECTORY_SYMLINKS: u32 = 11;
+    pub(crate) const OUTPUT_DIRECTORY_SYMLINKS: u32 = 11;
     /// `output_symlinks`
-    pub(in super::super) const OUTPUT_SYMLINKS: u32 = 12;
+    pub(crate) const OUTPUT_SYMLINKS: u32 = 12;
     /// `OutputFile.contents`
-    pub(in super::super) const OUTPUT_FILE_CONTENTS: u32 = 5;
+    pub(crate) const OUTPUT_FILE_CONTENTS: u32 = 5;
 }
 
 /// A `Digest` as it was sent, unchecked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RawDigest<'a> {
+pub(crate) struct RawDigest<'a> {
     /// The hash as text.
-    pub(super) hash: &'a [u8],
+    pub(crate) hash: &'a [u8],
     /// The size.
-    pub(super) size_bytes: i64,
+    pub(crate) size_bytes: i64,
 }
 
 impl<'a> RawDigest<'a> {
@@ -54,25 +54,25 @@ impl<'a> RawDigest<'a> {
     }
 
     /// Checks it.
-    pub(super) fn parse(&self, function: DigestFunction) -> Result<Digest, InvalidDigest> {
+    pub(crate) fn parse(&self, function: DigestFunction) -> Result<Digest, InvalidDigest> {
         Digest::parse(function, self.hash, self.size_bytes)
     }
 }
 
 /// An `OutputFile`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OutputFile<'a> {
+pub(crate) struct OutputFile<'a> {
     /// Where it belongs.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
     /// What it holds.
-    pub(super) digest: Option<RawDigest<'a>>,
+    pub(crate) digest: Option<RawDigest<'a>>,
     /// What it holds, inlined; empty when it is not.
-    pub(super) contents: &'a [u8],
+    pub(crate) contents: &'a [u8],
 }
 
 impl<'a> OutputFile<'a> {
     /// Reads an encoded one.
-    pub(super) fn decode(encoded: &'a [u8]) -> Result<Self, WireError> {
+    pub(crate) fn decode(encoded: &'a [u8]) -> Result<Self, WireError> {
         let mut file = Self::default();
         for field in Fields::new(encoded) {
             let field = field?;
@@ -89,18 +89,18 @@ impl<'a> OutputFile<'a> {
 
 /// An `OutputDirectory`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OutputDirectory<'a> {
+pub(crate) struct OutputDirectory<'a> {
     /// Where it belongs.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
     /// Everything below it as one `Tree`.
-    pub(super) tree_digest: Option<RawDigest<'a>>,
+    pub(crate) tree_digest: Option<RawDigest<'a>>,
     /// Its own `Directory`.
-    pub(super) root_directory_digest: Option<RawDigest<'a>>,
+    pub(crate) root_directory_digest: Option<RawDigest<'a>>,
 }
 
 impl<'a> OutputDirectory<'a> {
     /// Reads an encoded one.
-    pub(super) fn decode(encoded: &'a [u8]) -> Result<Self, WireError> {
+    pub(crate) fn decode(encoded: &'a [u8]) -> Result<Self, WireError> {
         let mut directory = Self::default();
         for field in Fields::new(encoded) {
             let field = field?;
@@ -121,16 +121,16 @@ impl<'a> OutputDirectory<'a> {
 
 /// An `OutputSymlink`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OutputSymlink<'a> {
+pub(crate) struct OutputSymlink<'a> {
     /// Where it belongs.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
     /// What it points at.
-    pub(super) target: &'a [u8],
+    pub(crate) target: &'a [u8],
 }
 
 impl<'a> OutputSymlink<'a> {
     /// Reads an encoded one.
-    pub(super) fn decode(encoded: &'a [u8]) -> Result<Self, WireError> {
+    pub(crate) fn decode(encoded: &'a [u8]) -> Result<Self, WireError> {
         let mut symlink = Self::default();
         for field in Fields::new(encoded) {
             let field = field?;
@@ -146,25 +146,25 @@ impl<'a> OutputSymlink<'a> {
 
 /// One of the two output streams of an `ActionResult`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stream<'a> {
+pub(crate) struct Stream<'a> {
     /// What was written to it.
-    pub(super) digest: Option<RawDigest<'a>>,
+    pub(crate) digest: Option<RawDigest<'a>>,
     /// The same, inlined; empty when it is not.
-    pub(super) raw: &'a [u8],
+    pub(crate) raw: &'a [u8],
 }
 
 /// Both output streams of an `ActionResult`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Streams<'a> {
+pub(crate) struct Streams<'a> {
     /// Standard output.
-    pub(super) stdout: Stream<'a>,
+    pub(crate) stdout: Stream<'a>,
     /// Standard error.
-    pub(super) stderr: Stream<'a>,
+    pub(crate) stderr: Stream<'a>,
 }
 
 impl<'a> Streams<'a> {
     /// Takes in a field of the result, if it concerns a stream.
-    pub(super) fn merge(&mut self, field: &Field<'a>) -> Result<(), WireError> {
+    pub(crate) fn merge(&mut self, field: &Field<'a>) -> Result<(), WireError> {
         match field.tag {
             tag::STDOUT_RAW => self.stdout.raw = field.bytes()?,
             tag::STDERR_RAW => self.stderr.raw = field.bytes()?,
@@ -178,7 +178,7 @@ impl<'a> Streams<'a> {
 
 /// What an entry of a `Directory` names. A missing digest is a default one, which no blob has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Node<'a> {
+pub(crate) enum Node<'a> {
     /// A file's content.
     File(RawDigest<'a>),
     /// A child `Directory`.
@@ -189,13 +189,13 @@ pub(super) enum Node<'a> {
 
 /// The entries of an encoded `Directory`.
 #[derive(Clone, Debug)]
-pub(super) struct DirectoryNodes<'a> {
+pub(crate) struct DirectoryNodes<'a> {
     fields: Fields<'a>,
 }
 
 impl<'a> DirectoryNodes<'a> {
     /// The entries of `encoded`.
-    pub(super) fn new(encoded: &'a [u8]) -> Self {
+    pub(crate) fn new(encoded: &'a [u8]) -> Self {
         Self { fields: Fields::new(encoded) }
     }
 
@@ -229,14 +229,14 @@ impl<'a> Iterator for DirectoryNodes<'a> {
 
 /// The entries of every `Directory` of an encoded `Tree`.
 #[derive(Clone, Debug)]
-pub(super) struct TreeNodes<'a> {
+pub(crate) struct TreeNodes<'a> {
     fields: Fields<'a>,
     directory: DirectoryNodes<'a>,
 }
 
 impl<'a> TreeNodes<'a> {
     /// The entries of `encoded`.
-    pub(super) fn new(encoded: &'a [u8]) -> Self {
+    pub(crate) fn new(encoded: &'a [u8]) -> Self {
         Self { fields: Fields::new(encoded), directory: DirectoryNodes::new(&[]) }
     }
 }

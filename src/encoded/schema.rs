@@ -72,7 +72,7 @@ const ACTION_RESULT: Schema = &[
 ];
 
 /// Checks that `encoded` decodes as an `ActionResult`.
-pub(super) fn check_action_result(encoded: &[u8]) -> Result<(), WireError> {
+pub(crate) fn check_action_result(encoded: &[u8]) -> Result<(), WireError> {
     check(encoded, ACTION_RESULT)
 }
 

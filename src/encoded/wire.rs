@@ -7,7 +7,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 /// Why bytes are not the message they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     /// A field does not end within the message, or its key is impossible.
     #[error("a field is truncated or malformed")]
     Malformed,
@@ -27,11 +27,11 @@ pub(super) enum WireError {
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     /// The field's number.
-    pub(super) tag: u32,
+    pub(crate) tag: u32,
     /// Key and value, as they came.
-    pub(super) raw: &'a [u8],
+    pub(crate) raw: &'a [u8],
     value: Value<'a>,
 }
 
@@ -45,7 +45,7 @@ enum Value<'a> {
 
 impl<'a> Field<'a> {
     /// The value of a `string`, `bytes` or message field.
-    pub(super) fn bytes(&self) -> Result<&'a [u8], WireError> {
+    pub(crate) fn bytes(&self) -> Result<&'a [u8], WireError> {
         match self.value {
             Value::Bytes(bytes) => Ok(bytes),
             Value::Varint(_) | Value::Other => Err(WireError::Type { tag: self.tag }),
@@ -53,7 +53,7 @@ impl<'a> Field<'a> {
     }
 
     /// The value of an integer, `bool` or enum field.
-    pub(super) fn varint(&self) -> Result<u64, WireError> {
+    pub(crate) fn varint(&self) -> Result<u64, WireError> {
         match self.value {
             Value::Varint(number) => Ok(number),
             Value::Bytes(_) | Value::Other => Err(WireError::Type { tag: self.tag }),
@@ -63,13 +63,13 @@ impl<'a> Field<'a> {
 
 /// The fields of an encoded message in their order; ends after the first error.
 #[derive(Clone, Debug)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `encoded`.
-    pub(super) fn new(encoded: &'a [u8]) -> Self {
+    pub(crate) fn new(encoded: &'a [u8]) -> Self {
         Self { rest: encoded }
     }
 
