@@ -23,14 +23,14 @@ pub(crate) async fn run(bench: &mut Bench<'_>, data: &Data) {
         let requests: Vec<_> = group.blobs.chunks(BATCH).map(|it| update(group, it)).collect();
         let name = format!("batch update, 100 of 4 KiB, {}", group.name);
         let bytes = Amount::Bytes(group.total_bytes());
-        bench.storing_case(&name, bytes, |channel| update_all(channel, &requests)).await;
+        bench.necessary_case(&name, bytes, |channel| update_all(channel, &requests)).await;
     }
     let stored = &data.small[0];
     let requests: Vec<_> = stored.blobs.chunks(BATCH).map(|it| read(stored, it)).collect();
     let bytes = Amount::Bytes(stored.total_bytes());
     bench.case("batch read, 100 of 4 KiB", bytes, |channel| read_all(channel, &requests)).await;
-    let present = stored.blobs.iter().map(super::data::Blob::wire).collect();
-    let absent = data.absent.iter().map(data::wire).collect();
+    let present: Vec<Digest> = stored.blobs.iter().map(data::Blob::wire).collect();
+    let absent: Vec<Digest> = data.absent.iter().map(data::wire).collect();
     for (digests, kind) in [(present, "present"), (absent, "absent")] {
         for (size, count) in PRESENCE {
             let name = format!("find missing, {size} {kind}");
@@ -94,7 +94,7 @@ async fn read_all(channel: Channel, requests: &[BatchReadBlobsRequest]) {
 }
 
 /// Requests about different digests as far as there are some.
-fn questions(digests: &Vec<Digest>, size: usize) -> Vec<FindMissingBlobsRequest> {
+fn questions(digests: &[Digest], size: usize) -> Vec<FindMissingBlobsRequest> {
     let requests = digests.chunks_exact(size).take(1000).map(|some| FindMissingBlobsRequest {
         blob_digests: some.to_vec(),
         ..FindMissingBlobsRequest::default()

@@ -106,7 +106,9 @@ impl Maker {
         let mut messages = vec![Bytes::from(own)];
         messages.resize(size / message, self.shared.slice(..message));
         let mut hasher = Hasher::new(function);
-        messages.iter().for_each(|data| hasher.update(data));
+        for data in &messages {
+            hasher.update(data);
+        }
         let digest = Digest { function, hash: hasher.finish(), size_bytes: size as u64 };
         Blob { digest, messages }
     }

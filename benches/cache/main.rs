@@ -15,6 +15,7 @@
     clippy::indexing_slicing,
     reason = "a benchmark that cannot go on stops, and prints what it finds"
 )]
+#![expect(clippy::future_not_send, reason = "one task drives all cases")]
 
 mod batches;
 mod data;

@@ -57,8 +57,7 @@ impl Report {
         Self { word: word.to_owned(), rows: Vec::new() }
     }
 
-    /// Whether somebody wants to see this row.
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    fn wants(&self, name: &str) -> bool {
         name.contains(&self.word)
     }
 
@@ -154,12 +153,17 @@ impl<'a> Bench<'a> {
         work: impl Fn(Channel) -> F,
     ) {
         if self.report.wants(name) {
-            self.storing_case(name, amount, work).await;
+            self.necessary_case(name, amount, work).await;
         }
     }
 
+    /// Whether somebody wants to see this row.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.report.wants(name)
+    }
+
     /// Runs a case that later ones build upon.
-    pub(crate) async fn storing_case<F: Future<Output = ()>>(
+    pub(crate) async fn necessary_case<F: Future<Output = ()>>(
         &mut self,
         name: &str,
         amount: Amount,
