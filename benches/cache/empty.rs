@@ -53,9 +53,9 @@ impl ContentAddressableStorage for Nothing {
 
     async fn find_missing_blobs(
         &self,
-        _: Request<wire::FindMissingBlobsRequest>,
-    ) -> Result<Response<wire::FindMissingBlobsResponse>, Status> {
-        Ok(Response::new(wire::FindMissingBlobsResponse::default()))
+        _: Request<wire::RawMessage>,
+    ) -> Result<Response<wire::RawMessage>, Status> {
+        Ok(Response::new(wire::RawMessage::default()))
     }
 
     async fn batch_update_blobs(
