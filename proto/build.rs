@@ -3,9 +3,11 @@
 //!
 //! No .proto file and no protoc: the methods and tags are facts of the published API.
 
+use std::path::PathBuf;
+
 use tonic_build::manual::{Builder, Method, Service};
 
-const CODEC: &str = "tonic_prost::ProstCodec";
+const CODEC: &str = "crate::codec::SizedCodec";
 
 fn unary(name: &str, route: &str, input: &str, output: &str) -> Method {
     Method::builder()
@@ -39,16 +41,12 @@ fn client_streaming(name: &str, route: &str, input: &str, output: &str) -> Metho
         .build()
 }
 
-fn main() {
-    let cas = Service::builder()
+/// The service, with the messages of `FindMissingBlobs`: the server reads them in place.
+fn cas(question: &str, answer: &str) -> Service {
+    Service::builder()
         .name("ContentAddressableStorage")
         .package("build.bazel.remote.execution.v2")
-        .method(unary(
-            "find_missing_blobs",
-            "FindMissingBlobs",
-            "FindMissingBlobsRequest",
-            "FindMissingBlobsResponse",
-        ))
+        .method(unary("find_missing_blobs", "FindMissingBlobs", question, answer))
         .method(unary(
             "batch_update_blobs",
             "BatchUpdateBlobs",
@@ -62,7 +60,10 @@ fn main() {
             "BatchReadBlobsResponse",
         ))
         .method(server_streaming("get_tree", "GetTree", "GetTreeRequest", "GetTreeResponse"))
-        .build();
+        .build()
+}
+
+fn main() -> std::io::Result<()> {
     let action_cache = Service::builder()
         .name("ActionCache")
         .package("build.bazel.remote.execution.v2")
@@ -91,5 +92,14 @@ fn main() {
             "QueryWriteStatusResponse",
         ))
         .build();
-    Builder::new().compile(&[cas, action_cache, byte_stream]);
+    Builder::new().compile(&[action_cache, byte_stream]);
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    let (client, server) = (out.join("client"), out.join("server"));
+    std::fs::create_dir_all(&client)?;
+    std::fs::create_dir_all(&server)?;
+    let typed = cas("FindMissingBlobsRequest", "FindMissingBlobsResponse");
+    Builder::new().build_server(false).out_dir(client).compile(&[typed]);
+    let raw = cas("RawMessage", "RawMessage");
+    Builder::new().build_client(false).out_dir(server).compile(&[raw]);
+    Ok(())
 }

@@ -271,9 +271,8 @@ pub struct QueryWriteStatusResponse {
 
 /// A message that is already encoded.
 ///
-/// Encoding writes the bytes unchanged, so fields this program does not know survive. Decoding
-/// collects the fields again and may normalize their order of tags within one field only; it is
-/// meant for clients and tests.
+/// Encoding and decoding a whole message leave its bytes unchanged and unchecked, so fields this
+/// program does not know survive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawMessage {
     /// The encoded message.
@@ -281,6 +280,14 @@ pub struct RawMessage {
 }
 
 impl Message for RawMessage {
+    /// Merging two messages is appending the one to the other.
+    fn merge(&mut self, mut buf: impl Buf) -> Result<(), DecodeError> {
+        let more = buf.copy_to_bytes(buf.remaining());
+        self.encoded =
+            if self.encoded.is_empty() { more } else { [&*self.encoded, &*more].concat().into() };
+        Ok(())
+    }
+
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.encoded);
     }

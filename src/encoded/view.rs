@@ -40,13 +40,23 @@ pub(crate) struct RawDigest<'a> {
 }
 
 impl<'a> RawDigest<'a> {
+    /// Reads an encoded one.
+    pub(crate) fn decode(encoded: &'a [u8]) -> Result<Self, WireError> {
+        let mut digest = Self::default();
+        digest.merge(encoded)?;
+        Ok(digest)
+    }
+
     fn merge_into(slot: &mut Option<Self>, encoded: &'a [u8]) -> Result<(), WireError> {
-        let digest = slot.get_or_insert_default();
+        slot.get_or_insert_default().merge(encoded)
+    }
+
+    fn merge(&mut self, encoded: &'a [u8]) -> Result<(), WireError> {
         for field in Fields::new(encoded) {
             let field = field?;
             match field.tag {
-                1 => digest.hash = field.bytes()?,
-                2 => digest.size_bytes = field.varint()?.cast_signed(),
+                1 => self.hash = field.bytes()?,
+                2 => self.size_bytes = field.varint()?.cast_signed(),
                 _ => {}
             }
         }

@@ -3,14 +3,12 @@
 //! One bad blob never fails the others of its batch; a request over a limit fails as a whole and
 //! says which limit.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorage;
 use castellan_proto::messages::{
     self, BatchReadBlobsRequest, BatchReadBlobsResponse, BatchReadOutcome, BatchUpdateBlob,
-    BatchUpdateBlobsRequest, BatchUpdateBlobsResponse, BatchUpdateOutcome, FindMissingBlobsRequest,
-    FindMissingBlobsResponse, GetTreeRequest, GetTreeResponse,
+    BatchUpdateBlobsRequest, BatchUpdateBlobsResponse, BatchUpdateOutcome, GetTreeRequest,
+    GetTreeResponse, RawMessage,
 };
 use castellan_proto::rpc;
 use castellan_proto::v2::compressor::Value as Compressor;
@@ -20,11 +18,12 @@ use tonic::{Code, Request, Response, Status};
 
 use super::Shared;
 use super::convert::{digest, digest_function};
+use super::find_missing::Question;
 use super::status::{blob_not_found, invalid_field, to_rpc_status};
 use super::trace::record_call;
 use super::tree;
 use crate::cas::Cas;
-use crate::digest::{Digest, DigestFunction};
+use crate::digest::DigestFunction;
 
 /// Blobs of one batch that are stored or read at once. More would only let one batch crowd out
 /// the calls beside it.
@@ -88,25 +87,19 @@ impl ContentAddressableStorage for CasService {
 
     async fn find_missing_blobs(
         &self,
-        request: Request<FindMissingBlobsRequest>,
-    ) -> Result<Response<FindMissingBlobsResponse>, Status> {
-        let request = request.into_inner();
-        record_call(&request.instance_name, None);
-        let instance = self.shared.instances.get(&request.instance_name)?;
-        let function = digest_function(request.digest_function)?;
-        self.check_count("blob_digests", request.blob_digests.len())?;
+        request: Request<RawMessage>,
+    ) -> Result<Response<RawMessage>, Status> {
+        let request = request.into_inner().encoded;
+        let question = Question::read(&request)?;
+        record_call(question.instance_name, None);
+        let instance = self.shared.instances.get(question.instance_name)?;
+        let function = digest_function(question.digest_function)?;
+        self.check_count("blob_digests", question.digests.len())?;
         // Decode all, then look all up: several times faster than one by one.
-        let digests = parse_all(function, &request.blob_digests)?;
+        let digests = question.parse(function)?;
         let missing = instance.cas.find_missing(&digests).await?;
-        let mut reported = HashSet::new();
-        let missing_blob_digests = request
-            .blob_digests
-            .into_iter()
-            .zip(digests.into_iter().zip(missing))
-            .filter(|(_, (digest, missing))| *missing && reported.insert(*digest))
-            .map(|(wire, _)| wire)
-            .collect();
-        Ok(Response::new(FindMissingBlobsResponse { missing_blob_digests }))
+        let encoded = question.answer(&digests, &missing);
+        Ok(Response::new(RawMessage { encoded }))
     }
 
     async fn batch_update_blobs(
@@ -163,17 +156,6 @@ impl ContentAddressableStorage for CasService {
         let pages = tree::pages(&self.shared, request.into_inner()).await?;
         Ok(Response::new(pages.boxed()))
     }
-}
-
-/// Reads every digest of a request, or names the first that is not one (reapi 5).
-fn parse_all(function: DigestFunction, wire: &[messages::Digest]) -> Result<Vec<Digest>, Status> {
-    let mut digests = Vec::with_capacity(wire.len());
-    for (index, wire) in wire.iter().enumerate() {
-        let digest = digest(function, wire)
-            .map_err(|error| invalid_field(format_args!("blob_digests[{index}]"), error))?;
-        digests.push(digest);
-    }
-    Ok(digests)
 }
 
 async fn update_one(

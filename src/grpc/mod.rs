@@ -8,6 +8,7 @@ mod bytestream;
 mod capabilities;
 mod cas;
 mod convert;
+mod find_missing;
 mod options;
 mod status;
 mod trace;

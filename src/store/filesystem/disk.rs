@@ -84,6 +84,9 @@ pub(super) struct Disk {
     _lock: OwnedFd,
     has_unnamed_files: bool,
     directories_shrink: bool,
+    /// Whether a file can be linked by its descriptor alone: the kernel is new enough (6.10) or
+    /// the process privileged. Saves a walk through `/proc` for each file.
+    links_descriptors: bool,
     next_temp: AtomicU64,
 }
 
@@ -123,9 +126,11 @@ impl Disk {
             _lock: lock,
             has_unnamed_files: true,
             directories_shrink,
+            links_descriptors: true,
             next_temp: AtomicU64::new(0),
         };
-        disk.has_unnamed_files = disk.probe_unnamed_files();
+        disk.links_descriptors = disk.probe_unnamed_files();
+        disk.has_unnamed_files = disk.links_descriptors || disk.probe_unnamed_files();
         if !disk.has_unnamed_files {
             disk.make_directory(TEMP_DIRECTORY)?;
         }
@@ -144,6 +149,12 @@ impl Disk {
         let works = self.open_unnamed_in_root().and_then(|file| self.link(&file, PROBE)).is_ok();
         let _ = rustix::fs::unlinkat(&*self.root, PROBE, AtFlags::empty());
         works
+    }
+
+    /// Links through `/proc` from now on, as on an older kernel without privileges.
+    #[cfg(test)]
+    pub(super) fn forget_descriptor_links(&mut self) {
+        self.links_descriptors = false;
     }
 
     /// Uses the temp directory from now on, as on a file system without `O_TMPFILE`.
@@ -188,6 +199,10 @@ impl Disk {
         if let Some(temp) = &file.temp_path {
             let (root, empty) = (&*self.root, AtFlags::empty());
             rustix::fs::linkat(root, temp, root, path, empty)?;
+            return Ok(());
+        }
+        if self.links_descriptors {
+            rustix::fs::linkat(&file.file, "", &*self.root, path, AtFlags::EMPTY_PATH)?;
             return Ok(());
         }
         let own = format!("/proc/self/fd/{}", file.file.as_fd().as_raw_fd());

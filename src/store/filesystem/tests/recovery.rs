@@ -146,3 +146,20 @@ async fn the_fallback_without_unnamed_files_keeps_the_same_promises() {
     assert!(!dir.path().join("tmp/0").exists());
     assert_eq!(std::fs::read(dir.path().join("blobs/x")).unwrap(), b"hello");
 }
+
+#[tokio::test]
+async fn i6_a_link_by_descriptor_and_one_through_proc_never_replace() {
+    let dir = scratch();
+    for name in ["by-descriptor", "through-proc"] {
+        let mut disk = Disk::open(dir.path()).unwrap();
+        if name == "through-proc" {
+            disk.forget_descriptor_links();
+        }
+        let file = disk.create().unwrap();
+        file.append(name.as_bytes()).unwrap();
+        disk.link(&file, name).unwrap();
+        assert!(disk.link(&file, name).is_err());
+        drop(file);
+        assert_eq!(std::fs::read_to_string(dir.path().join(name)).unwrap(), name);
+    }
+}
