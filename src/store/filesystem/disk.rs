@@ -261,6 +261,16 @@ impl Disk {
         }
     }
 
+    /// Removes a directory if it is empty; that it is not, or is gone, is no error.
+    pub(super) fn remove_empty_directory(&self, path: &str) {
+        assert_not_held();
+        if let Err(error) = rustix::fs::unlinkat(&*self.root, path, AtFlags::REMOVEDIR)
+            && !matches!(error, Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT)
+        {
+            tracing::debug!(path, %error, "empty directory not removed");
+        }
+    }
+
     /// Bytes that a directory or file itself takes; 0 when it is not there.
     pub(super) fn allocated_at(&self, path: &str) -> io::Result<u64> {
         assert_not_held();

@@ -30,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -125,9 +125,8 @@ impl FilesystemStore {
     pub async fn open(options: FilesystemOptions) -> io::Result<Arc<Self>> {
         let opening = move || open_blocking(&options);
         let opened = pool::Pool::default().run(opening).await.map_err(io::Error::other)?;
-        let (shared, pokes) = opened?;
-        let stop = shared.closing();
-        let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), pokes, stop);
+        let shared = opened?;
+        let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), shared.closing());
         let handle = shutdown::spawn("evictor", evictor);
         if let Some(deletions) = &shared.parts.deletions {
             let (parts, deletions) = (Arc::clone(&shared.parts), Arc::clone(deletions));
@@ -168,14 +167,14 @@ impl FilesystemStore {
     async fn quiesce(&self) {
         let is_busy = || self.shared.parts.index.lock(|index| !index.is_converged());
         while is_busy() {
-            self.shared.poke_evictor();
+            self.shared.parts.poke_evictor();
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Locks and reads the directory; returns the store and the evictor's end of its channel.
-fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Receiver<()>)> {
+/// Locks and reads the directory.
+fn open_blocking(options: &FilesystemOptions) -> io::Result<Shared> {
     let disk = Disk::open(&options.root)?;
     let blocks = BlockSize(disk.block_size()?);
     let deletions = deletions::Deletions::new();
@@ -202,7 +201,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
         blocks,
         directory_sizes: directory_sizes::DirectorySizes::default(),
         failed: Mutex::default(),
-        has_failed: Notify::new(),
+        wake: Notify::new(),
     });
     parts.counters.foreign_files.add(census.foreign_files);
     parts.bury(superseded);
@@ -214,12 +213,11 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
         }
         parts.bury(victims);
     }
-    let (poke, pokes) = mpsc::channel(1);
     // What directories may come to take is not promised to a blob.
     let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
     let max_blob_bytes =
         options.max_blob_bytes.unwrap_or(MAX_BLOB_BYTES).min(reachable).min(MAX_BLOB_BYTES);
-    Ok((Shared::new(parts, poke, first, max_blob_bytes, options.reserve_timeout), pokes))
+    Ok(Shared::new(parts, first, max_blob_bytes, options.reserve_timeout))
 }
 
 impl FilesystemStore {

@@ -34,12 +34,7 @@ struct OpenEntry {
 
 impl Drop for OpenEntry {
     fn drop(&mut self) {
-        let parts = &self.shared.parts;
-        let grants = parts.index.lock(|index| {
-            index.close(&self.found);
-            index.grant()
-        });
-        parts.deliver(grants);
+        self.shared.parts.update(|index| index.close(&self.found));
     }
 }
 

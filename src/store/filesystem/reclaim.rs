@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +16,6 @@ const RETRY_LAST: Duration = Duration::from_mins(1);
 /// What the evictor was woken by.
 enum Wake {
     Poke,
-    /// An unlink failed: the next turn waits for the time to try it again.
-    Failure,
     RetryDue,
     Stop,
 }
@@ -26,23 +23,17 @@ enum Wake {
 /// Runs until the store closes or the last handle is dropped, then converges once more and ends
 /// (I13).
 ///
-/// It holds the parts but no handle and no sender, so it never keeps the store alive. Pokes that
-/// come while it works coalesce in the channel's single place: none is lost, because a pass looks
-/// at the index after the poke has been taken out.
-pub(super) async fn run_evictor(
-    parts: Arc<Parts>,
-    mut pokes: mpsc::Receiver<()>,
-    closing: CancellationToken,
-) {
+/// Pokes that come while it works coalesce into one: none is lost, because a pass looks at the
+/// index after the poke has been taken.
+pub(super) async fn run_evictor(parts: Arc<Parts>, closing: CancellationToken) {
     let mut retry = Retry::default();
     loop {
         let retry_at = retry.due(!parts.failed.lock().is_empty());
         let wake = tokio::select! {
             biased;
             () = closing.cancelled() => Wake::Stop,
-            poke = pokes.recv() => if poke.is_some() { Wake::Poke } else { Wake::Stop },
-            () = parts.has_failed.notified(), if retry_at.is_none() => Wake::Failure,
-            () = sleep_until_some(retry_at), if retry_at.is_some() => Wake::RetryDue,
+            () = parts.wake.notified() => Wake::Poke,
+            () = sleep_until_some(retry_at) => Wake::RetryDue,
         };
         if matches!(wake, Wake::RetryDue) {
             retry_failed(&parts).await;

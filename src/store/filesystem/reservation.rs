@@ -25,7 +25,7 @@ pub(super) struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.shared.parts.unreserve(self.bytes);
+            self.shared.parts.update(|index| index.unreserve(self.bytes));
         }
     }
 }
@@ -46,17 +46,13 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let cancelled = self.shared.parts.index.lock(|index| {
-            // Those behind this place may fit although this one did not.
-            index.cancel(self.ticket).then(|| index.grant())
-        });
-        if let Some(grants) = cancelled {
-            self.shared.parts.deliver(grants);
+        // Those behind this place may fit although this one did not.
+        if self.shared.parts.update(|index| index.cancel(self.ticket)) {
             return;
         }
         self.granted.close();
         if let Ok(bytes) = self.granted.try_recv() {
-            self.shared.parts.unreserve(bytes);
+            self.shared.parts.update(|index| index.unreserve(bytes));
         }
     }
 }
@@ -76,15 +72,15 @@ pub(super) async fn reserve(
         (outcome, index.wants_eviction())
     });
     if wants_eviction {
-        shared.poke_evictor();
+        shared.parts.poke_evictor();
     }
     match outcome {
         Reserve::Granted => Ok(Reservation { shared: Arc::clone(shared), bytes }),
-        Reserve::TooLarge { limit_bytes } => {
-            let slack = bytes.saturating_sub(len_bytes);
-            let limit_bytes = limit_bytes.saturating_sub(slack);
-            Err(StoreError::TooLarge { size_bytes: len_bytes, limit_bytes })
-        }
+        // Not the sender's mistake: the size is below what was announced.
+        Reserve::Never => Err(StoreError::NoSpace {
+            size_bytes: len_bytes,
+            reason: "directories and foreign files leave too little of the cap",
+        }),
         Reserve::Queued(ticket, victims) => {
             let waiting = Waiting { shared: Arc::clone(shared), ticket, granted };
             bury_burst(shared, victims).await?;

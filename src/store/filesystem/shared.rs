@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::buffers::Buffers;
@@ -14,16 +14,16 @@ use super::counters::{Counters, StoreStats};
 use super::deletions::Deletions;
 use super::directory_sizes::DirectorySizes;
 use super::disk::Disk;
-use super::index::{Grant, Victim};
+use super::index::{Grant, Index, Victim};
 use super::index_cell::IndexCell;
-use super::layout::{BlockSize, FileName, Generation, Shard};
+use super::layout::{BlockSize, FileName, Generation, Shard, fixed_directories};
 use super::pool::Pool;
 
 /// Wakes a queued reservation with the bytes reserved for it.
 pub(super) type Waker = oneshot::Sender<u64>;
 
-/// The parts, without the means to wake the evictor: this is what the evictor itself holds, so
-/// that it can outlive the last handle for one more pass (I13).
+/// The parts. The evictor and the watcher hold these and no handle, so they end with the last one
+/// (I13).
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) index: IndexCell<Waker>,
@@ -36,8 +36,8 @@ pub(super) struct Parts {
     pub(super) directory_sizes: DirectorySizes,
     /// Victims whose unlink failed; bounded by the entries, for their bytes stay charged.
     pub(super) failed: Mutex<Vec<Victim>>,
-    /// Tells the evictor that there is something to try again.
-    pub(super) has_failed: Notify,
+    /// Wakes the evictor. Holds one call: those that come while it is awake share one pass.
+    pub(super) wake: Notify,
 }
 
 /// A handle: what uploads, readers and reservations hold.
@@ -47,13 +47,12 @@ pub(super) struct Shared {
     pub(super) buffers: Arc<Buffers>,
     pub(super) max_blob_bytes: u64,
     pub(super) reserve_timeout: std::time::Duration,
-    poke: mpsc::Sender<()>,
     next_generation: AtomicU64,
     closing: CancellationToken,
 }
 
 impl Drop for Shared {
-    // The last handle: what watches the directory ends, and so lets go of it.
+    // The last handle: evictor and watcher end, and so let go of the directory.
     fn drop(&mut self) {
         self.closing.cancel();
     }
@@ -62,7 +61,6 @@ impl Drop for Shared {
 impl Shared {
     pub(super) fn new(
         parts: Arc<Parts>,
-        poke: mpsc::Sender<()>,
         first: Generation,
         max_blob_bytes: u64,
         reserve_timeout: std::time::Duration,
@@ -72,7 +70,6 @@ impl Shared {
             buffers: Arc::default(),
             max_blob_bytes,
             reserve_timeout,
-            poke,
             next_generation: AtomicU64::new(first.0),
             closing: CancellationToken::new(),
         }
@@ -81,12 +78,6 @@ impl Shared {
     /// I6: never the same twice, also across restarts.
     pub(super) fn next_generation(&self) -> Generation {
         Generation(self.next_generation.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Wakes the evictor. A full channel means that it is awake already: pokes coalesce.
-    pub(super) fn poke_evictor(&self) {
-        self.parts.counters.evictor_pokes.add(1);
-        let _ = self.poke.try_send(());
     }
 
     /// Refuses new uploads and ends the evictor.
@@ -105,6 +96,26 @@ impl Shared {
 }
 
 impl Parts {
+    /// Wakes the evictor.
+    pub(super) fn poke_evictor(&self) {
+        self.counters.evictor_pokes.add(1);
+        self.wake.notify_one();
+    }
+
+    /// One critical section that may make room: serves the queue afterwards, and wakes the evictor
+    /// when eviction could serve it further (I13: every way in which that can come about).
+    pub(super) fn update<R>(&self, section: impl FnOnce(&mut Index<Waker>) -> R) -> R {
+        let (result, grants, wants_eviction) = self.index.lock(|index| {
+            let result = section(index);
+            (result, index.grant(), index.wants_eviction())
+        });
+        self.deliver(grants);
+        if wants_eviction {
+            self.poke_evictor();
+        }
+        result
+    }
+
     /// Unlinks victims, frees their bytes, serves the queue with them. A failed unlink is counted
     /// and kept for the evictor's retry, its bytes charged. Blocking; never under the index lock.
     pub(super) fn bury(&self, victims: Vec<Victim>) {
@@ -112,36 +123,38 @@ impl Parts {
         for victim in victims {
             match self.disk.unlink(&victim.file.path()) {
                 Ok(()) => buried.push(victim),
-                Err(error) => {
-                    // I15: every failure counts; that the file is gone already is none.
-                    self.counters.evict_unlink_failures.add(1);
-                    tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
-                    self.failed.lock().push(victim);
-                    self.has_failed.notify_one();
-                }
+                Err(error) => self.keep_failed(victim, &error),
             }
         }
         if buried.is_empty() {
             return;
         }
-        self.settle_shrunk(&buried);
-        let grants = self.index.lock(|index| {
-            for victim in buried {
-                index.bury(victim);
-            }
-            index.grant()
-        });
-        self.deliver(grants);
+        self.settle_directories(&buried);
+        self.update(|index| buried.into_iter().for_each(|victim| index.bury(victim)));
     }
 
-    /// Books the directories from which files were unlinked, where that makes directories smaller.
-    /// Before the files' bytes are free: whoever sees those free sees this done.
-    fn settle_shrunk(&self, unlinked: &[Victim]) {
-        if !self.disk.directories_shrink() {
+    fn keep_failed(&self, mut victim: Victim, error: &io::Error) {
+        // I15: every failure counts; that the file is gone already is none.
+        self.counters.evict_unlink_failures.add(1);
+        tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
+        self.index.lock(|index| index.stick(&mut victim));
+        self.failed.lock().push(victim);
+        self.poke_evictor();
+    }
+
+    /// Books the directories from which files were unlinked, where they take less now; removes
+    /// empty ones where directories take too much of the cap. Before the files' bytes are free:
+    /// whoever sees those free sees this done.
+    fn settle_directories(&self, unlinked: &[Victim]) {
+        let is_heavy = self.index.lock(|index| index.is_overhead_heavy());
+        if !is_heavy && !self.disk.directories_shrink() {
             return;
         }
         let shards: BTreeSet<Shard> = unlinked.iter().map(|it| Shard::of(&it.file.key)).collect();
         for shard in shards {
+            if is_heavy {
+                self.disk.remove_empty_directory(&shard.path());
+            }
             self.directory_sizes.measure(&self.disk, shard, |bytes| {
                 self.index.lock(|index| index.settle_shard(shard, bytes));
             });
@@ -161,23 +174,23 @@ impl Parts {
         self.bury(victims);
     }
 
-    /// Makes the directory of a shard, watched before its first file.
+    /// Makes the directory of a shard, watched before its first file; its parents too, should
+    /// somebody have removed them.
     pub(super) fn make_shard(&self, shard: Shard) -> io::Result<()> {
         let path = shard.path();
-        self.disk.make_directory(&path)?;
+        match self.disk.make_directory(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for parent in fixed_directories() {
+                    self.disk.make_directory(&parent)?;
+                }
+                self.disk.make_directory(&path)?;
+            }
+            outcome => outcome?,
+        }
         if let Some(deletions) = &self.deletions {
             deletions.watch(shard, &self.disk.absolute(&path));
         }
         Ok(())
-    }
-
-    /// Gives reserved bytes back and serves the queue with them.
-    pub(super) fn unreserve(&self, bytes: u64) {
-        let grants = self.index.lock(|index| {
-            index.unreserve(bytes);
-            index.grant()
-        });
-        self.deliver(grants);
     }
 
     /// Tells waiters of their grants. What a vanished waiter was granted goes to the next one, in

@@ -182,20 +182,14 @@ fn publish(
     drop(file);
     let class_bytes = new_shard.and_then(|it| parts.disk.allocated_at(&it.class_path()).ok());
     let folder = Shard::of(&key);
-    let booked = parts.directory_sizes.measure(&parts.disk, folder, |folder_bytes| {
-        parts.index.lock(|index| {
+    let outcome = parts.directory_sizes.measure(&parts.disk, folder, |folder_bytes| {
+        parts.update(|index| {
             let outcome = index.publish(name, reservation.into_bytes(), charge);
             index.settle_shard(folder, folder_bytes);
             index.settle_class(folder, class_bytes.unwrap_or_default());
-            (outcome, index.grant(), index.wants_eviction())
+            outcome
         })
     });
-    let (outcome, grants, wants_eviction) = booked;
-    parts.deliver(grants);
-    // I13: what was reserved could not be evicted; now that it can, somebody may wait for it.
-    if wants_eviction {
-        shared.poke_evictor();
-    }
     match outcome {
         Publish::Inserted => {}
         Publish::Replaced(older) => shared.parts.bury(vec![older]),

@@ -14,6 +14,8 @@ pub(crate) struct Ledger {
     dying: u64,
     /// The part of `dying` that readers hold open: unlinking alone does not free it.
     held: u64,
+    /// The part of `dying` whose unlink failed: nobody knows when it will work.
+    stuck: u64,
     overhead: u64,
     settle_excess: u64,
     errors: u64,
@@ -57,6 +59,7 @@ impl Ledger {
             reserved: 0,
             dying: 0,
             held: 0,
+            stuck: 0,
             overhead: 0,
             settle_excess: 0,
             errors: 0,
@@ -67,9 +70,16 @@ impl Ledger {
         self.resident + self.reserved + self.dying + self.overhead
     }
 
-    /// The most one reservation could get with everything else evicted.
-    pub(super) fn reservable_bytes(&self) -> u64 {
-        self.max.saturating_sub(self.overhead)
+    /// Whether `wanted` bytes fit an otherwise empty store with `removable` bytes of its overhead
+    /// gone.
+    pub(super) fn can_ever_fit(&self, wanted: u64, removable: u64) -> bool {
+        let fixed = self.overhead.saturating_sub(removable);
+        fixed.saturating_add(wanted) <= self.max
+    }
+
+    /// Whether directories take so much that empty ones should go.
+    pub(super) fn is_overhead_heavy(&self) -> bool {
+        self.overhead > self.max / 16
     }
 
     pub(super) fn low_water_bytes(&self) -> u64 {
@@ -121,6 +131,14 @@ impl Ledger {
         Self::subtract(&mut self.held, charge, &mut self.errors);
     }
 
+    pub(super) fn stick(&mut self, charge: u64) {
+        self.stuck += charge;
+    }
+
+    pub(super) fn unstick(&mut self, charge: u64) {
+        Self::subtract(&mut self.stuck, charge, &mut self.errors);
+    }
+
     /// A condemned file is really gone.
     pub(super) fn release(&mut self, charge: u64) {
         Self::subtract(&mut self.dying, charge, &mut self.errors);
@@ -131,13 +149,20 @@ impl Ledger {
         self.overhead += now;
     }
 
-    /// Bytes that must still be condemned so that `queued` bytes fit and `spare` stay free.
+    /// Bytes that must still be condemned so that `wanted` bytes fit and `spare` stay free.
     ///
     /// What is dying counts as free already, or every waiter would evict for all the others too;
-    /// what readers hold open does not: nobody knows when they end.
-    pub(super) fn shortfall(&self, queued: u64, spare: u64) -> u64 {
-        let lasting = self.resident + self.reserved + self.held + self.overhead;
-        lasting.saturating_add(queued).saturating_add(spare).saturating_sub(self.max)
+    /// what readers hold open or cannot be unlinked does not: nobody knows when that ends.
+    pub(super) fn shortfall(&self, wanted: u64, spare: u64) -> u64 {
+        let lasting = self.resident + self.reserved + self.held + self.stuck + self.overhead;
+        lasting.saturating_add(wanted).saturating_add(spare).saturating_sub(self.max)
+    }
+
+    /// Whether `wanted` bytes would fit with every entry gone and `removable` bytes of overhead.
+    pub(super) fn could_fit(&self, wanted: u64, removable: u64) -> bool {
+        let fixed = self.overhead.saturating_sub(removable);
+        let lasting = self.reserved + self.held + self.stuck + fixed;
+        lasting.saturating_add(wanted) <= self.max
     }
 
     pub(super) fn note_error(&mut self) {

@@ -33,9 +33,15 @@ pub(crate) struct Victim {
     /// The file to unlink.
     pub(crate) file: FileName,
     charge: u64,
+    /// Whether its unlink has failed.
+    is_stuck: bool,
 }
 
 impl Victim {
+    fn new(file: FileName, charge: u64) -> Self {
+        Self { file, charge, is_stuck: false }
+    }
+
     /// The bytes that unlinking frees.
     pub(crate) fn charge(&self) -> u64 {
         self.charge
@@ -60,10 +66,7 @@ pub(crate) enum Reserve {
     /// Not now: the caller is queued under this ticket and has these victims to bury first.
     Queued(Ticket, Vec<Victim>),
     /// Not ever, whatever is evicted.
-    TooLarge {
-        /// The most that can be reserved at once.
-        limit_bytes: u64,
-    },
+    Never,
 }
 
 /// What became of a file that was linked and wants to be visible.
@@ -95,6 +98,8 @@ pub(crate) struct Index<W> {
     orphans: HashMap<Generation, Orphan>,
     /// Bytes of each shard directory itself.
     shard_bytes: Vec<u64>,
+    /// Their sum.
+    all_shard_bytes: u64,
     /// Bytes of each directory of shard directories itself.
     class_bytes: [u64; Shard::CLASSES],
     /// Keys the hash of action results, whose keys a client may choose at will.
@@ -111,6 +116,7 @@ impl<W> Index<W> {
             waiters: Waiters::default(),
             orphans: HashMap::new(),
             shard_bytes: vec![0; Shard::COUNT],
+            all_shard_bytes: 0,
             class_bytes: [0; Shard::CLASSES],
             hash_key: RandomState::new(),
         }
@@ -194,9 +200,8 @@ impl<W> Index<W> {
     /// Takes at most `burst` victims when they do not fit. First come, first served: nobody passes
     /// the queue, so a large upload is not starved by small ones.
     pub(crate) fn reserve(&mut self, bytes: u64, burst: usize, waker: W) -> Reserve {
-        let limit_bytes = self.ledger.reservable_bytes();
-        if bytes > limit_bytes {
-            return Reserve::TooLarge { limit_bytes };
+        if !self.ledger.can_ever_fit(bytes, self.removable_bytes()) {
+            return Reserve::Never;
         }
         if self.waiters.is_empty() && self.ledger.reserve(bytes) {
             return Reserve::Granted;
@@ -236,7 +241,7 @@ impl<W> Index<W> {
             Some(slot) if file.key.kind == Kind::Blob => {
                 self.slots.move_to_young_end(slot);
                 self.ledger.kill(charge);
-                return Publish::Lost(Victim { file, charge });
+                return Publish::Lost(Victim::new(file, charge));
             }
             Some(slot) => self.take(slot),
             None => None,
@@ -254,7 +259,7 @@ impl<W> Index<W> {
             let stays = self.slots.get(slot).is_some_and(|it| it.generation > file.generation);
             if stays {
                 self.ledger.kill(charge);
-                return Some(Victim { file, charge });
+                return Some(Victim::new(file, charge));
             }
             let older = self.take(slot);
             self.insert(file, charge, false);
@@ -282,7 +287,19 @@ impl<W> Index<W> {
     /// Whether the evictor has anything to do.
     pub(crate) fn wants_eviction(&self) -> bool {
         let spare = self.ledger.low_water_bytes() / 2;
-        self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
+        self.ledger.shortfall(self.head_demand(), spare) > 0
+    }
+
+    /// Bytes to evict for: those of the head of the queue, if evicting can serve it at all. For
+    /// one that must wait for uploads or readers to end, emptying the store would gain nothing.
+    fn head_demand(&self) -> u64 {
+        let head = self.waiters.head_bytes().unwrap_or(0);
+        if self.ledger.could_fit(head, self.removable_bytes()) { head } else { 0 }
+    }
+
+    /// Overhead that goes with the entries: directories can be removed once they are empty.
+    fn removable_bytes(&self) -> u64 {
+        self.all_shard_bytes
     }
 
     /// Whether the evictor would find nothing to do and what it did is done.
@@ -290,14 +307,14 @@ impl<W> Index<W> {
     pub(crate) fn is_converged(&self) -> bool {
         let books = self.ledger.snapshot();
         let spare = self.ledger.low_water_bytes();
-        let is_served = self.ledger.shortfall(self.waiters.queued_bytes(), spare) == 0;
+        let is_served = self.ledger.shortfall(self.head_demand(), spare) == 0;
         (is_served || self.slots.oldest().is_none()) && books.dying_bytes == books.held_bytes
     }
 
     fn evict_shortfall(&mut self, spare: u64, limit: usize) -> Vec<Victim> {
         let mut victims = Vec::new();
-        while victims.len() < limit && self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
-        {
+        let wanted = self.head_demand();
+        while victims.len() < limit && self.ledger.shortfall(wanted, spare) > 0 {
             let Some(slot) = self.slots.oldest() else {
                 break;
             };
@@ -309,12 +326,28 @@ impl<W> Index<W> {
     /// Says that the victim's file is gone; its bytes are free once no reader holds it open.
     #[expect(clippy::needless_pass_by_value, reason = "a victim is buried once")]
     pub(crate) fn bury(&mut self, victim: Victim) {
+        if victim.is_stuck {
+            self.ledger.unstick(victim.charge);
+        }
         if let Some(orphan) = self.orphans.get_mut(&victim.file.generation) {
             orphan.is_unlinked = true;
             self.free_orphan_if_gone(victim.file.generation);
             return;
         }
         self.ledger.release(victim.charge);
+    }
+
+    /// Says that the victim's unlink failed: its bytes are not free soon.
+    pub(crate) fn stick(&mut self, victim: &mut Victim) {
+        if !victim.is_stuck {
+            victim.is_stuck = true;
+            self.ledger.stick(victim.charge);
+        }
+    }
+
+    /// Whether directories take so much of the cap that empty ones should be removed.
+    pub(crate) fn is_overhead_heavy(&self) -> bool {
+        self.ledger.is_overhead_heavy()
     }
 
     /// Books bytes under the root that are no entry: fixed directories, foreign files.
@@ -326,12 +359,13 @@ impl<W> Index<W> {
     pub(crate) fn settle_shard(&mut self, shard: Shard, bytes: Option<u64>) {
         if let (Some(bytes), Some(known)) = (bytes, self.shard_bytes.get_mut(shard.index())) {
             self.ledger.set_overhead(bytes, *known);
+            self.all_shard_bytes = self.all_shard_bytes - *known + bytes;
             *known = bytes;
         }
     }
 
-    /// Books what the directory that holds a shard takes. It never shrinks, for no shard is ever
-    /// removed, so a late report of an older size changes nothing.
+    /// Books what the directory that holds a shard takes. It is only ever booked larger, so a late
+    /// report of an older size changes nothing.
     pub(crate) fn settle_class(&mut self, shard: Shard, bytes: u64) {
         if let Some(known) = self.class_bytes.get_mut(shard.class_index())
             && bytes > *known
@@ -395,7 +429,7 @@ impl<W> Index<W> {
             let orphan = Orphan { charge, readers: entry.readers, is_unlinked: false };
             self.orphans.insert(entry.generation, orphan);
         }
-        Some(Victim { file: entry.file(), charge })
+        Some(Victim::new(entry.file(), charge))
     }
 
     fn free_orphan_if_gone(&mut self, generation: Generation) {

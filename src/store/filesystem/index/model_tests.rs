@@ -93,7 +93,7 @@ impl Bench {
                 self.victims.extend(victims);
                 self.queued.push_back((ticket, bytes));
             }
-            Reserve::TooLarge { .. } => panic!("six blocks fit"),
+            Reserve::Never => panic!("six blocks fit"),
         }
     }
 

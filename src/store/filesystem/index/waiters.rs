@@ -26,13 +26,12 @@ struct Waiter<W> {
 #[derive(Debug)]
 pub(super) struct Waiters<W> {
     queue: VecDeque<Waiter<W>>,
-    queued_bytes: u64,
     next: u64,
 }
 
 impl<W> Default for Waiters<W> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), queued_bytes: 0, next: 0 }
+        Self { queue: VecDeque::new(), next: 0 }
     }
 }
 
@@ -40,7 +39,6 @@ impl<W> Waiters<W> {
     pub(super) fn push(&mut self, bytes: u64, waker: W) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.queued_bytes = self.queued_bytes.saturating_add(bytes);
         self.queue.push_back(Waiter { ticket, bytes, waker });
         ticket
     }
@@ -50,10 +48,7 @@ impl<W> Waiters<W> {
         let Ok(at) = self.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) else {
             return false;
         };
-        if let Some(waiter) = self.queue.remove(at) {
-            self.queued_bytes = self.queued_bytes.saturating_sub(waiter.bytes);
-        }
-        true
+        self.queue.remove(at).is_some()
     }
 
     pub(super) fn head_bytes(&self) -> Option<u64> {
@@ -62,12 +57,7 @@ impl<W> Waiters<W> {
 
     pub(super) fn pop(&mut self) -> Option<Grant<W>> {
         let waiter = self.queue.pop_front()?;
-        self.queued_bytes = self.queued_bytes.saturating_sub(waiter.bytes);
         Some(Grant { bytes: waiter.bytes, waker: waiter.waker })
-    }
-
-    pub(super) fn queued_bytes(&self) -> u64 {
-        self.queued_bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
