@@ -28,7 +28,6 @@ impl ByteRange {
 ///
 /// An enum rather than a trait object: one dynamic call per RPC, none per chunk.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per request; a box would cost more")]
 pub enum BlobReader {
     /// From a file of the filesystem store.
     File(FileReader),

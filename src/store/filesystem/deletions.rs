@@ -114,7 +114,11 @@ pub(super) async fn run_watcher(
         // Cleared first: an event that comes while these are read makes it ready again.
         guard.clear_ready();
         let Found { gone, needs_audit } = deletions.read();
-        parts.forget(&gone);
+        let worker = Arc::clone(&parts);
+        // Most are the store's own and cost a look-up; those of others cost an unlink each.
+        if let Err(error) = parts.pool.run_unmetered(move || worker.forget(&gone)).await {
+            tracing::error!(%error, "deletions by others not handled");
+        }
         if needs_audit {
             let worker = Arc::clone(&parts);
             if let Err(error) = parts.pool.run(move || audit(&worker)).await {

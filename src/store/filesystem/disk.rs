@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::index_cell::assert_not_held;
@@ -296,7 +296,12 @@ impl Disk {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
-                found.push(Found { name, is_file: entry.file_type().is_file() });
+                let kind = match entry.file_type() {
+                    // Some file systems do not say; the inode does.
+                    FileType::Unknown => file_type(&directory, entry.file_name()),
+                    kind => kind,
+                };
+                found.push(Found { name, is_file: kind.is_file() });
             }
         }
         Ok(Some(found))
@@ -372,9 +377,16 @@ fn opened(outcome: Result<OwnedFd, Errno>) -> io::Result<Option<(File, u64)>> {
         Err(error) => return Err(error.into()),
     };
     let stat = rustix::fs::fstat(&file)?;
-    let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    let is_regular = FileType::from_raw_mode(stat.st_mode).is_file();
     let len = u64::try_from(stat.st_size).unwrap_or_default();
     Ok(is_regular.then(|| (file.into(), len)))
+}
+
+fn file_type(directory: &OwnedFd, name: &std::ffi::CStr) -> FileType {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        Err(_) => FileType::Unknown,
+    }
 }
 
 /// Reads at `offset` only what is in memory already.

@@ -22,6 +22,8 @@ pub(crate) struct Generation(pub(crate) u64);
 impl Generation {
     /// Bits that count the writes of one process; the bits above count the starts.
     const WRITE_BITS: u32 = 40;
+    /// The last start that can be counted.
+    pub(crate) const MAX_EPOCH: u32 = (1 << (u64::BITS - Self::WRITE_BITS)) - 1;
 
     /// The first generation of the `epoch`-th start.
     pub(crate) fn first_of_epoch(epoch: u32) -> Self {
@@ -128,6 +130,11 @@ pub(crate) struct FileName {
 }
 
 impl FileName {
+    /// The length of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        file_bytes(self.key.kind, self.len_bytes)
+    }
+
     /// Its path below the root.
     pub(crate) fn path(&self) -> String {
         let mut path = Shard::of(&self.key).path();
@@ -161,11 +168,28 @@ impl FileName {
             }
         };
         let generation = Generation(generation.parse().ok()?);
+        // What this store could not have written; adopting it would break the books or the count.
+        if len_bytes > MAX_VALUE_BYTES || generation.epoch() >= Generation::MAX_EPOCH {
+            return None;
+        }
         let parsed = Self { key, len_bytes, generation };
         // A name has one spelling: "+1", upper case or a file in the wrong shard is foreign.
         let expected = parsed.path();
         let exact = expected.rsplit_once('/').is_some_and(|(_, last)| last == name);
         (exact && Shard::of(&key) == shard).then_some(parsed)
+    }
+}
+
+/// The largest value: what the charge of one entry can express, with room for metadata.
+pub(crate) const MAX_VALUE_BYTES: u64 = 1 << 40;
+/// What follows an action result in its file: a checksum.
+pub(crate) const RESULT_TRAILER_BYTES: usize = 16;
+
+/// The length of the file that holds a value.
+pub(crate) fn file_bytes(kind: Kind, len_bytes: u64) -> u64 {
+    match kind {
+        Kind::Blob => len_bytes,
+        Kind::ActionResult => len_bytes.saturating_add(RESULT_TRAILER_BYTES as u64),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Read in this order: [`layout`], [`index`], [`upload`], [`reader`], [`reclaim`].
 
 mod buffers;
+mod checksum;
 mod counters;
 mod deletions;
 mod directory_sizes;
@@ -39,23 +40,20 @@ pub use reader::FileReader;
 pub use upload::FilesystemUpload;
 
 use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, StoreError, Upload};
-use crate::digest::Hasher;
 use crate::shutdown;
 use disk::Disk;
 use index::Index;
 use index_cell::IndexCell;
-use layout::BlockSize;
+use layout::{BlockSize, MAX_VALUE_BYTES};
 use shared::{Parts, Shared};
 
-/// Hashing above this goes to a blocking thread.
-const INLINE_HASH_BYTES: usize = 64 << 10;
 /// Look-ups under one hold of the index lock.
 const LOOKUP_BATCH: usize = 512;
 /// How long a stop waits for the evictor.
 const EVICTOR_STOP: Duration = Duration::from_secs(10);
-/// What one entry's charge can express, with room for metadata.
-const MAX_BLOB_BYTES: u64 = 1 << 40;
-/// Below this a store cannot hold its own directories and one upload.
+/// How long a stop waits for the disk.
+const SYNC_STOP: Duration = Duration::from_secs(30);
+/// Below this a store cannot hold its fixed directories and a few small values.
 const MIN_CAP_BYTES: u64 = 128 << 10;
 
 /// How much a store may take.
@@ -159,7 +157,11 @@ impl FilesystemStore {
             evictor.abort();
         }
         let parts = Arc::clone(&self.shared.parts);
-        self.shared.parts.pool.run(move || parts.disk.sync()).await.map_err(io::Error::other)?
+        let syncing = self.shared.parts.pool.run_unmetered(move || parts.disk.sync());
+        match timeout(SYNC_STOP, syncing).await {
+            Ok(synced) => synced.map_err(io::Error::other)?,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk did not sync in time")),
+        }
     }
 
     /// Waits until the evictor has nothing left to do.
@@ -216,7 +218,7 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<Shared> {
     // What directories may come to take is not promised to a blob.
     let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
     let max_blob_bytes =
-        options.max_blob_bytes.unwrap_or(MAX_BLOB_BYTES).min(reachable).min(MAX_BLOB_BYTES);
+        options.max_blob_bytes.unwrap_or(MAX_VALUE_BYTES).min(reachable).min(MAX_VALUE_BYTES);
     Ok(Shared::new(parts, first, max_blob_bytes, options.reserve_timeout))
 }
 
@@ -234,29 +236,6 @@ impl FilesystemStore {
 
     fn touch_blob(&self, key: &Key) -> bool {
         key.kind == Kind::Blob && self.shared.parts.index.lock(|index| index.touch(key))
-    }
-
-    /// Hashes a blob that is whole in memory; action results are taken as they are.
-    async fn verify_whole(&self, key: &Key, data: &Bytes) -> Result<(), StoreError> {
-        if key.kind != Kind::Blob {
-            return Ok(());
-        }
-        let (digest, received_bytes) = (key.digest, data.len() as u64);
-        if received_bytes != digest.size_bytes {
-            let expected_bytes = digest.size_bytes;
-            return Err(StoreError::SizeMismatch { digest, expected_bytes, received_bytes });
-        }
-        let mut hasher = Hasher::new(digest.function);
-        if data.len() <= INLINE_HASH_BYTES {
-            hasher.update(data);
-            return upload::verify(digest, hasher);
-        }
-        let data = data.clone();
-        let job = move || {
-            hasher.update(&data);
-            upload::verify(digest, hasher)
-        };
-        self.shared.parts.pool.run(job).await?
     }
 }
 
@@ -282,7 +261,7 @@ impl BlobStore for FilesystemStore {
         if self.touch_blob(key) {
             return Ok(BeginPut::AlreadyPresent);
         }
-        let reservation = reservation::reserve(&self.shared, size_bytes).await?;
+        let reservation = reservation::reserve(&self.shared, key.kind, size_bytes).await?;
         // Another upload of the blob may have ended while this one waited for room.
         if self.touch_blob(key) {
             return Ok(BeginPut::AlreadyPresent);
@@ -293,12 +272,17 @@ impl BlobStore for FilesystemStore {
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
-        self.check_size(data.len() as u64)?;
-        self.verify_whole(key, &data).await?;
-        if self.touch_blob(key) {
-            return Ok(());
+        let received_bytes = data.len() as u64;
+        self.check_size(received_bytes)?;
+        let digest = key.digest;
+        if key.kind == Kind::Blob && received_bytes != digest.size_bytes {
+            let expected_bytes = digest.size_bytes;
+            return Err(StoreError::SizeMismatch { digest, expected_bytes, received_bytes });
         }
-        let reservation = reservation::reserve(&self.shared, data.len() as u64).await?;
+        if self.touch_blob(key) {
+            return upload::verify_whole(&self.shared, *key, data).await;
+        }
+        let reservation = reservation::reserve(&self.shared, key.kind, received_bytes).await?;
         upload::store_whole(&self.shared, *key, data, reservation).await
     }
 

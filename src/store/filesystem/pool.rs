@@ -67,6 +67,16 @@ impl Pool {
         spawn(job).await
     }
 
+    /// Runs `job` somewhere, some time; nobody waits for it.
+    #[expect(clippy::disallowed_methods, reason = "bounded by the uploads under way")]
+    pub(super) fn detach(job: impl FnOnce() + Send + 'static) {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(tokio::task::spawn_blocking(job));
+        } else {
+            job();
+        }
+    }
+
     /// Takes every place, as a server under full load does.
     #[cfg(test)]
     pub(super) async fn exhaust(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {

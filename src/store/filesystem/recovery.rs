@@ -39,6 +39,10 @@ pub(super) fn begin_epoch(disk: &Disk, census: &Census) -> io::Result<Generation
     };
     let seen = census.files.iter().map(|file| file.generation.epoch()).max().unwrap_or(0);
     let epoch = recorded.max(seen) + 1;
+    if epoch >= Generation::MAX_EPOCH {
+        let text = "this directory has been started 16 million times; begin a new one";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
     disk.write_own(FORMAT_NAME, &format!("castellan {FORMAT_VERSION}\nepoch {epoch}\n"))?;
     Ok(Generation::first_of_epoch(epoch))
 }
@@ -51,7 +55,8 @@ fn parse_format(text: &str) -> io::Result<u32> {
         return Err(invalid(format!("FORMAT says {version:?}, this build reads version 1")));
     }
     // A damaged epoch is found again from the names.
-    Ok(lines.next().and_then(|it| it.strip_prefix("epoch ")?.parse().ok()).unwrap_or(0))
+    let epoch = lines.next().and_then(|it| it.strip_prefix("epoch ")?.parse().ok());
+    Ok(epoch.filter(|epoch| *epoch < Generation::MAX_EPOCH).unwrap_or(0))
 }
 
 /// Reads every shard, a few at a time. Blocking.
@@ -124,7 +129,7 @@ fn read_shards(disk: &Disk, deletions: Option<&Deletions>, shards: &[Shard]) -> 
 impl Census {
     /// Everything under the root, in bytes.
     pub(super) fn total_bytes(&self, blocks: BlockSize) -> u64 {
-        let values: u64 = self.files.iter().map(|file| blocks.charge_of(file.len_bytes)).sum();
+        let values: u64 = self.files.iter().map(|file| blocks.charge_of(file.file_bytes())).sum();
         let directories = self.directories.iter().chain(&self.classes);
         let directories: u64 = directories.map(|(_, bytes)| bytes).sum();
         values + directories + self.foreign_bytes + self.overhead_bytes
@@ -142,7 +147,7 @@ impl Census {
         }
         let mut victims = Vec::new();
         for file in &self.files {
-            victims.extend(index.adopt(*file, blocks.charge_of(file.len_bytes)));
+            victims.extend(index.adopt(*file, blocks.charge_of(file.file_bytes())));
         }
         victims
     }

@@ -6,8 +6,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::index::{Reserve, Ticket, Victim};
+use super::layout::file_bytes;
 use super::shared::Shared;
-use crate::store::StoreError;
+use crate::store::{Kind, StoreError};
 
 /// Inline unlinks of one save (I12); what remains is the evictor's.
 const INLINE_BURST: usize = 32;
@@ -63,9 +64,10 @@ impl Drop for Waiting {
 /// Cancel safe.
 pub(super) async fn reserve(
     shared: &Arc<Shared>,
+    kind: Kind,
     len_bytes: u64,
 ) -> Result<Reservation, StoreError> {
-    let bytes = shared.parts.blocks.reservation_for(len_bytes);
+    let bytes = shared.parts.blocks.reservation_for(file_bytes(kind, len_bytes));
     let (waker, granted) = oneshot::channel();
     let (outcome, wants_eviction) = shared.parts.index.lock(|index| {
         let outcome = index.reserve(bytes, INLINE_BURST, waker);

@@ -1,6 +1,6 @@
 //! What every part of one store works on: index, disk, pool, counters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) buffers: Arc<Buffers>,
     pub(super) max_blob_bytes: u64,
     pub(super) reserve_timeout: std::time::Duration,
+    /// Large files being checked beside reads of a part of them.
+    pub(super) checks: Mutex<HashSet<Generation>>,
     next_generation: AtomicU64,
     closing: CancellationToken,
 }
@@ -70,6 +72,7 @@ impl Shared {
             buffers: Arc::default(),
             max_blob_bytes,
             reserve_timeout,
+            checks: Mutex::default(),
             next_generation: AtomicU64::new(first.0),
             closing: CancellationToken::new(),
         }

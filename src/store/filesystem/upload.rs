@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::checksum::Checksum;
 use super::disk::UnnamedFile;
 use super::index::Publish;
 use super::layout::{FileName, Shard};
+use super::pool::Pool;
 use super::reservation::Reservation;
 use super::shared::{Parts, Shared};
-use crate::digest::{Digest, Hasher};
 use crate::store::{Key, Kind, StoreError};
 
 /// Work up to this is done where it arrives; a hop to a blocking thread would cost more.
 const INLINE_BYTES: usize = 64 << 10;
+
+/// A file up to this is freed where it is dropped.
+const INLINE_FREE_BYTES: u64 = 8 << 20;
 
 /// A streamed upload: space reserved, bytes hashed as they are written, nothing visible (I5).
 #[derive(Debug)]
@@ -31,16 +35,25 @@ pub struct FilesystemUpload {
 #[derive(Debug)]
 struct Sink {
     file: UnnamedFile,
-    hasher: Option<Hasher>,
+    checksum: Checksum,
     reservation: Reservation,
 }
 
 impl Sink {
     fn append(&mut self, data: &[u8]) -> Result<(), StoreError> {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(data);
-        }
+        self.checksum.update(data);
         self.file.append(data).map_err(|error| StoreError::io("write a blob", error))
+    }
+}
+
+impl Drop for FilesystemUpload {
+    // Freeing a large file takes the file system milliseconds: not on a runtime's thread.
+    fn drop(&mut self) {
+        if self.written_bytes > INLINE_FREE_BYTES
+            && let Some(sink) = self.sink.take()
+        {
+            Pool::detach(move || drop(sink));
+        }
     }
 }
 
@@ -54,9 +67,7 @@ impl FilesystemUpload {
     ) -> Result<Self, StoreError> {
         let file =
             shared.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
-        // An action result does not hash to its action's digest.
-        let hasher = (key.kind == Kind::Blob).then(|| Hasher::new(key.digest.function));
-        let sink = Some(Sink { file, hasher, reservation });
+        let sink = Some(Sink { file, checksum: Checksum::new(&key), reservation });
         Ok(Self { key, size_bytes, written_bytes: 0, sink, shared })
     }
 
@@ -101,12 +112,11 @@ impl FilesystemUpload {
         if self.written_bytes != self.size_bytes {
             return Err(self.size_mismatch(self.written_bytes));
         }
-        let mut sink = self.sink.take().ok_or_else(interrupted)?;
-        if let Some(hasher) = sink.hasher.take() {
-            verify(self.key.digest, hasher)?;
+        let Sink { file, checksum, reservation } = self.sink.take().ok_or_else(interrupted)?;
+        if let Some(trailer) = checksum.seal(&self.key)? {
+            file.append(&trailer).map_err(|error| StoreError::io("write a result", error))?;
         }
-        let (shared, key, len_bytes) = (Arc::clone(&self.shared), self.key, self.size_bytes);
-        publish(&shared, key, len_bytes, sink.file, sink.reservation)
+        publish(&self.shared, self.key, self.size_bytes, reservation, file)
     }
 
     fn size_mismatch(&self, received_bytes: u64) -> StoreError {
@@ -125,16 +135,9 @@ fn interrupted() -> StoreError {
     }
 }
 
+/// Stores bytes that are whole in memory in one step: verify, create, write, link, book.
+///
 /// I20: bytes are hashed on the way in, always, before they are visible.
-pub(super) fn verify(expected: Digest, hasher: Hasher) -> Result<(), StoreError> {
-    let actual = hasher.finish();
-    if actual == expected.hash {
-        return Ok(());
-    }
-    Err(StoreError::HashMismatch { expected, actual: const_hex::encode(actual) })
-}
-
-/// Stores bytes that are whole and verified in one step: create, write, link, book.
 pub(super) async fn store_whole(
     shared: &Arc<Shared>,
     key: Key,
@@ -144,24 +147,42 @@ pub(super) async fn store_whole(
     let worker = Arc::clone(shared);
     let is_small = data.len() <= INLINE_BYTES;
     let job = move || {
+        let trailer = checksum_of(&key, &data).seal(&key)?;
         let file =
             worker.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
-        file.append(&data).map_err(|error| StoreError::io("write a blob", error))?;
-        publish(&worker, key, data.len() as u64, file, reservation)
+        file.append(&data).map_err(|error| StoreError::io("write a value", error))?;
+        if let Some(trailer) = trailer {
+            file.append(&trailer).map_err(|error| StoreError::io("write a value", error))?;
+        }
+        publish(&worker, key, data.len() as u64, reservation, file)
     };
     if is_small { job() } else { shared.parts.pool.run(job).await? }
+}
+
+/// Verifies bytes whose blob is there already and need not be stored.
+pub(super) async fn verify_whole(shared: &Shared, key: Key, data: Bytes) -> Result<(), StoreError> {
+    let is_small = data.len() <= INLINE_BYTES;
+    let job = move || checksum_of(&key, &data).seal(&key).map(|_| ());
+    if is_small { job() } else { shared.parts.pool.run(job).await? }
+}
+
+fn checksum_of(key: &Key, data: &[u8]) -> Checksum {
+    let mut checksum = Checksum::new(key);
+    checksum.update(data);
+    checksum
 }
 
 /// Gives a complete, verified file its name and makes it visible, in that order (I5).
 ///
 /// Until the booking the reservation covers the file, so at no time do the files take more than
-/// the ledger says (I3).
+/// the ledger says (I3); on every error the file is dropped before the reservation, which is why
+/// they are parameters in this order.
 fn publish(
     shared: &Arc<Shared>,
     key: Key,
     len_bytes: u64,
-    file: UnnamedFile,
     reservation: Reservation,
+    file: UnnamedFile,
 ) -> Result<(), StoreError> {
     let parts = &shared.parts;
     if key.kind == Kind::Blob && parts.index.lock(|index| index.touch(&key)) {
@@ -172,9 +193,9 @@ fn publish(
         return Ok(());
     }
     let name = FileName { key, len_bytes, generation: shared.next_generation() };
-    let expected = parts.blocks.charge_of(len_bytes);
+    let expected = parts.blocks.charge_of(name.file_bytes());
     let charge = file
-        .settled_bytes(len_bytes, expected)
+        .settled_bytes(name.file_bytes(), expected)
         .map_err(|error| StoreError::io("stat a new file", error))?;
     let new_shard =
         link(parts, &file, &name).map_err(|error| StoreError::io("name a file", error))?;
