@@ -31,6 +31,8 @@ const HTTP2_MAX_HEADER_BYTES: u32 = 64 << 10;
 /// Resets of streams that a client may have pending before it counts as an attack
 /// (CVE-2023-44487).
 const HTTP2_MAX_PENDING_RESETS: usize = 1024;
+/// How long connections without a call may take to close at the end.
+const CONNECTION_GRACE: Duration = Duration::from_millis(500);
 /// A peer that answers no ping for so long is gone, and what it holds is released.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -181,14 +183,22 @@ impl Server {
             grpc.handle.start_draining().await;
         }
         self.stop.cancel();
-        let drain = async {
+        let calls_ended = async {
+            for grpc in &self.grpc {
+                grpc.handle.calls_ended().await;
+            }
+        };
+        if timeout(self.drain_timeout, calls_ended).await.is_err() {
+            tracing::warn!("calls still running, not waiting any longer");
+        }
+        let listeners_ended = async {
             for grpc in &mut self.grpc {
                 log_join(&mut grpc.task).await;
             }
             log_join(&mut self.http).await;
         };
-        if timeout(self.drain_timeout, drain).await.is_err() {
-            tracing::warn!("requests still running, not waiting any longer");
+        if timeout(CONNECTION_GRACE, listeners_ended).await.is_err() {
+            tracing::debug!("connections still open, closing them");
             self.grpc.iter().for_each(|grpc| grpc.task.abort());
             self.http.abort();
         }

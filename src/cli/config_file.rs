@@ -14,7 +14,7 @@ use nativelink_config::{
 };
 
 use super::problems::Problems;
-use super::serve::{Served, resolve_parsed};
+use super::served::{Served, resolve_parsed};
 use crate::grpc::GrpcOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances};
 use crate::store::filesystem::{Cap, FilesystemOptions};

@@ -6,6 +6,7 @@
 mod config_file;
 mod problems;
 mod serve;
+mod served;
 #[cfg(test)]
 mod tests;
 

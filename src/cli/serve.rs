@@ -1,18 +1,17 @@
 //! `castellan serve`: flags, environment and configuration file become the settings of a server.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_size};
-use nativelink_config::{Host, SocketAddress, parse_socket_address};
 
 use super::EX_USAGE;
 use super::config_file;
 use super::problems::Problems;
+use super::served::{Served, resolve};
 use crate::grpc::GrpcOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
@@ -72,14 +71,6 @@ pub(super) struct ServeArguments {
     /// What to log to standard error, as `info` or `castellan=debug,warn`.
     #[arg(long, env = "CASTELLAN_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
-}
-
-/// What is served, from flags or from a file.
-pub(super) struct Served {
-    pub(super) stores: Vec<FilesystemOptions>,
-    pub(super) listeners: Vec<GrpcListener>,
-    /// What works but should be said differently.
-    pub(super) warnings: Vec<String>,
 }
 
 /// Everything `serve` needs, checked.
@@ -224,25 +215,6 @@ fn default_root(env: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, &'stati
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("castellan"))
         .ok_or("neither XDG_CACHE_HOME nor HOME is an absolute path; say where to keep the data")
-}
-
-/// Reads `host:port`, `:port` or `[ip]:port` and looks the host up.
-pub(super) fn resolve(text: &str) -> Result<SocketAddr, String> {
-    let address = parse_socket_address(text).map_err(|error| error.to_string())?;
-    resolve_parsed(&address)
-}
-
-/// Looks the host of an address up.
-pub(super) fn resolve_parsed(address: &SocketAddress) -> Result<SocketAddr, String> {
-    let host = match &address.host {
-        Host::Any => return Ok(SocketAddr::from(([0, 0, 0, 0], address.port))),
-        Host::Ip(ip) => return Ok(SocketAddr::new(*ip, address.port)),
-        Host::Name(name) => name.as_str(),
-    };
-    let mut found = (host, address.port)
-        .to_socket_addrs()
-        .map_err(|error| format!("cannot look up {host:?}: {error}"))?;
-    found.next().ok_or_else(|| format!("{host:?} has no address"))
 }
 
 /// What `serve` would print about these flags; empty when it would start.

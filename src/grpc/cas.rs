@@ -28,6 +28,10 @@ use crate::digest::DigestFunction;
 /// Blobs of one batch that are stored or read at once. More would only let one batch crowd out
 /// the calls beside it.
 const BATCH_CONCURRENCY: usize = 8;
+/// Tags, lengths and a status code around the digest and data of one outcome, and some to spare.
+const OUTCOME_FRAME_BYTES: usize = 16;
+/// What the texts of failures may take in a reply that is nearly full.
+const REPLY_TEXT_BYTES: usize = 64 << 10;
 
 /// The service.
 #[derive(Debug)]
@@ -57,6 +61,21 @@ impl CasService {
                 "the blobs of the batch sum up to {total_bytes} bytes, over \
                  max_batch_total_size_bytes = {limit_bytes}"
             )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a batch whose digests alone make a reply larger than its client decodes (reapi 29).
+    fn check_reply_size<'a>(
+        &self,
+        field: &str,
+        digests: impl Iterator<Item = &'a messages::Digest>,
+    ) -> Result<(), Status> {
+        let limit_bytes = self.shared.options.max_reply_bytes();
+        let bare_bytes = digests.map(|digest| digest.encoded_len() + OUTCOME_FRAME_BYTES).sum();
+        if limit_bytes.saturating_sub(REPLY_TEXT_BYTES) < bare_bytes {
+            let problem = format!("the reply to so many would be over {limit_bytes} bytes");
+            return Err(invalid_field(field, problem));
         }
         Ok(())
     }
@@ -93,13 +112,19 @@ impl ContentAddressableStorage for CasService {
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
         self.check_count("requests", request.requests.len())?;
+        let digests = request.requests.iter().filter_map(|blob| blob.digest.as_ref());
+        self.check_reply_size("requests", digests)?;
         self.check_batch_size(request.requests.iter().map(|blob| blob.data.len() as u64).sum())?;
         let responses = stream::iter(request.requests)
             .map(|blob| update_one(&instance.cas, function, blob))
             .buffered(BATCH_CONCURRENCY)
             .collect()
             .await;
-        Ok(Response::new(BatchUpdateBlobsResponse { responses }))
+        let mut response = BatchUpdateBlobsResponse { responses };
+        if response.encoded_len() > self.shared.options.max_reply_bytes() {
+            cut_texts(response.responses.iter_mut().filter_map(|one| one.status.as_mut()));
+        }
+        Ok(Response::new(response))
     }
 
     async fn batch_read_blobs(
@@ -111,6 +136,7 @@ impl ContentAddressableStorage for CasService {
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
         self.check_count("digests", request.digests.len())?;
+        self.check_reply_size("digests", request.digests.iter())?;
         // A negative size is refused with its blob and counts for nothing here.
         let sizes = request.digests.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0));
         self.check_batch_size(sizes.fold(0, u64::saturating_add))?;
@@ -182,14 +208,14 @@ async fn load_one(
 /// Thousands of tiny blobs weigh more in digests than in data. A blob that is asked for again is
 /// better than a reply that is lost as a whole (reapi 29).
 fn fit_reply(response: &mut BatchReadBlobsResponse, limit_bytes: usize) {
-    // Tags, lengths and the code of a refusal, for each outcome.
-    const FRAME_BYTES: usize = 12;
     if response.encoded_len() <= limit_bytes {
         return;
     }
+    cut_texts(response.responses.iter_mut().filter_map(|one| one.status.as_mut()));
     // Said once: thousands of copies would fill the reply again.
     let mut message = "the reply is full; ask for what is missing again".to_owned();
-    let bare_bytes = |one: &BatchReadOutcome| one.encoded_len() - one.data.len() + FRAME_BYTES;
+    let bare_bytes =
+        |one: &BatchReadOutcome| one.encoded_len() - one.data.len() + OUTCOME_FRAME_BYTES;
     let mut total_bytes = message.len() + response.responses.iter().map(bare_bytes).sum::<usize>();
     for outcome in &mut response.responses {
         let with_data = total_bytes.saturating_add(outcome.data.len());
@@ -203,5 +229,19 @@ fn fit_reply(response: &mut BatchReadBlobsResponse, limit_bytes: usize) {
             message: std::mem::take(&mut message),
             details: Vec::new(),
         });
+    }
+}
+
+/// Takes the texts out of the failures of a reply, but for the first of them: the codes say enough,
+/// and thousands of texts are more than a client decodes (reapi 29).
+fn cut_texts<'a>(statuses: impl Iterator<Item = &'a mut rpc::Status>) {
+    let mut rest_bytes = REPLY_TEXT_BYTES;
+    for status in statuses {
+        if let Some(rest) = rest_bytes.checked_sub(status.encoded_len()) {
+            rest_bytes = rest;
+        } else {
+            status.message.clear();
+            status.details.clear();
+        }
     }
 }

@@ -23,6 +23,7 @@ use castellan_proto::action_cache::action_cache_server::ActionCacheServer;
 use castellan_proto::byte_stream::byte_stream_server::ByteStreamServer;
 use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorageServer;
 use castellan_proto::v2::capabilities_server::CapabilitiesServer;
+use tokio_util::task::TaskTracker;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -59,9 +60,17 @@ pub struct GrpcHandle {
     readiness: Readiness,
     reporter: HealthReporter,
     sessions: Arc<Sessions>,
+    calls: TaskTracker,
 }
 
 impl GrpcHandle {
+    /// Waits until every call has been answered. Connections may still be open: a client that
+    /// keeps one and says nothing is not waited for. Cancel safe.
+    pub async fn calls_ended(&self) {
+        self.calls.close();
+        self.calls.wait().await;
+    }
+
     /// Reports `NOT_SERVING` from here on; calls are still answered.
     ///
     /// Uploads that wait for their client to come back are given up and their space is returned;
@@ -92,6 +101,7 @@ pub async fn build(
 ) -> GrpcFront {
     let limit = options.message_limit_bytes();
     let sessions = Sessions::new(options.session_options());
+    let calls = TaskTracker::new();
     let shared = Shared { instances, options: Arc::new(options) };
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in SERVICES {
@@ -120,6 +130,9 @@ pub async fn build(
         );
     // Outermost, so that a call of an unknown method has its span too.
     let bare = std::mem::take(routes.axum_router_mut());
-    *routes.axum_router_mut() = bare.layer(trace::CallTraceLayer);
-    GrpcFront { routes: routes.prepare(), handle: GrpcHandle { readiness, reporter, sessions } }
+    *routes.axum_router_mut() = bare.layer(trace::CallLayer { calls: calls.clone() });
+    GrpcFront {
+        routes: routes.prepare(),
+        handle: GrpcHandle { readiness, reporter, sessions, calls },
+    }
 }

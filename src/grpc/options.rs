@@ -63,7 +63,8 @@ impl Default for GrpcOptions {
             max_parked_bytes: 1024 * MIB,
             takeover_timeout: Duration::from_secs(5),
             max_tree_directories: 250_000,
-            max_tree_depth: 1_000,
+            // As many levels as a path of the operating system can have.
+            max_tree_depth: 2_048,
             max_tree_bytes: 1024 * MIB,
         }
     }

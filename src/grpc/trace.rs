@@ -1,27 +1,31 @@
-//! One span for each call, from its first header to its last trailer.
+//! Each call from its first header to its last trailer: counted, and in a span.
 //!
 //! Costs one level check when nobody listens at debug: nothing is parsed, formatted or allocated
 //! then. It must never fail a call, whatever its metadata says (reapi 97).
 
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use castellan_proto::v2::RequestMetadata;
-use futures_util::future::{BoxFuture, Either};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use prost::Message as _;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
+use tracing::Span;
 use tracing::field::Empty;
-use tracing::{Instrument as _, Span};
 
 const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Writes what a call is about into its span.
@@ -36,64 +40,82 @@ pub(super) fn record_call(instance_name: &str, digest: Option<&dyn Display>) {
     }
 }
 
-/// Wraps a service so that each of its calls runs in a span.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CallTraceLayer;
+/// Wraps a service so that each of its calls is counted and runs in a span.
+#[derive(Clone, Debug)]
+pub(super) struct CallLayer {
+    /// Holds a token for each call until its response has been sent, so that a drain can wait for
+    /// calls instead of connections.
+    pub(super) calls: TaskTracker,
+}
 
-impl<S> Layer<S> for CallTraceLayer {
-    type Service = CallTrace<S>;
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
 
-    fn layer(&self, inner: S) -> CallTrace<S> {
-        CallTrace { inner }
+    fn layer(&self, inner: S) -> CallService<S> {
+        CallService { inner, calls: self.calls.clone() }
     }
 }
 
-/// See [`CallTraceLayer`].
+/// See [`CallLayer`].
 #[derive(Clone, Debug)]
-pub(super) struct CallTrace<S> {
+pub(super) struct CallService<S> {
     inner: S,
+    calls: TaskTracker,
 }
 
-impl<S, RequestBody, ResponseBody> Service<Request<RequestBody>> for CallTrace<S>
+impl<S, RequestBody, ResponseBody> Service<Request<RequestBody>> for CallService<S>
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Infallible>,
-    S::Future: Send + 'static,
-    ResponseBody: Send + 'static,
 {
-    type Response = Response<TracedBody<ResponseBody>>;
+    type Response = Response<CallBody<ResponseBody>>;
     type Error = Infallible;
-    type Future = Either<
-        futures_util::future::MapOk<
-            S::Future,
-            fn(Response<ResponseBody>) -> Response<TracedBody<ResponseBody>>,
-        >,
-        BoxFuture<'static, Result<Self::Response, Infallible>>,
-    >;
+    type Future = CallFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        use futures_util::TryFutureExt as _;
+        // A health watch never ends by itself and must not be waited for.
+        let token = (request.uri().path() != HEALTH_WATCH).then(|| self.calls.token());
         if !tracing::enabled!(tracing::Level::DEBUG) {
-            let untraced: fn(Response<ResponseBody>) -> _ =
-                |response| response.map(|inner| TracedBody { inner, call: None });
-            return Either::Left(self.inner.call(request).map_ok(untraced));
+            return CallFuture { inner: self.inner.call(request), call: None, token };
         }
         let span = call_span(&request);
-        let response = span.in_scope(|| self.inner.call(request));
-        let call = Call { span: span.clone(), outcome: None };
-        Either::Right(Box::pin(
-            async move {
-                // Moved in here so that a call which is dropped before it answers is logged too.
-                let mut call = call;
-                let response = response.await?;
-                call.outcome = response.headers().get(GRPC_STATUS).cloned();
-                Ok(response.map(|inner| TracedBody { inner, call: Some(call) }))
-            }
-            .instrument(span),
-        ))
+        let inner = span.in_scope(|| self.inner.call(request));
+        CallFuture { inner, call: Some(Call { span, outcome: None }), token }
+    }
+}
+
+pin_project! {
+    /// A call that has not answered yet. Dropped before, it is logged as cancelled.
+    #[derive(Debug)]
+    pub(super) struct CallFuture<F> {
+        #[pin]
+        inner: F,
+        call: Option<Call>,
+        token: Option<TaskTrackerToken>,
+    }
+}
+
+impl<F, B> Future for CallFuture<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<CallBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = {
+            let _entered = this.call.as_ref().map(|call| call.span.enter());
+            std::task::ready!(this.inner.poll(context))?
+        };
+        let mut call = this.call.take();
+        if let Some(call) = &mut call {
+            call.outcome = response.headers().get(GRPC_STATUS).cloned();
+        }
+        let token = this.token.take();
+        Poll::Ready(Ok(response.map(|inner| CallBody { inner, call, token })))
     }
 }
 
@@ -158,14 +180,16 @@ impl Drop for Call {
     }
 }
 
-/// A response body that keeps its call's span open until it ends.
+/// A response body that keeps its call open until it ends.
 #[derive(Debug)]
-pub(super) struct TracedBody<B> {
+pub(super) struct CallBody<B> {
     inner: B,
     call: Option<Call>,
+    #[expect(dead_code, reason = "counts the call until it is dropped")]
+    token: Option<TaskTrackerToken>,
 }
 
-impl<B: Body + Unpin> Body for TracedBody<B> {
+impl<B: Body + Unpin> Body for CallBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

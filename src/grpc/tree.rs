@@ -5,6 +5,7 @@
 //! shape of a tree is a client's choice.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt::Display;
 
 use bytes::Bytes;
 use castellan_proto::messages::{GetTreeRequest, GetTreeResponse};
@@ -95,7 +96,8 @@ impl Pager {
 #[derive(Debug)]
 struct Budget {
     directories: usize,
-    bytes: u64,
+    max_bytes: u64,
+    bytes_left: u64,
     depth: u32,
 }
 
@@ -103,20 +105,22 @@ impl Budget {
     fn of(options: &GrpcOptions) -> Self {
         Self {
             directories: options.max_tree_directories,
-            bytes: options.max_tree_bytes,
+            max_bytes: options.max_tree_bytes,
+            bytes_left: options.max_tree_bytes,
             depth: options.max_tree_depth,
         }
     }
 
     /// Pays for one directory.
     fn spend(&mut self, size_bytes: u64) -> Result<(), Status> {
-        self.bytes = self.bytes.checked_sub(size_bytes).ok_or_else(|| too_large("bytes"))?;
+        let left = self.bytes_left.checked_sub(size_bytes);
+        self.bytes_left = left.ok_or_else(|| too_large("bytes", self.max_bytes))?;
         Ok(())
     }
 }
 
-fn too_large(what: &str) -> Status {
-    invalid_field("root_digest", format_args!("the tree has more {what} than this server walks"))
+fn too_large(what: &str, limit: impl Display) -> Status {
+    invalid_field("root_digest", format_args!("the tree has more than {limit} {what}, the limit"))
 }
 
 /// A directory of the tree that is present.
@@ -185,7 +189,7 @@ impl Walk {
         let children = children(parent.function, encoded)
             .map_err(|problem| self.no_directory(parent, problem))?;
         if !children.is_empty() && depth >= self.budget.depth {
-            return Err(too_large("levels"));
+            return Err(too_large("levels", self.budget.depth));
         }
         for child in children {
             if self.seen.insert(child) {
@@ -193,7 +197,7 @@ impl Walk {
             }
         }
         if self.seen.len() > self.budget.directories {
-            return Err(too_large("directories"));
+            return Err(too_large("directories", self.budget.directories));
         }
         Ok(())
     }

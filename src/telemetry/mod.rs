@@ -7,9 +7,16 @@ use tracing_subscriber::EnvFilter;
 /// Why a log filter is no filter.
 pub type FilterError = tracing_subscriber::filter::ParseError;
 
-/// Reads a filter such as `info` or `castellan=debug,warn`.
+/// Reads a filter such as `info`, `debug` or `castellan=debug,warn`.
+///
+/// A bare `debug` or `trace` means this program, not the libraries below it: HTTP/2 frames by the
+/// thousand would hide what was asked for.
 pub fn parse_filter(directives: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::builder().parse(directives)
+    let builder = EnvFilter::builder();
+    match directives.trim() {
+        verbose @ ("debug" | "trace") => builder.parse(format!("info,castellan={verbose}")),
+        directives => builder.parse(directives),
+    }
 }
 
 /// Starts logging. A second call has no effect: a program has one log.

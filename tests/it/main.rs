@@ -1,8 +1,42 @@
 //! The one integration test binary: a module for each area of behavior.
 
 #[cfg(test)]
+mod action_cache;
+#[cfg(test)]
+mod batch_read;
+#[cfg(test)]
+mod batch_update;
+#[cfg(test)]
 mod bazel_files;
+#[cfg(test)]
+mod bytestream_read;
+#[cfg(test)]
+mod bytestream_resume;
+#[cfg(test)]
+mod bytestream_write;
+#[cfg(test)]
+mod capabilities;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod digests;
+#[cfg(test)]
+mod eviction;
+#[cfg(test)]
+mod find_missing;
+#[cfg(test)]
+mod get_tree;
+#[cfg(test)]
+mod malformed_results;
+#[cfg(test)]
+mod metadata;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod robustness;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transport;

@@ -9,13 +9,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::index_cell::assert_not_held;
 
 /// Bytes in the unit of `st_blocks`.
 const SECTOR_BYTES: u64 = 512;
+/// `f_type` of ext4, whose directories never shrink.
+const EXT4_MAGIC: i64 = 0xef53;
 const LOCK_NAME: &str = "LOCK";
 /// Where files begin their life on a file system without `O_TMPFILE`; emptied at every start.
 const TEMP_DIRECTORY: &str = "tmp";
@@ -27,12 +29,12 @@ pub(super) struct Found {
     pub(super) is_file: bool,
 }
 
-/// The outcome of a read that may not wait.
+/// The outcome of something that may not wait for the disk.
 #[derive(Debug)]
-pub(super) enum CachedRead {
-    /// So many bytes were in memory; 0 is the end of the file.
-    Done(usize),
-    /// The bytes are not in memory: read them where waiting is allowed.
+pub(super) enum Cached<T> {
+    /// Everything that it took was in memory.
+    Done(T),
+    /// Something was not: try again where waiting is allowed.
     WouldWait,
 }
 
@@ -61,9 +63,15 @@ impl UnnamedFile {
         io::Write::write_all(&mut &self.file, data)
     }
 
-    /// Bytes allocated so far.
-    pub(super) fn allocated_bytes(&self) -> io::Result<u64> {
+    /// Bytes that the complete file takes. A file system may have allocated ahead of the writer;
+    /// what is behind the end is given back.
+    pub(super) fn settled_bytes(&self, len_bytes: u64, expected_bytes: u64) -> io::Result<u64> {
         assert_not_held();
+        let bytes = allocated(&rustix::fs::fstat(&self.file)?)?;
+        if bytes <= expected_bytes {
+            return Ok(bytes);
+        }
+        rustix::fs::ftruncate(&self.file, len_bytes)?;
         allocated(&rustix::fs::fstat(&self.file)?)
     }
 }
@@ -78,6 +86,7 @@ pub(super) struct Disk {
     /// Whether a file can be linked by its descriptor alone: the kernel is new enough (6.10) or
     /// the process privileged. Saves a walk through `/proc` for each file.
     links_descriptors: bool,
+    directories_shrink: bool,
     next_temp: AtomicU64,
 }
 
@@ -110,12 +119,14 @@ impl Disk {
                 error.into()
             }
         })?;
+        let directories_shrink = rustix::fs::fstatfs(&*root)?.f_type != EXT4_MAGIC;
         let mut disk = Self {
             root,
             root_path: root_path.to_owned(),
             _lock: lock,
             has_unnamed_files: true,
             links_descriptors: true,
+            directories_shrink,
             next_temp: AtomicU64::new(0),
         };
         disk.links_descriptors = disk.probe_unnamed_files();
@@ -208,20 +219,22 @@ impl Disk {
         }
     }
 
-    /// Opens a regular file for reading and says how long it is; `None` when there is none.
+    /// Opens a regular file for reading and says how long it is; `None` when there is none. May
+    /// wait for the disk.
     pub(super) fn open_file(&self, path: &str) -> io::Result<Option<(File, u64)>> {
         assert_not_held();
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = match rustix::fs::openat(&*self.root, path, flags, Mode::empty()) {
-            Ok(file) => file,
-            // A link planted at the name is not the file that was stored there.
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let stat = rustix::fs::fstat(&file)?;
-        let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
-        let len = u64::try_from(stat.st_size).unwrap_or_default();
-        Ok(is_regular.then(|| (file.into(), len)))
+        opened(rustix::fs::openat(&*self.root, path, open_flags(), Mode::empty()))
+    }
+
+    /// The same, if the kernel has the path in memory.
+    pub(super) fn open_file_cached(&self, path: &str) -> io::Result<Cached<Option<(File, u64)>>> {
+        assert_not_held();
+        let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&*self.root, path, open_flags(), Mode::empty(), resolve) {
+            // Not in memory, or a kernel before 5.12, which knows no such question.
+            Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS | Errno::PERM) => Ok(Cached::WouldWait),
+            outcome => opened(outcome).map(Cached::Done),
+        }
     }
 
     /// Whether anything has this name.
@@ -325,21 +338,46 @@ impl Disk {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Whether a directory that had many names takes less once they are gone.
+    pub(super) fn directories_shrink(&self) -> bool {
+        self.directories_shrink
+    }
+
     /// The allocation unit in bytes.
     pub(super) fn block_size(&self) -> io::Result<u64> {
         Ok(rustix::fs::fstatvfs(&*self.root)?.f_frsize.max(SECTOR_BYTES))
     }
 }
 
+fn open_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK
+}
+
+/// What an attempt to open a value's file means.
+fn opened(outcome: Result<OwnedFd, Errno>) -> io::Result<Option<(File, u64)>> {
+    let file = match outcome {
+        Ok(file) => file,
+        // A link planted at the name is not the file that was stored there.
+        Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = rustix::fs::fstat(&file)?;
+    let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    let len = u64::try_from(stat.st_size).unwrap_or_default();
+    Ok(is_regular.then(|| (file.into(), len)))
+}
+
 /// Reads at `offset` only what is in memory already.
-pub(super) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<CachedRead> {
+pub(super) fn read_cached(
+    file: &File,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<Cached<usize>> {
     assert_not_held();
     let mut parts = [io::IoSliceMut::new(buffer)];
     match rustix::io::preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT) {
-        Ok(read) => Ok(CachedRead::Done(read)),
-        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => {
-            Ok(CachedRead::WouldWait)
-        }
+        Ok(read) => Ok(Cached::Done(read)),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(Cached::WouldWait),
         Err(error) => Err(error.into()),
     }
 }

@@ -35,15 +35,17 @@ impl Generation {
 }
 
 /// One of the directories that hold values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shard(u16);
 
 const KINDS: [Kind; 2] = [Kind::Blob, Kind::ActionResult];
 const FANOUT: u16 = 256;
 
 impl Shard {
+    /// How many directories hold shards.
+    pub(crate) const CLASSES: usize = KINDS.len() * DigestFunction::ALL.len();
     /// How many shards there are.
-    pub(crate) const COUNT: usize = KINDS.len() * DigestFunction::ALL.len() * FANOUT as usize;
+    pub(crate) const COUNT: usize = Self::CLASSES * FANOUT as usize;
 
     /// Every shard.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
@@ -65,6 +67,16 @@ impl Shard {
         usize::from(self.0)
     }
 
+    /// The position of the directory that holds it, in tables of those.
+    pub(crate) fn class_index(self) -> usize {
+        usize::from(self.0 / FANOUT)
+    }
+
+    /// The path of the directory that holds it.
+    pub(crate) fn class_path(self) -> String {
+        class_path(self.kind(), self.function())
+    }
+
     /// What its files hold.
     pub(crate) fn kind(self) -> Kind {
         if self.0 < FANOUT * 2 { Kind::Blob } else { Kind::ActionResult }
@@ -81,7 +93,7 @@ impl Shard {
 
     /// Its path below the root.
     pub(crate) fn path(self) -> String {
-        format!("{}/{:02x}", class_path(self.kind(), self.function()), self.0 % FANOUT)
+        format!("{}/{:02x}", self.class_path(), self.0 % FANOUT)
     }
 }
 

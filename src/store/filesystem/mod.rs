@@ -7,6 +7,7 @@
 mod buffers;
 mod counters;
 mod deletions;
+mod directory_sizes;
 mod disk;
 mod index;
 mod index_cell;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -165,12 +166,7 @@ impl FilesystemStore {
     /// Waits until the evictor has nothing left to do.
     #[cfg(test)]
     async fn quiesce(&self) {
-        let is_busy = || {
-            self.shared.parts.index.lock(|index| {
-                let books = index.ledger();
-                index.wants_eviction() || books.dying_bytes > books.held_bytes
-            })
-        };
+        let is_busy = || self.shared.parts.index.lock(|index| !index.is_converged());
         while is_busy() {
             self.shared.poke_evictor();
             tokio::task::yield_now().await;
@@ -204,7 +200,9 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<(Shared, mpsc::Recei
         counters: counters::Counters::default(),
         deletions: deletions.map(Arc::new),
         blocks,
+        directory_sizes: directory_sizes::DirectorySizes::default(),
         failed: Mutex::default(),
+        has_failed: Notify::new(),
     });
     parts.counters.foreign_files.add(census.foreign_files);
     parts.bury(superseded);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buffers::{BUFFER_BYTES, Buffer};
-use super::disk::{self, CachedRead};
+use super::disk::{self, Cached};
 use super::index::Found;
 use super::shared::Shared;
 use crate::digest::Hasher;
@@ -50,7 +50,7 @@ impl OpenEntry {
         let victim = self.shared.parts.index.lock(|index| index.remove(&file));
         let is_removed = victim.is_some();
         if let Some(victim) = victim {
-            self.shared.bury(vec![victim]);
+            self.shared.parts.bury(vec![victim]);
         }
         is_removed
     }
@@ -80,12 +80,7 @@ pub(super) async fn open(
             return Ok(None);
         };
         let open = OpenEntry { found, shared: Arc::clone(shared) };
-        let opened = shared
-            .parts
-            .disk
-            .open_file(&found.file.path())
-            .map_err(|error| StoreError::io("open a blob", error))?;
-        match opened {
+        match open_file(shared, found.file.path()).await? {
             Some((file, len)) if len == found.file.len_bytes => {
                 return FileReader::start(file, open, range).await.map(Some);
             }
@@ -101,6 +96,20 @@ pub(super) async fn open(
         }
     }
     Ok(None)
+}
+
+/// Opens where it is when the kernel has the path in memory, else on a blocking thread.
+async fn open_file(shared: &Shared, path: String) -> Result<Option<(File, u64)>, StoreError> {
+    let parts = &shared.parts;
+    let outcome = match parts.disk.open_file_cached(&path) {
+        Ok(Cached::Done(opened)) => Ok(opened),
+        Ok(Cached::WouldWait) => {
+            let worker = Arc::clone(parts);
+            parts.pool.run(move || worker.disk.open_file(&path)).await?
+        }
+        Err(error) => Err(error),
+    };
+    outcome.map_err(|error| StoreError::io("open a blob", error))
 }
 
 impl FileReader {
@@ -148,9 +157,9 @@ impl FileReader {
         let mut buffer = self.open.shared.buffers.take();
         let cached = disk::read_cached(&self.file, buffer.space(want), self.offset);
         match cached.map_err(|error| StoreError::io("read a blob", error))? {
-            CachedRead::Done(0) => Err(self.open.corrupt()),
-            CachedRead::Done(read) => Ok(buffer.freeze(read)),
-            CachedRead::WouldWait => self.read_waiting(buffer, want).await,
+            Cached::Done(0) => Err(self.open.corrupt()),
+            Cached::Done(read) => Ok(buffer.freeze(read)),
+            Cached::WouldWait => self.read_waiting(buffer, want).await,
         }
     }
 

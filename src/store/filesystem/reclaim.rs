@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Parts;
@@ -17,6 +17,8 @@ const RETRY_LAST: Duration = Duration::from_mins(1);
 /// What the evictor was woken by.
 enum Wake {
     Poke,
+    /// An unlink failed: the next turn waits for the time to try it again.
+    Failure,
     RetryDue,
     Stop,
 }
@@ -32,28 +34,61 @@ pub(super) async fn run_evictor(
     mut pokes: mpsc::Receiver<()>,
     closing: CancellationToken,
 ) {
-    let mut backoff = RETRY_FIRST;
+    let mut retry = Retry::default();
     loop {
-        let has_failed = !parts.failed.lock().is_empty();
+        let retry_at = retry.due(!parts.failed.lock().is_empty());
         let wake = tokio::select! {
             biased;
             () = closing.cancelled() => Wake::Stop,
             poke = pokes.recv() => if poke.is_some() { Wake::Poke } else { Wake::Stop },
-            () = sleep(backoff), if has_failed => Wake::RetryDue,
+            () = parts.has_failed.notified(), if retry_at.is_none() => Wake::Failure,
+            () = sleep_until_some(retry_at), if retry_at.is_some() => Wake::RetryDue,
         };
-        match wake {
-            Wake::RetryDue => {
-                retry_failed(&parts).await;
-                backoff = (backoff * 2).min(RETRY_LAST);
-            }
-            _ if !has_failed => backoff = RETRY_FIRST,
-            _ => {}
+        if matches!(wake, Wake::RetryDue) {
+            retry_failed(&parts).await;
+            retry.back_off();
         }
         converge(&parts).await;
         if matches!(wake, Wake::Stop) {
             retry_failed(&parts).await;
             return;
         }
+    }
+}
+
+/// When failed unlinks are tried again: at a fixed time, however often the evictor is poked.
+#[derive(Debug)]
+struct Retry {
+    at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { at: None, pause: RETRY_FIRST }
+    }
+}
+
+impl Retry {
+    fn due(&mut self, has_failed: bool) -> Option<Instant> {
+        if has_failed {
+            self.at.get_or_insert_with(|| Instant::now() + self.pause);
+        } else {
+            *self = Self::default();
+        }
+        self.at
+    }
+
+    fn back_off(&mut self) {
+        self.at = None;
+        self.pause = (self.pause * 2).min(RETRY_LAST);
+    }
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

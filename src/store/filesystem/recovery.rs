@@ -22,6 +22,8 @@ const READERS: usize = 4;
 pub(super) struct Census {
     files: Vec<FileName>,
     directories: Vec<(Shard, u64)>,
+    /// The directories that hold shards, each by one of them.
+    classes: Vec<(Shard, u64)>,
     foreign_bytes: u64,
     /// Files that are not the store's.
     pub(super) foreign_files: u64,
@@ -82,9 +84,11 @@ pub(super) fn take_census(disk: &Disk, deletions: Option<&Deletions>) -> io::Res
 
 /// Measures what the store itself takes beside its values. After [`begin_epoch`], which writes.
 pub(super) fn measure_overhead(disk: &Disk, census: &mut Census) -> io::Result<()> {
-    let own = [".", "LOCK", FORMAT_NAME, "tmp"].map(str::to_owned);
-    for path in own.into_iter().chain(fixed_directories()) {
-        census.overhead_bytes += disk.allocated_at(&path)?;
+    for path in [".", "LOCK", FORMAT_NAME, "tmp", "blobs", "actions"] {
+        census.overhead_bytes += disk.allocated_at(path)?;
+    }
+    for shard in Shard::all().step_by(Shard::COUNT / Shard::CLASSES) {
+        census.classes.push((shard, disk.allocated_at(&shard.class_path())?));
     }
     Ok(())
 }
@@ -121,7 +125,8 @@ impl Census {
     /// Everything under the root, in bytes.
     pub(super) fn total_bytes(&self, blocks: BlockSize) -> u64 {
         let values: u64 = self.files.iter().map(|file| blocks.charge_of(file.len_bytes)).sum();
-        let directories: u64 = self.directories.iter().map(|(_, bytes)| bytes).sum();
+        let directories = self.directories.iter().chain(&self.classes);
+        let directories: u64 = directories.map(|(_, bytes)| bytes).sum();
         values + directories + self.foreign_bytes + self.overhead_bytes
     }
 
@@ -130,7 +135,10 @@ impl Census {
     pub(super) fn fill<W>(&self, index: &mut Index<W>, blocks: BlockSize) -> Vec<Victim> {
         index.add_overhead(self.overhead_bytes + self.foreign_bytes);
         for (shard, bytes) in &self.directories {
-            index.settle_directory(*shard, *bytes);
+            index.settle_shard(*shard, Some(*bytes));
+        }
+        for (shard, bytes) in &self.classes {
+            index.settle_class(*shard, *bytes);
         }
         let mut victims = Vec::new();
         for file in &self.files {

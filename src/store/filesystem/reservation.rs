@@ -115,9 +115,9 @@ async fn bury_burst(shared: &Arc<Shared>, victims: Vec<Victim>) -> Result<(), St
     }
     shared.parts.counters.evictions.add(victims.len() as u64);
     if victims.iter().map(Victim::charge).sum::<u64>() <= INLINE_BURST_BYTES {
-        shared.bury(victims);
+        shared.parts.bury(victims);
         return Ok(());
     }
-    let worker = Arc::clone(shared);
+    let worker = Arc::clone(&shared.parts);
     shared.parts.pool.run_now(move || worker.bury(victims)).await
 }

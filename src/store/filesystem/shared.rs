@@ -1,16 +1,18 @@
 //! What every part of one store works on: index, disk, pool, counters.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::buffers::Buffers;
 use super::counters::{Counters, StoreStats};
 use super::deletions::Deletions;
+use super::directory_sizes::DirectorySizes;
 use super::disk::Disk;
 use super::index::{Grant, Victim};
 use super::index_cell::IndexCell;
@@ -31,8 +33,11 @@ pub(super) struct Parts {
     /// `None` where the kernel cannot tell.
     pub(super) deletions: Option<Arc<Deletions>>,
     pub(super) blocks: BlockSize,
+    pub(super) directory_sizes: DirectorySizes,
     /// Victims whose unlink failed; bounded by the entries, for their bytes stay charged.
     pub(super) failed: Mutex<Vec<Victim>>,
+    /// Tells the evictor that there is something to try again.
+    pub(super) has_failed: Notify,
 }
 
 /// A handle: what uploads, readers and reservations hold.
@@ -84,14 +89,6 @@ impl Shared {
         let _ = self.poke.try_send(());
     }
 
-    /// Buries victims, and calls the evictor for the retry of those whose unlink failed.
-    pub(super) fn bury(&self, victims: Vec<Victim>) {
-        self.parts.bury(victims);
-        if !self.parts.failed.lock().is_empty() {
-            self.poke_evictor();
-        }
-    }
-
     /// Refuses new uploads and ends the evictor.
     pub(super) fn close(&self) {
         self.closing.cancel();
@@ -120,12 +117,14 @@ impl Parts {
                     self.counters.evict_unlink_failures.add(1);
                     tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
                     self.failed.lock().push(victim);
+                    self.has_failed.notify_one();
                 }
             }
         }
         if buried.is_empty() {
             return;
         }
+        self.settle_shrunk(&buried);
         let grants = self.index.lock(|index| {
             for victim in buried {
                 index.bury(victim);
@@ -133,6 +132,20 @@ impl Parts {
             index.grant()
         });
         self.deliver(grants);
+    }
+
+    /// Books the directories from which files were unlinked, where that makes directories smaller.
+    /// Before the files' bytes are free: whoever sees those free sees this done.
+    fn settle_shrunk(&self, unlinked: &[Victim]) {
+        if !self.disk.directories_shrink() {
+            return;
+        }
+        let shards: BTreeSet<Shard> = unlinked.iter().map(|it| Shard::of(&it.file.key)).collect();
+        for shard in shards {
+            self.directory_sizes.measure(&self.disk, shard, |bytes| {
+                self.index.lock(|index| index.settle_shard(shard, bytes));
+            });
+        }
     }
 
     /// Takes out entries whose files somebody else deleted; those of the store's own deletions are

@@ -172,17 +172,25 @@ fn publish(
         return Ok(());
     }
     let name = FileName { key, len_bytes, generation: shared.next_generation() };
-    let charge =
-        file.allocated_bytes().map_err(|error| StoreError::io("stat a new file", error))?;
-    link(parts, &file, &name).map_err(|error| StoreError::io("name a file", error))?;
+    let expected = parts.blocks.charge_of(len_bytes);
+    let charge = file
+        .settled_bytes(len_bytes, expected)
+        .map_err(|error| StoreError::io("stat a new file", error))?;
+    let new_shard =
+        link(parts, &file, &name).map_err(|error| StoreError::io("name a file", error))?;
     // A temporary name goes before the bytes are booked as those of one file.
     drop(file);
-    let directory_bytes = parts.disk.allocated_at(&Shard::of(&key).path()).unwrap_or_default();
-    let (outcome, grants, wants_eviction) = parts.index.lock(|index| {
-        let reserved = reservation.into_bytes();
-        let outcome = index.publish(name, reserved, charge, directory_bytes);
-        (outcome, index.grant(), index.wants_eviction())
+    let class_bytes = new_shard.and_then(|it| parts.disk.allocated_at(&it.class_path()).ok());
+    let folder = Shard::of(&key);
+    let booked = parts.directory_sizes.measure(&parts.disk, folder, |folder_bytes| {
+        parts.index.lock(|index| {
+            let outcome = index.publish(name, reservation.into_bytes(), charge);
+            index.settle_shard(folder, folder_bytes);
+            index.settle_class(folder, class_bytes.unwrap_or_default());
+            (outcome, index.grant(), index.wants_eviction())
+        })
     });
+    let (outcome, grants, wants_eviction) = booked;
     parts.deliver(grants);
     // I13: what was reserved could not be evicted; now that it can, somebody may wait for it.
     if wants_eviction {
@@ -190,22 +198,24 @@ fn publish(
     }
     match outcome {
         Publish::Inserted => {}
-        Publish::Replaced(older) => shared.bury(vec![older]),
+        Publish::Replaced(older) => shared.parts.bury(vec![older]),
         Publish::Lost(own) => {
             parts.counters.lost_publications.add(1);
-            shared.bury(vec![own]);
+            shared.parts.bury(vec![own]);
         }
     }
     Ok(())
 }
 
-/// Links the file, making its shard's directory when this is the first file in it.
-fn link(parts: &Parts, file: &UnnamedFile, name: &FileName) -> io::Result<()> {
+/// Links the file; makes its shard's directory, and returns it, when this is the first file in it.
+fn link(parts: &Parts, file: &UnnamedFile, name: &FileName) -> io::Result<Option<Shard>> {
     match parts.disk.link(file, &name.path()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            parts.make_shard(Shard::of(&name.key))?;
-            parts.disk.link(file, &name.path())
+            let folder = Shard::of(&name.key);
+            parts.make_shard(folder)?;
+            parts.disk.link(file, &name.path())?;
+            Ok(Some(folder))
         }
-        outcome => outcome,
+        outcome => outcome.map(|()| None),
     }
 }

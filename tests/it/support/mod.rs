@@ -1,9 +1,21 @@
 //! A real server on a free port, and clients for it.
 
 mod blobs;
+mod calls;
+pub(crate) mod client;
+pub(crate) mod disk;
+mod pressure;
 mod process;
+mod raw;
+mod results;
 mod server;
+pub(crate) mod wait;
 
 pub(crate) use blobs::{Blob, directory, wire};
+pub(crate) use calls::{Subject, assert_all_invalid, assert_all_present};
+pub(crate) use client::Client;
+pub(crate) use pressure::{hold_space, start_small, start_store, start_tight, turn_over};
 pub(crate) use process::Process;
-pub(crate) use server::{TestServer, assert_code};
+pub(crate) use raw::{METHODS, framed, http_call, raw_call};
+pub(crate) use results::{FullResult, output_file, tree};
+pub(crate) use server::{TestServer, assert_code, write_requests};

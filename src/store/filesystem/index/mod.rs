@@ -94,7 +94,9 @@ pub(crate) struct Index<W> {
     waiters: Waiters<W>,
     orphans: HashMap<Generation, Orphan>,
     /// Bytes of each shard directory itself.
-    directory_bytes: Vec<u64>,
+    shard_bytes: Vec<u64>,
+    /// Bytes of each directory of shard directories itself.
+    class_bytes: [u64; Shard::CLASSES],
     /// Keys the hash of action results, whose keys a client may choose at will.
     hash_key: RandomState,
 }
@@ -108,7 +110,8 @@ impl<W> Index<W> {
             ledger: Ledger::new(max_bytes, low_water_bytes),
             waiters: Waiters::default(),
             orphans: HashMap::new(),
-            directory_bytes: vec![0; Shard::COUNT],
+            shard_bytes: vec![0; Shard::COUNT],
+            class_bytes: [0; Shard::CLASSES],
             hash_key: RandomState::new(),
         }
     }
@@ -227,15 +230,8 @@ impl<W> Index<W> {
     /// Makes a linked file visible: `reserved` bytes become its `charge`, the rest is free again.
     ///
     /// I5: the file is complete and verified; visibility and booking are one step.
-    pub(crate) fn publish(
-        &mut self,
-        file: FileName,
-        reserved: u64,
-        charge: u64,
-        directory_bytes: u64,
-    ) -> Publish {
+    pub(crate) fn publish(&mut self, file: FileName, reserved: u64, charge: u64) -> Publish {
         self.ledger.settle(reserved, charge);
-        self.settle_directory(Shard::of(&file.key), directory_bytes);
         let replaced = match self.find(&file.key) {
             Some(slot) if file.key.kind == Kind::Blob => {
                 self.slots.move_to_young_end(slot);
@@ -289,6 +285,15 @@ impl<W> Index<W> {
         self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
     }
 
+    /// Whether the evictor would find nothing to do and what it did is done.
+    #[cfg(test)]
+    pub(crate) fn is_converged(&self) -> bool {
+        let books = self.ledger.snapshot();
+        let spare = self.ledger.low_water_bytes();
+        let is_served = self.ledger.shortfall(self.waiters.queued_bytes(), spare) == 0;
+        (is_served || self.slots.oldest().is_none()) && books.dying_bytes == books.held_bytes
+    }
+
     fn evict_shortfall(&mut self, spare: u64, limit: usize) -> Vec<Victim> {
         let mut victims = Vec::new();
         while victims.len() < limit && self.ledger.shortfall(self.waiters.queued_bytes(), spare) > 0
@@ -317,10 +322,18 @@ impl<W> Index<W> {
         self.ledger.set_overhead(bytes, 0);
     }
 
-    /// Books what a shard directory itself takes. Directories never shrink in the books: ext4's
-    /// do not on disk, and a late report of an older size changes nothing.
-    pub(crate) fn settle_directory(&mut self, shard: Shard, bytes: u64) {
-        if let Some(known) = self.directory_bytes.get_mut(shard.index())
+    /// Books what a shard directory itself takes now; `None` leaves the books as they are.
+    pub(crate) fn settle_shard(&mut self, shard: Shard, bytes: Option<u64>) {
+        if let (Some(bytes), Some(known)) = (bytes, self.shard_bytes.get_mut(shard.index())) {
+            self.ledger.set_overhead(bytes, *known);
+            *known = bytes;
+        }
+    }
+
+    /// Books what the directory that holds a shard takes. It never shrinks, for no shard is ever
+    /// removed, so a late report of an older size changes nothing.
+    pub(crate) fn settle_class(&mut self, shard: Shard, bytes: u64) {
+        if let Some(known) = self.class_bytes.get_mut(shard.class_index())
             && bytes > *known
         {
             self.ledger.set_overhead(bytes, *known);

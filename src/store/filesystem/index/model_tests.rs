@@ -107,7 +107,7 @@ impl Bench {
         let generation = Generation(self.next_generation);
         let file = FileName { key: self.key(), len_bytes: 1, generation };
         self.model.reserved -= reserved;
-        match self.index.publish(file, reserved, charge, 0) {
+        match self.index.publish(file, reserved, charge) {
             Publish::Inserted => {
                 assert_eq!(self.model.position(&file.key), None);
                 self.model.entries.push_back((file, charge));

@@ -23,7 +23,7 @@ fn index(blocks: u64) -> Index<u32> {
 
 fn insert(index: &mut Index<u32>, file: FileName) {
     assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
-    assert_eq!(index.publish(file, BLOCK, BLOCK, 0), Publish::Inserted);
+    assert_eq!(index.publish(file, BLOCK, BLOCK), Publish::Inserted);
     index.check();
 }
 
@@ -38,7 +38,7 @@ fn queued(reserve: Reserve) -> (Ticket, Vec<Victim>) {
 fn i1_i2_a_reservation_becomes_resident_and_the_excess_is_free_again() {
     let mut index = index(4);
     assert!(matches!(index.reserve(3 * BLOCK, 32, 0), Reserve::Granted));
-    assert_eq!(index.publish(file(1, 1), 3 * BLOCK, BLOCK, 0), Publish::Inserted);
+    assert_eq!(index.publish(file(1, 1), 3 * BLOCK, BLOCK), Publish::Inserted);
     let books = index.ledger();
     assert_eq!((books.resident_bytes, books.reserved_bytes), (BLOCK, 0));
     index.check();
@@ -148,7 +148,7 @@ fn an_action_result_is_replaced_and_the_earlier_one_is_a_victim() {
     let mut index = index(4);
     insert(&mut index, result_file(1));
     assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
-    let outcome = index.publish(result_file(2), BLOCK, BLOCK, 0);
+    let outcome = index.publish(result_file(2), BLOCK, BLOCK);
     assert!(matches!(outcome, Publish::Replaced(ref victim) if victim.file == result_file(1)));
     assert_eq!(index.peek(&result_file(2).key).unwrap().file, result_file(2));
     index.check();
@@ -159,7 +159,7 @@ fn i5_a_second_upload_of_a_blob_loses_and_its_file_is_the_victim() {
     let mut index = index(4);
     insert(&mut index, file(1, 1));
     assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
-    let outcome = index.publish(file(1, 2), BLOCK, BLOCK, 0);
+    let outcome = index.publish(file(1, 2), BLOCK, BLOCK);
     let Publish::Lost(victim) = outcome else { panic!("{outcome:?}") };
     assert_eq!(victim.file, file(1, 2));
     index.check();

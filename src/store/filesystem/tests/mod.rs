@@ -1,5 +1,7 @@
 //! The store on a real directory.
 
+#![expect(clippy::disallowed_methods, reason = "the tests play the others: clients and people")]
+
 mod eviction;
 mod model;
 mod recovery;
@@ -13,9 +15,12 @@ use crate::digest::{Digest, DigestFunction};
 use crate::store::{BlobStoreExt as _, Namespace};
 
 /// A directory in memory where the system has one: these tests are about order, not about disks.
+/// `CASTELLAN_TEST_DIR` puts them on the file system of one's choice.
 fn scratch() -> tempfile::TempDir {
+    let chosen = std::env::var_os("CASTELLAN_TEST_DIR").map(std::path::PathBuf::from);
     let memory = Path::new("/dev/shm");
-    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let parent = chosen
+        .unwrap_or_else(|| if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() });
     tempfile::tempdir_in(parent).unwrap()
 }
 

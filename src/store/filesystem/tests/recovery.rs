@@ -7,7 +7,7 @@ use super::*;
 async fn i19_a_restart_finds_every_entry_with_its_charge_and_order() {
     let dir = scratch();
     let store = open(dir.path(), 8 << 20).await;
-    let blobs: Vec<_> = (0..50).map(|seed| blob(seed, 1 + 2_000 * seed as usize)).collect();
+    let blobs: Vec<_> = (0..50).map(|it| blob(it as u64, 1 + 2_000 * it)).collect();
     for (key, data) in &blobs {
         store.put(key, data.clone()).await.unwrap();
     }

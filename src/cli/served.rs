@@ -1,0 +1,35 @@
+//! What is served and where, whether flags or a file say so.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use nativelink_config::{Host, SocketAddress, parse_socket_address};
+
+use crate::server::GrpcListener;
+use crate::store::filesystem::FilesystemOptions;
+
+/// What is served, from flags or from a file.
+pub(super) struct Served {
+    pub(super) stores: Vec<FilesystemOptions>,
+    pub(super) listeners: Vec<GrpcListener>,
+    /// What works but should be said differently.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads `host:port`, `:port` or `[ip]:port` and looks the host up.
+pub(super) fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let address = parse_socket_address(text).map_err(|error| error.to_string())?;
+    resolve_parsed(&address)
+}
+
+/// Looks the host of an address up.
+pub(super) fn resolve_parsed(address: &SocketAddress) -> Result<SocketAddr, String> {
+    let host = match &address.host {
+        Host::Any => return Ok(SocketAddr::from(([0, 0, 0, 0], address.port))),
+        Host::Ip(ip) => return Ok(SocketAddr::new(*ip, address.port)),
+        Host::Name(name) => name.as_str(),
+    };
+    let mut found = (host, address.port)
+        .to_socket_addrs()
+        .map_err(|error| format!("cannot look up {host:?}: {error}"))?;
+    found.next().ok_or_else(|| format!("{host:?} has no address"))
+}
