@@ -340,3 +340,16 @@ impl Message for RawMessage {
         self.encoded.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_message_keeps_every_byte_and_merges_by_appending() {
+        let mut message = RawMessage::decode(&b"\x08\x01\x7a\x01x"[..]).unwrap();
+        assert_eq!(message.encode_to_vec(), b"\x08\x01\x7a\x01x");
+        message.merge(&b"\x08\x02"[..]).unwrap();
+        assert_eq!(message.encode_to_vec(), b"\x08\x01\x7a\x01x\x08\x02");
+    }
+}

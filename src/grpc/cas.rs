@@ -90,11 +90,12 @@ impl ContentAddressableStorage for CasService {
         request: Request<RawMessage>,
     ) -> Result<Response<RawMessage>, Status> {
         let request = request.into_inner().encoded;
-        let question = Question::read(&request)?;
+        let limit = self.shared.options.max_digests_per_request;
+        let question = Question::read(&request, limit)?;
         record_call(question.instance_name, None);
         let instance = self.shared.instances.get(question.instance_name)?;
         let function = digest_function(question.digest_function)?;
-        self.check_count("blob_digests", question.digests.len())?;
+        self.check_count("blob_digests", question.count)?;
         // Decode all, then look all up: several times faster than one by one.
         let digests = question.parse(function)?;
         let missing = instance.cas.find_missing(&digests).await?;
