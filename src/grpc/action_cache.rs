@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::Shared;
 use super::convert::{digest_function, required_digest};
+use super::room::Need;
 use super::status::invalid_field;
 use super::trace::record_call;
 use crate::action_cache::InlineRequest;
@@ -57,7 +58,11 @@ impl ActionCache for ActionCacheService {
         record_call(&request.instance_name, Some(&action_digest));
         let encoded =
             request.action_result.ok_or_else(|| invalid_field("action_result", "is required"))?;
-        instance.action_cache.update(action_digest, encoded.clone()).await?;
+        let action_cache = &instance.action_cache;
+        let need = Need { bytes: encoded.len() as u64, replaces: None };
+        let is_waiting = || action_cache.is_waiting_for_room();
+        let update = || action_cache.update(action_digest, encoded.clone());
+        self.shared.room.with(need, is_waiting, update).await?;
         Ok(Response::new(RawMessage { encoded }))
     }
 }

@@ -19,6 +19,7 @@ use tonic::{Code, Request, Response, Status};
 use super::Shared;
 use super::convert::{digest, digest_function};
 use super::find_missing::Question;
+use super::room::{Need, Room};
 use super::status::{blob_not_found, invalid_field, to_rpc_status};
 use super::trace::record_call;
 use super::tree;
@@ -115,7 +116,7 @@ impl ContentAddressableStorage for CasService {
         self.check_reply_size("requests", digests)?;
         self.check_batch_size(request.requests.iter().map(|blob| blob.data.len() as u64).sum())?;
         let responses = stream::iter(request.requests)
-            .map(|blob| update_one(&instance.cas, function, blob))
+            .map(|blob| update_one(&self.shared.room, &instance.cas, function, blob))
             .buffered(BATCH_CONCURRENCY)
             .collect()
             .await;
@@ -159,16 +160,18 @@ impl ContentAddressableStorage for CasService {
 }
 
 async fn update_one(
+    room: &Room,
     cas: &Cas,
     function: DigestFunction,
     blob: BatchUpdateBlob,
 ) -> BatchUpdateOutcome {
-    let outcome = store_one(cas, function, &blob).await;
+    let outcome = store_one(room, cas, function, &blob).await;
     let status = outcome.err().as_ref().map(to_rpc_status).unwrap_or_default();
     BatchUpdateOutcome { digest: blob.digest, status: Some(status) }
 }
 
 async fn store_one(
+    room: &Room,
     cas: &Cas,
     function: DigestFunction,
     blob: &BatchUpdateBlob,
@@ -179,7 +182,9 @@ async fn store_one(
         let problem = format!("{} is not announced for batches", blob.compressor);
         return Err(invalid_field("compressor", problem));
     }
-    Ok(cas.put(digest, blob.data.clone()).await?)
+    let need = Need { bytes: digest.size_bytes, replaces: None };
+    let put = || cas.put(digest, blob.data.clone());
+    Ok(room.with(need, || cas.is_waiting_for_room(), put).await?)
 }
 
 async fn read_one(cas: &Cas, function: DigestFunction, wire: messages::Digest) -> BatchReadOutcome {
