@@ -1,7 +1,9 @@
 //! `ActionCache`: results as the very bytes that were sent.
 
 use castellan_proto::action_cache::action_cache_server::ActionCache;
-use castellan_proto::messages::{GetActionResultRequest, RawMessage, UpdateActionResultRequest};
+use castellan_proto::messages::{
+    Bounded, GetActionResultRequest, RawMessage, UpdateActionResultRequest,
+};
 use tonic::{Request, Response, Status};
 
 use super::Shared;
@@ -27,9 +29,9 @@ impl ActionCacheService {
 impl ActionCache for ActionCacheService {
     async fn get_action_result(
         &self,
-        request: Request<GetActionResultRequest>,
+        request: Request<Bounded<GetActionResultRequest>>,
     ) -> Result<Response<RawMessage>, Status> {
-        let request = request.into_inner();
+        let request = request.into_inner().message;
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
         let action_digest =

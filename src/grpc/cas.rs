@@ -4,10 +4,11 @@
 //! says which limit.
 
 use bytes::Bytes;
+use castellan_proto::bounded::MAX_ENTRIES;
 use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorage;
 use castellan_proto::messages::{
     self, BatchReadBlobsRequest, BatchReadBlobsResponse, BatchReadOutcome, BatchUpdateBlob,
-    BatchUpdateBlobsRequest, BatchUpdateBlobsResponse, BatchUpdateOutcome, GetTreeRequest,
+    BatchUpdateBlobsRequest, BatchUpdateBlobsResponse, BatchUpdateOutcome, Bounded, GetTreeRequest,
     GetTreeResponse, RawMessage,
 };
 use castellan_proto::rpc;
@@ -46,7 +47,7 @@ impl CasService {
     }
 
     fn check_count(&self, field: &str, count: usize) -> Result<(), Status> {
-        let limit = self.shared.options.max_digests_per_request;
+        let limit = self.shared.options.max_digests_per_request.min(MAX_ENTRIES);
         if count > limit {
             let problem = format!("{count} entries are over the limit of {limit} in one request");
             return Err(invalid_field(field, problem));
@@ -95,7 +96,7 @@ impl ContentAddressableStorage for CasService {
         record_call(question.instance_name, None);
         let instance = self.shared.instances.get(question.instance_name)?;
         let function = digest_function(question.digest_function)?;
-        self.check_count("blob_digests", question.digests.len())?;
+        self.check_count("blob_digests", question.count)?;
         // Decode all, then look all up: several times faster than one by one.
         let digests = question.parse(function)?;
         let missing = instance.cas.find_missing(&digests).await?;
@@ -105,13 +106,13 @@ impl ContentAddressableStorage for CasService {
 
     async fn batch_update_blobs(
         &self,
-        request: Request<BatchUpdateBlobsRequest>,
+        request: Request<Bounded<BatchUpdateBlobsRequest>>,
     ) -> Result<Response<BatchUpdateBlobsResponse>, Status> {
-        let request = request.into_inner();
+        let Bounded { message: request, excess } = request.into_inner();
         record_call(&request.instance_name, None);
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
-        self.check_count("requests", request.requests.len())?;
+        self.check_count("requests", request.requests.len().saturating_add(excess))?;
         let digests = request.requests.iter().filter_map(|blob| blob.digest.as_ref());
         self.check_reply_size("requests", digests)?;
         self.check_batch_size(request.requests.iter().map(|blob| blob.data.len() as u64).sum())?;
@@ -129,13 +130,13 @@ impl ContentAddressableStorage for CasService {
 
     async fn batch_read_blobs(
         &self,
-        request: Request<BatchReadBlobsRequest>,
+        request: Request<Bounded<BatchReadBlobsRequest>>,
     ) -> Result<Response<BatchReadBlobsResponse>, Status> {
-        let request = request.into_inner();
+        let Bounded { message: request, excess } = request.into_inner();
         record_call(&request.instance_name, None);
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
-        self.check_count("digests", request.digests.len())?;
+        self.check_count("digests", request.digests.len().saturating_add(excess))?;
         self.check_reply_size("digests", request.digests.iter())?;
         // A negative size is refused with its blob and counts for nothing here.
         let sizes = request.digests.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0));

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use castellan_proto::bounded::MAX_ENTRIES;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tonic::Status;
 
@@ -26,8 +27,10 @@ const FRAMING_BYTES: usize = 11;
 pub(super) struct Question<'a> {
     pub(super) instance_name: &'a str,
     pub(super) digest_function: i32,
-    /// Encoded `Digest`s.
+    /// Encoded `Digest`s, no more than [`MAX_ENTRIES`].
     pub(super) digests: Vec<&'a [u8]>,
+    /// How many came.
+    pub(super) count: usize,
 }
 
 impl<'a> Question<'a> {
@@ -38,7 +41,7 @@ impl<'a> Question<'a> {
 
     fn scan(encoded: &'a [u8]) -> Result<Self, WireError> {
         let digests = Vec::with_capacity(encoded.len() / LEAST_DIGEST_BYTES);
-        let mut question = Self { instance_name: "", digest_function: 0, digests };
+        let mut question = Self { instance_name: "", digest_function: 0, digests, count: 0 };
         for field in Fields::new(encoded) {
             let field = field?;
             match field.tag {
@@ -46,7 +49,13 @@ impl<'a> Question<'a> {
                     let text = WireError::Text { tag: field.tag };
                     question.instance_name = str::from_utf8(field.bytes()?).map_err(|_| text)?;
                 }
-                DIGESTS => question.digests.push(field.bytes()?),
+                DIGESTS => {
+                    question.count += 1;
+                    let digest = field.bytes()?;
+                    if question.count <= MAX_ENTRIES {
+                        question.digests.push(digest);
+                    }
+                }
                 // An enum that does not fit is one that nobody knows.
                 3 => question.digest_function = i32::try_from(field.varint()?).unwrap_or(-1),
                 _ => {}
