@@ -3,6 +3,8 @@
 //! One bad blob never fails the others of its batch; a request over a limit fails as a whole and
 //! says which limit.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use castellan_proto::bounded::MAX_ENTRIES;
 use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorage;
@@ -13,7 +15,7 @@ use castellan_proto::messages::{
 };
 use castellan_proto::rpc;
 use castellan_proto::v2::compressor::Value as Compressor;
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
@@ -30,6 +32,8 @@ use crate::digest::DigestFunction;
 /// Blobs of one batch that are stored or read at once. More would only let one batch crowd out
 /// the calls beside it.
 const BATCH_CONCURRENCY: usize = 8;
+/// Blobs between two yields.
+const TURN: usize = 64;
 /// Tags, lengths and a status code around the digest and data of one outcome, and some to spare.
 const OUTCOME_FRAME_BYTES: usize = 16;
 /// What the texts of failures may take in a reply that is nearly full.
@@ -116,11 +120,10 @@ impl ContentAddressableStorage for CasService {
         let digests = request.requests.iter().filter_map(|blob| blob.digest.as_ref());
         self.check_reply_size("requests", digests)?;
         self.check_batch_size(request.requests.iter().map(|blob| blob.data.len() as u64).sum())?;
-        let responses = stream::iter(request.requests)
+        let outcomes = stream::iter(request.requests)
             .map(|blob| update_one(&self.shared.room, &instance.cas, function, blob))
-            .buffered(BATCH_CONCURRENCY)
-            .collect()
-            .await;
+            .buffered(BATCH_CONCURRENCY);
+        let responses = collect_paced(outcomes).await;
         let mut response = BatchUpdateBlobsResponse { responses };
         if response.encoded_len() > self.shared.options.max_reply_bytes() {
             cut_texts(response.responses.iter_mut().filter_map(|one| one.status.as_mut()));
@@ -141,11 +144,10 @@ impl ContentAddressableStorage for CasService {
         // A negative size is refused with its blob and counts for nothing here.
         let sizes = request.digests.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0));
         self.check_batch_size(sizes.fold(0, u64::saturating_add))?;
-        let responses = stream::iter(request.digests)
+        let outcomes = stream::iter(request.digests)
             .map(|wire| read_one(&instance.cas, function, wire))
-            .buffered(BATCH_CONCURRENCY)
-            .collect()
-            .await;
+            .buffered(BATCH_CONCURRENCY);
+        let responses = collect_paced(outcomes).await;
         let mut response = BatchReadBlobsResponse { responses };
         fit_reply(&mut response, self.shared.options.max_reply_bytes());
         Ok(Response::new(response))
@@ -158,6 +160,20 @@ impl ContentAddressableStorage for CasService {
         let pages = tree::pages(&self.shared, request.into_inner()).await?;
         Ok(Response::new(pages.boxed()))
     }
+}
+
+/// Collects the outcomes of a batch and yields now and then: blobs that are in memory would keep a
+/// runtime thread from its other work until the whole batch is done.
+async fn collect_paced<T>(outcomes: impl Stream<Item = T>) -> Vec<T> {
+    let mut outcomes = pin!(outcomes);
+    let mut collected = Vec::with_capacity(outcomes.size_hint().0);
+    while let Some(outcome) = outcomes.next().await {
+        collected.push(outcome);
+        if collected.len().is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+    collected
 }
 
 async fn update_one(

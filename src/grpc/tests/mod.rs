@@ -5,4 +5,5 @@ mod misc;
 mod room;
 mod support;
 mod trees;
+mod turns;
 mod uploads;
