@@ -41,8 +41,28 @@ fn client_streaming(name: &str, route: &str, input: &str, output: &str) -> Metho
         .build()
 }
 
-/// The service, with the messages of `FindMissingBlobs`: the server reads them in place.
-fn cas(question: &str, answer: &str) -> Service {
+/// Which half of a service is generated. The server reads the messages of `FindMissingBlobs` in
+/// place, and bounds what it builds of other requests.
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    fn bounded(self, input: &str) -> String {
+        match self {
+            Self::Client => input.to_owned(),
+            Self::Server => format!("Bounded<crate::messages::{input}>"),
+        }
+    }
+}
+
+fn cas(side: Side) -> Service {
+    let (question, answer) = match side {
+        Side::Client => ("FindMissingBlobsRequest", "FindMissingBlobsResponse"),
+        Side::Server => ("RawMessage", "RawMessage"),
+    };
     Service::builder()
         .name("ContentAddressableStorage")
         .package("build.bazel.remote.execution.v2")
@@ -50,27 +70,27 @@ fn cas(question: &str, answer: &str) -> Service {
         .method(unary(
             "batch_update_blobs",
             "BatchUpdateBlobs",
-            "BatchUpdateBlobsRequest",
+            &side.bounded("BatchUpdateBlobsRequest"),
             "BatchUpdateBlobsResponse",
         ))
         .method(unary(
             "batch_read_blobs",
             "BatchReadBlobs",
-            "BatchReadBlobsRequest",
+            &side.bounded("BatchReadBlobsRequest"),
             "BatchReadBlobsResponse",
         ))
         .method(server_streaming("get_tree", "GetTree", "GetTreeRequest", "GetTreeResponse"))
         .build()
 }
 
-fn main() -> std::io::Result<()> {
-    let action_cache = Service::builder()
+fn action_cache(side: Side) -> Service {
+    Service::builder()
         .name("ActionCache")
         .package("build.bazel.remote.execution.v2")
         .method(unary(
             "get_action_result",
             "GetActionResult",
-            "GetActionResultRequest",
+            &side.bounded("GetActionResultRequest"),
             "RawMessage",
         ))
         .method(unary(
@@ -79,7 +99,10 @@ fn main() -> std::io::Result<()> {
             "UpdateActionResultRequest",
             "RawMessage",
         ))
-        .build();
+        .build()
+}
+
+fn main() -> std::io::Result<()> {
     let byte_stream = Service::builder()
         .name("ByteStream")
         .package("google.bytestream")
@@ -92,14 +115,13 @@ fn main() -> std::io::Result<()> {
             "QueryWriteStatusResponse",
         ))
         .build();
-    Builder::new().compile(&[action_cache, byte_stream]);
+    Builder::new().compile(&[byte_stream]);
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let (client, server) = (out.join("client"), out.join("server"));
     std::fs::create_dir_all(&client)?;
     std::fs::create_dir_all(&server)?;
-    let typed = cas("FindMissingBlobsRequest", "FindMissingBlobsResponse");
-    Builder::new().build_server(false).out_dir(client).compile(&[typed]);
-    let raw = cas("RawMessage", "RawMessage");
-    Builder::new().build_client(false).out_dir(server).compile(&[raw]);
+    let services = |side| [cas(side), action_cache(side)];
+    Builder::new().build_server(false).out_dir(client).compile(&services(Side::Client));
+    Builder::new().build_client(false).out_dir(server).compile(&services(Side::Server));
     Ok(())
 }

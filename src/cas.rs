@@ -82,6 +82,16 @@ impl Cas {
         self.store.begin_put(&Key::blob(digest), digest.size_bytes).await
     }
 
+    /// Whether somebody waits for room now.
+    pub fn is_waiting_for_room(&self) -> bool {
+        self.store.is_waiting_for_room()
+    }
+
+    /// Whether the blobs are in `store`.
+    pub(crate) fn is_in(&self, store: &Arc<dyn BlobStore>) -> bool {
+        Arc::ptr_eq(&self.store, store)
+    }
+
     /// The largest blob that can be stored, in bytes.
     pub fn max_blob_bytes(&self) -> u64 {
         self.store.max_blob_bytes()

@@ -11,6 +11,7 @@ mod encoded;
 pub mod grpc;
 pub mod http;
 pub mod instance;
+mod listener;
 pub mod server;
 pub mod shutdown;
 pub mod store;

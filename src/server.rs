@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::grpc::{self, GrpcHandle, GrpcOptions};
 use crate::http;
 use crate::instance::{self, InstanceStores};
+use crate::listener;
 use crate::shutdown::{self, Readiness};
 use crate::store::filesystem::{FilesystemOptions, FilesystemStore};
 
@@ -146,9 +147,11 @@ impl Server {
         let stores = open_stores(settings.stores).await?;
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
+        let places = listener::places();
         let mut grpc = Vec::new();
         for (socket, listener) in bound {
-            grpc.push(start_grpc(socket, listener, &stores, &readiness, &stop).await?);
+            let places = Arc::clone(&places);
+            grpc.push(start_grpc(socket, listener, &stores, &readiness, &stop, places).await?);
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
         let http = start_http(http_listener, readiness, stop.clone());
@@ -274,6 +277,7 @@ async fn start_grpc(
     stores: &[Arc<FilesystemStore>],
     readiness: &Readiness,
     stop: &CancellationToken,
+    places: Arc<Semaphore>,
 ) -> Result<RunningGrpc, ServerError> {
     let address = local_address(&socket, listener.address)?;
     let mut options = listener.options;
@@ -302,8 +306,7 @@ async fn start_grpc(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(front.routes);
-    // Without it every small reply waits 40 ms for the peer's delayed acknowledgement.
-    let incoming = TcpIncoming::from(socket).with_nodelay(Some(true));
+    let incoming = listener::connections(socket, places);
     let stopped = stop.clone().cancelled_owned();
     let serving = async move {
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {

@@ -7,6 +7,7 @@
 //!
 //! It must never hold behavior: no validation, no defaults, no conversion to domain types.
 
+pub mod bounded;
 pub mod codec;
 pub mod messages;
 
@@ -21,7 +22,8 @@ pub use bazel_remote_apis::google::rpc;
 
 /// The `ContentAddressableStorage` service over [`messages`]. Its server takes and gives the
 /// messages of `FindMissingBlobs` as they are on the wire: building ten thousand digests costs
-/// several times what looking them up does.
+/// several times what looking them up does. Its other requests, and those of the action cache, are
+/// [`bounded`] on the server.
 #[expect(
     clippy::pedantic,
     clippy::allow_attributes,
@@ -47,7 +49,8 @@ pub mod cas {
     reason = "generated code"
 )]
 pub mod action_cache {
-    include!(concat!(env!("OUT_DIR"), "/build.bazel.remote.execution.v2.ActionCache.rs"));
+    include!(concat!(env!("OUT_DIR"), "/client/build.bazel.remote.execution.v2.ActionCache.rs"));
+    include!(concat!(env!("OUT_DIR"), "/server/build.bazel.remote.execution.v2.ActionCache.rs"));
 }
 
 /// The `google.bytestream.ByteStream` service over [`messages`].

@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType};
 use prost::{DecodeError, Message};
 
+pub use crate::bounded::Bounded;
 use crate::rpc::Status;
 
 /// `Digest` as it came in: the hash is unchecked text.

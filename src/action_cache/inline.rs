@@ -21,6 +21,9 @@ const MAX_INLINE_BYTES: u64 = 1 << 20;
 /// The largest result that inlining makes. Clients refuse messages over 4 MiB.
 const MAX_MESSAGE_BYTES: u64 = (4 << 20) - (512 << 10);
 
+/// Files between two yields.
+const TURN: usize = 64;
+
 /// Upper bound of what keys and lengths add for one blob.
 const FRAMING_BYTES: u64 = 16;
 
@@ -98,7 +101,11 @@ fn spend(budget: &mut u64, digest: &Digest) -> bool {
 
 async fn fetch(cas: &Cas, wanted: Additions<Digest>) -> Additions<Bytes> {
     let mut files = Vec::with_capacity(wanted.files.len());
-    for (position, digest) in wanted.files {
+    for (index, (position, digest)) in wanted.files.into_iter().enumerate() {
+        if index % TURN == TURN - 1 {
+            // Files in memory would keep a runtime thread from its other work.
+            tokio::task::yield_now().await;
+        }
         if let Some(data) = read(cas, digest).await {
             files.push((position, data));
         }

@@ -108,6 +108,11 @@ impl ActionCache {
         Ok(self.store.put(&key, encoded).await?)
     }
 
+    /// Whether somebody waits now for room that blobs of the same instance may take.
+    pub fn is_waiting_for_room(&self) -> bool {
+        self.cas.is_in(&self.store) && self.store.is_waiting_for_room()
+    }
+
     /// Whether updates are refused.
     pub fn is_read_only(&self) -> bool {
         self.read_only

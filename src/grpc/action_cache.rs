@@ -1,11 +1,14 @@
 //! `ActionCache`: results as the very bytes that were sent.
 
 use castellan_proto::action_cache::action_cache_server::ActionCache;
-use castellan_proto::messages::{GetActionResultRequest, RawMessage, UpdateActionResultRequest};
+use castellan_proto::messages::{
+    Bounded, GetActionResultRequest, RawMessage, UpdateActionResultRequest,
+};
 use tonic::{Request, Response, Status};
 
 use super::Shared;
 use super::convert::{digest_function, required_digest};
+use super::room::Need;
 use super::status::invalid_field;
 use super::trace::record_call;
 use crate::action_cache::InlineRequest;
@@ -26,9 +29,9 @@ impl ActionCacheService {
 impl ActionCache for ActionCacheService {
     async fn get_action_result(
         &self,
-        request: Request<GetActionResultRequest>,
+        request: Request<Bounded<GetActionResultRequest>>,
     ) -> Result<Response<RawMessage>, Status> {
-        let request = request.into_inner();
+        let request = request.into_inner().message;
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
         let action_digest =
@@ -57,7 +60,11 @@ impl ActionCache for ActionCacheService {
         record_call(&request.instance_name, Some(&action_digest));
         let encoded =
             request.action_result.ok_or_else(|| invalid_field("action_result", "is required"))?;
-        instance.action_cache.update(action_digest, encoded.clone()).await?;
+        let action_cache = &instance.action_cache;
+        let need = Need { bytes: encoded.len() as u64, replaces: None };
+        let is_waiting = || action_cache.is_waiting_for_room();
+        let update = || action_cache.update(action_digest, encoded.clone());
+        self.shared.room.with(need, is_waiting, update).await?;
         Ok(Response::new(RawMessage { encoded }))
     }
 }

@@ -3,22 +3,26 @@
 //! One bad blob never fails the others of its batch; a request over a limit fails as a whole and
 //! says which limit.
 
+use std::pin::pin;
+
 use bytes::Bytes;
+use castellan_proto::bounded::MAX_ENTRIES;
 use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorage;
 use castellan_proto::messages::{
     self, BatchReadBlobsRequest, BatchReadBlobsResponse, BatchReadOutcome, BatchUpdateBlob,
-    BatchUpdateBlobsRequest, BatchUpdateBlobsResponse, BatchUpdateOutcome, GetTreeRequest,
+    BatchUpdateBlobsRequest, BatchUpdateBlobsResponse, BatchUpdateOutcome, Bounded, GetTreeRequest,
     GetTreeResponse, RawMessage,
 };
 use castellan_proto::rpc;
 use castellan_proto::v2::compressor::Value as Compressor;
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
 use super::Shared;
 use super::convert::{digest, digest_function};
 use super::find_missing::Question;
+use super::room::{Need, Room};
 use super::status::{blob_not_found, invalid_field, to_rpc_status};
 use super::trace::record_call;
 use super::tree;
@@ -28,6 +32,8 @@ use crate::digest::DigestFunction;
 /// Blobs of one batch that are stored or read at once. More would only let one batch crowd out
 /// the calls beside it.
 const BATCH_CONCURRENCY: usize = 8;
+/// Blobs between two yields.
+const TURN: usize = 64;
 /// Tags, lengths and a status code around the digest and data of one outcome, and some to spare.
 const OUTCOME_FRAME_BYTES: usize = 16;
 /// What the texts of failures may take in a reply that is nearly full.
@@ -45,7 +51,7 @@ impl CasService {
     }
 
     fn check_count(&self, field: &str, count: usize) -> Result<(), Status> {
-        let limit = self.shared.options.max_digests_per_request;
+        let limit = self.shared.options.max_digests_per_request.min(MAX_ENTRIES);
         if count > limit {
             let problem = format!("{count} entries are over the limit of {limit} in one request");
             return Err(invalid_field(field, problem));
@@ -105,21 +111,20 @@ impl ContentAddressableStorage for CasService {
 
     async fn batch_update_blobs(
         &self,
-        request: Request<BatchUpdateBlobsRequest>,
+        request: Request<Bounded<BatchUpdateBlobsRequest>>,
     ) -> Result<Response<BatchUpdateBlobsResponse>, Status> {
-        let request = request.into_inner();
+        let Bounded { message: request, excess } = request.into_inner();
         record_call(&request.instance_name, None);
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
-        self.check_count("requests", request.requests.len())?;
+        self.check_count("requests", request.requests.len().saturating_add(excess))?;
         let digests = request.requests.iter().filter_map(|blob| blob.digest.as_ref());
         self.check_reply_size("requests", digests)?;
         self.check_batch_size(request.requests.iter().map(|blob| blob.data.len() as u64).sum())?;
-        let responses = stream::iter(request.requests)
-            .map(|blob| update_one(&instance.cas, function, blob))
-            .buffered(BATCH_CONCURRENCY)
-            .collect()
-            .await;
+        let outcomes = stream::iter(request.requests)
+            .map(|blob| update_one(&self.shared.room, &instance.cas, function, blob))
+            .buffered(BATCH_CONCURRENCY);
+        let responses = collect_paced(outcomes).await;
         let mut response = BatchUpdateBlobsResponse { responses };
         if response.encoded_len() > self.shared.options.max_reply_bytes() {
             cut_texts(response.responses.iter_mut().filter_map(|one| one.status.as_mut()));
@@ -129,22 +134,21 @@ impl ContentAddressableStorage for CasService {
 
     async fn batch_read_blobs(
         &self,
-        request: Request<BatchReadBlobsRequest>,
+        request: Request<Bounded<BatchReadBlobsRequest>>,
     ) -> Result<Response<BatchReadBlobsResponse>, Status> {
-        let request = request.into_inner();
+        let Bounded { message: request, excess } = request.into_inner();
         record_call(&request.instance_name, None);
         let instance = self.shared.instances.get(&request.instance_name)?;
         let function = digest_function(request.digest_function)?;
-        self.check_count("digests", request.digests.len())?;
+        self.check_count("digests", request.digests.len().saturating_add(excess))?;
         self.check_reply_size("digests", request.digests.iter())?;
         // A negative size is refused with its blob and counts for nothing here.
         let sizes = request.digests.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0));
         self.check_batch_size(sizes.fold(0, u64::saturating_add))?;
-        let responses = stream::iter(request.digests)
+        let outcomes = stream::iter(request.digests)
             .map(|wire| read_one(&instance.cas, function, wire))
-            .buffered(BATCH_CONCURRENCY)
-            .collect()
-            .await;
+            .buffered(BATCH_CONCURRENCY);
+        let responses = collect_paced(outcomes).await;
         let mut response = BatchReadBlobsResponse { responses };
         fit_reply(&mut response, self.shared.options.max_reply_bytes());
         Ok(Response::new(response))
@@ -159,17 +163,33 @@ impl ContentAddressableStorage for CasService {
     }
 }
 
+/// Collects the outcomes of a batch and yields now and then: blobs that are in memory would keep a
+/// runtime thread from its other work until the whole batch is done.
+async fn collect_paced<T>(outcomes: impl Stream<Item = T>) -> Vec<T> {
+    let mut outcomes = pin!(outcomes);
+    let mut collected = Vec::with_capacity(outcomes.size_hint().0);
+    while let Some(outcome) = outcomes.next().await {
+        collected.push(outcome);
+        if collected.len().is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+    collected
+}
+
 async fn update_one(
+    room: &Room,
     cas: &Cas,
     function: DigestFunction,
     blob: BatchUpdateBlob,
 ) -> BatchUpdateOutcome {
-    let outcome = store_one(cas, function, &blob).await;
+    let outcome = store_one(room, cas, function, &blob).await;
     let status = outcome.err().as_ref().map(to_rpc_status).unwrap_or_default();
     BatchUpdateOutcome { digest: blob.digest, status: Some(status) }
 }
 
 async fn store_one(
+    room: &Room,
     cas: &Cas,
     function: DigestFunction,
     blob: &BatchUpdateBlob,
@@ -180,7 +200,9 @@ async fn store_one(
         let problem = format!("{} is not announced for batches", blob.compressor);
         return Err(invalid_field("compressor", problem));
     }
-    Ok(cas.put(digest, blob.data.clone()).await?)
+    let need = Need { bytes: digest.size_bytes, replaces: None };
+    let put = || cas.put(digest, blob.data.clone());
+    Ok(room.with(need, || cas.is_waiting_for_room(), put).await?)
 }
 
 async fn read_one(cas: &Cas, function: DigestFunction, wire: messages::Digest) -> BatchReadOutcome {

@@ -10,6 +10,7 @@ mod cas;
 mod convert;
 mod find_missing;
 mod options;
+mod room;
 mod status;
 mod trace;
 mod tree;
@@ -35,6 +36,7 @@ use self::bytestream::sessions::Sessions;
 use self::capabilities::CapabilitiesService;
 use self::cas::CasService;
 pub use self::options::GrpcOptions;
+use self::room::Room;
 use crate::instance::Instances;
 use crate::shutdown::Readiness;
 
@@ -43,6 +45,7 @@ use crate::shutdown::Readiness;
 struct Shared {
     instances: Arc<Instances>,
     options: Arc<GrpcOptions>,
+    room: Room,
 }
 
 /// The gRPC front, ready to be served.
@@ -102,7 +105,8 @@ pub async fn build(
     let limit = options.message_limit_bytes();
     let sessions = Sessions::new(options.session_options());
     let calls = TaskTracker::new();
-    let shared = Shared { instances, options: Arc::new(options) };
+    let room = Room::new(Arc::clone(&sessions));
+    let shared = Shared { instances, options: Arc::new(options), room };
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in SERVICES {
         reporter.set_service_status(service, ServingStatus::Serving).await;

@@ -26,6 +26,8 @@ use crate::encoded::view::{DirectoryNodes, Node, RawDigest};
 const PAGE_BYTES: usize = 1 << 20;
 /// The largest directory: it must fit one message beside its token.
 const MAX_DIRECTORY_BYTES: u64 = CLIENT_MESSAGE_BYTES - (64 << 10);
+/// Directories between two yields.
+const TURN: usize = 64;
 /// Bytes of a token's check value.
 const CHECK_BYTES: usize = 8;
 
@@ -139,17 +141,24 @@ struct Walk {
     /// Every digest that was ever queued: shared subtrees are visited once, cycles end.
     seen: HashSet<Digest>,
     budget: Budget,
+    /// Directories looked for.
+    steps: usize,
 }
 
 impl Walk {
     fn new(cas: Cas, root: Digest, budget: Budget) -> Self {
         let queue = VecDeque::from([(root, 1)]);
-        Self { cas, root, queue, seen: HashSet::from([root]), budget }
+        Self { cas, root, queue, seen: HashSet::from([root]), budget, steps: 0 }
     }
 
     /// The next directory; a missing one is left out, with what only it leads to.
     async fn next(&mut self) -> Result<Option<Found>, Status> {
         while let Some((digest, depth)) = self.queue.pop_front() {
+            self.steps += 1;
+            // Directories in memory would keep a runtime thread from its other work.
+            if self.steps.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
             if let Some(encoded) = self.load(digest).await? {
                 self.enqueue_children(digest, depth, &encoded)?;
                 return Ok(Some(Found { digest, encoded }));

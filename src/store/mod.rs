@@ -56,6 +56,11 @@ pub trait BlobStore: Send + Sync + std::fmt::Debug + 'static {
 
     /// The largest value that can ever be stored, in bytes.
     fn max_blob_bytes(&self) -> u64;
+
+    /// Whether somebody waits for room now.
+    fn is_waiting_for_room(&self) -> bool {
+        false
+    }
 }
 
 /// Convenience over [`BlobStore`].

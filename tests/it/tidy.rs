@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("shutdown", &[]),
     ("telemetry", &[]),
+    ("listener", &[]),
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store"]),
     ("encoded", &["digest"]),
@@ -22,13 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("instance", &["action_cache", "cas", "digest", "store"]),
     ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
     ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store"]),
-    ("server", &["grpc", "http", "instance", "shutdown", "store"]),
+    ("server", &["grpc", "http", "instance", "listener", "shutdown", "store"]),
     ("cli", &["grpc", "server", "shutdown", "store", "telemetry"]),
 ];
 
 /// Crates and standard modules that belong to some places only.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("tonic::", &["src/grpc/", "src/server.rs"]),
+    ("tonic::", &["src/grpc/", "src/listener.rs", "src/server.rs"]),
     ("tonic_health::", &["src/grpc/"]),
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),
     ("bazel_remote_apis", &["proto/src/lib.rs"]),

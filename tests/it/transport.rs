@@ -133,12 +133,13 @@ async fn reapi_96_bytes_that_are_no_http2_end_their_connection_alone() {
     }
 }
 
-/// Without `TCP_NODELAY` small answers wait 40 ms for the peer's delayed acknowledgement.
+/// Without `TCP_NODELAY` small answers wait 40 ms for the peer's delayed acknowledgement, and
+/// without `SO_KEEPALIVE` a peer that vanished before it said a word keeps its socket for ever.
 ///
 /// The socket itself is asked, in the real program: a time would prove nothing on a busy machine.
 /// A sandbox that forbids to look into another process leaves this untested.
 #[tokio::test]
-async fn tcp_nodelay_is_set_on_accepted_connections() {
+async fn tcp_nodelay_and_keepalive_are_set_on_accepted_connections() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::serve(directory.path(), &[]);
     let address = format!("http://{}", server.grpc);
@@ -166,6 +167,7 @@ async fn tcp_nodelay_is_set_on_accepted_connections() {
         if socket.peer_addr().is_ok() && local.is_ok_and(|it| it == server.grpc) {
             connections += 1;
             assert!(socket.nodelay().unwrap());
+            assert!(socket2::SockRef::from(&socket).keepalive().unwrap());
         }
     }
     assert_eq!(connections, 1);

@@ -153,3 +153,21 @@ async fn nothing_to_inline_changes_nothing() {
     let served = fixture.get(&ask(true, true, &["a"])).await.unwrap();
     assert_eq!(served, result.encode_to_vec());
 }
+
+#[tokio::test]
+async fn i23_inlining_many_files_gives_the_thread_back() {
+    let fixture = Fixture::new();
+    let paths: Vec<String> = (0..1000).map(|number| format!("out/{number}")).collect();
+    let files = paths.iter().map(|path| output_file(path, fixture.blob(path.clone()))).collect();
+    fixture.update(&v2::ActionResult { output_files: files, ..Default::default() }).await;
+    let inline = InlineRequest { output_files: paths, ..InlineRequest::default() };
+    let mut turns = 0;
+    let mut call = std::pin::pin!(get(&fixture, &inline));
+    let result = std::future::poll_fn(|context| {
+        turns += 1;
+        call.as_mut().poll(context)
+    })
+    .await;
+    assert!(result.output_files.iter().all(|file| file.contents == file.path.as_bytes()));
+    assert!(turns > 1000 / 64, "{turns}");
+}

@@ -1,7 +1,6 @@
 //! `Write`: takes a blob in, in pieces, from a client that may vanish and come back.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use castellan_proto::messages::WriteRequest;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, Streaming};
 
+use super::super::room::{Need, Room};
 use super::super::status::{invalid_field, retry_later};
 use super::super::trace::record_call;
 use super::sessions::{Resume, SessionName, Sessions, Slot};
@@ -22,9 +22,6 @@ use crate::store::{BeginPut, StoreError};
 /// How long the end of the stream may lag behind the message that announces it. A client that
 /// sends more is refused; one that does not end its stream is not made to wait longer.
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
-
-/// How long a store may take to make room before waiting uploads are given up for it.
-const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serves one `Write`; returns the committed size. Cancel safe: what has been received is parked.
 pub(super) async fn write(
@@ -45,6 +42,7 @@ pub(super) async fn write(
     let call = Call {
         cas: instance.cas,
         sessions: Arc::clone(&service.sessions),
+        room: service.shared.room.clone(),
         resource_name: first.resource_name.clone(),
         digest: resource.digest,
         session_name: Arc::new(SessionName::from(resource)),
@@ -57,6 +55,7 @@ pub(super) async fn write(
 struct Call {
     cas: Cas,
     sessions: Arc<Sessions>,
+    room: Room,
     resource_name: String,
     digest: Digest,
     session_name: Arc<SessionName>,
@@ -84,25 +83,12 @@ impl Call {
         Ok(self.digest.size_bytes)
     }
 
-    /// Does what needs space. Uploads that only wait for their client must neither refuse nor
-    /// long delay one that is here, so they are given up when space does not come at once.
     async fn with_room<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let make_room = || self.sessions.release_parked(&self.session_name, self.digest.size_bytes);
-        let mut first = pin!(attempt());
-        let in_time = tokio::time::timeout(ROOM_PATIENCE, first.as_mut()).await;
-        let outcome = if let Ok(outcome) = in_time {
-            outcome
-        } else {
-            make_room();
-            first.await
-        };
-        match outcome {
-            Err(StoreError::NoSpace { .. }) if make_room() => attempt().await,
-            outcome => outcome,
-        }
+        let need = Need { bytes: self.digest.size_bytes, replaces: Some(&self.session_name) };
+        self.room.with(need, || self.cas.is_waiting_for_room(), attempt).await
     }
 
     fn is_whole(&self, data: &Bytes) -> bool {

@@ -167,3 +167,17 @@ async fn reapi_29_a_reply_of_many_tiny_blobs_stays_under_4_mib() {
     assert_eq!(response.responses[0].data, data);
     assert_eq!(read_codes(&response).last(), Some(&8));
 }
+
+#[tokio::test]
+async fn reapi_22_27_batches_of_more_entries_than_are_built_name_field_and_count() {
+    let server = TestServer::start().await;
+    let refused = update(&server, vec![BatchUpdateBlob::default(); 200_000], 0).await;
+    let status = assert_code(refused, Code::InvalidArgument);
+    assert!(status.message().contains("requests: 200000 entries"), "{status:?}");
+    let refused = read(&server, vec![WireDigest::default(); 200_000]).await;
+    let status = assert_code(refused, Code::InvalidArgument);
+    assert!(status.message().contains("digests: 200000 entries"), "{status:?}");
+    let refused = find_missing(&server, vec![WireDigest::default(); 200_000], 0).await;
+    let status = assert_code(refused, Code::InvalidArgument);
+    assert!(status.message().contains("blob_digests: 200000 entries"), "{status:?}");
+}

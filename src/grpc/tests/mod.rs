@@ -2,6 +2,8 @@
 
 mod batches;
 mod misc;
+mod room;
 mod support;
 mod trees;
+mod turns;
 mod uploads;

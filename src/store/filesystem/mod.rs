@@ -289,4 +289,8 @@ impl BlobStore for FilesystemStore {
     fn max_blob_bytes(&self) -> u64 {
         self.shared.max_blob_bytes
     }
+
+    fn is_waiting_for_room(&self) -> bool {
+        self.shared.parts.index.lock(|index| index.pending().1 > 0)
+    }
 }

@@ -38,7 +38,7 @@ pub(in crate::grpc) struct SessionOptions {
 
 /// What makes two writes the same upload: a client may use one uuid for different blobs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SessionName {
+pub(in crate::grpc) struct SessionName {
     instance_name: String,
     uuid: String,
     digest: Digest,
@@ -179,19 +179,25 @@ impl Sessions {
 
     /// Gives up waiting uploads until `wanted_bytes` are free again, those of `name` first.
     /// Says whether there was any.
-    pub(super) fn release_parked(&self, name: &SessionName, wanted_bytes: u64) -> bool {
+    pub(in crate::grpc) fn release_parked(
+        &self,
+        name: Option<&SessionName>,
+        wanted_bytes: u64,
+    ) -> bool {
         let released = {
             let mut state = self.state.lock();
-            let own = state.names.get(name).and_then(|entry| entry.parked.as_ref());
-            let own_bytes = own.map_or(0, |_| name.digest.size_bytes);
-            let mut released: Vec<Upload> = state.unpark(name).into_iter().collect();
+            let own = name.and_then(|name| Some((name, state.unpark(name)?)));
+            let own_bytes = own.as_ref().map_or(0, |(name, _)| name.digest.size_bytes);
+            let mut released: Vec<Upload> = own.into_iter().map(|(_, upload)| upload).collect();
             let mut missing_bytes = wanted_bytes.saturating_sub(own_bytes);
             released.extend(state.take_parked_while(|parked_name, _| {
                 let go_on = missing_bytes > 0;
                 missing_bytes = missing_bytes.saturating_sub(parked_name.digest.size_bytes);
                 go_on
             }));
-            state.forget_if_idle(name);
+            if let Some(name) = name {
+                state.forget_if_idle(name);
+            }
             released
         };
         !released.is_empty()
