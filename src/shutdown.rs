@@ -62,12 +62,18 @@ impl Readiness {
     }
 }
 
-/// The signals that end the process: SIGTERM and SIGINT.
+/// The signals that end the process: SIGTERM, SIGINT, and SIGHUP of a closed terminal.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// Held so that a write over the file size limit fails instead of killing the process.
+    _file_size: Signal,
 }
+
+/// SIGXFSZ.
+const FILE_SIZE_SIGNAL: i32 = 25;
 
 impl Signals {
     /// Takes the signals over from their default action, which is to kill.
@@ -75,6 +81,8 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(FILE_SIZE_SIGNAL))?,
         })
     }
 
@@ -83,6 +91,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

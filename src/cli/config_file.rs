@@ -92,7 +92,13 @@ impl<'c> Planner<'c> {
             }
         }
         let cap = match policy.max_bytes {
-            Some(bytes) if bytes > 0 => Cap::Bytes(bytes),
+            Some(bytes) if bytes > 0 => {
+                if let Err(problem) = Cap::Bytes(bytes).check() {
+                    let text = format!("eviction_policy.max_bytes {problem}");
+                    self.problems.add(name.place.problem(text));
+                }
+                Cap::Bytes(bytes)
+            }
             _ => Cap::Share { percent: UNBOUNDED_SHARE_PERCENT, at_most_bytes: u64::MAX },
         };
         let low_water_bytes = (policy.evict_bytes > 0).then_some(policy.evict_bytes);

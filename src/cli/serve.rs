@@ -136,6 +136,9 @@ fn plan(
 ) -> Result<Plan, Problems> {
     let mut problems = Problems::default();
     let filter = problems.take("--log", telemetry::parse_filter(&arguments.log));
+    if arguments.log.trim().is_empty() {
+        problems.add("--log: is empty; say `off` to log nothing");
+    }
     let http_listen = problems.take("--http-listen", resolve(&arguments.http_listen));
     let drain_timeout = problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
     let served = match &arguments.config {
@@ -182,12 +185,18 @@ fn plan_default(
         None => {
             Some(Cap::Share { percent: DEFAULT_SHARE_PERCENT, at_most_bytes: DEFAULT_MAX_BYTES })
         }
-        Some(text) => problems.take("--max-size", parse_max_size(text)).map(cap_of),
+        Some(text) => problems
+            .take("--max-size", parse_max_size(text))
+            .map(cap_of)
+            .and_then(|cap| problems.take("--max-size", cap.check())),
     };
     let max_blob_bytes = arguments
         .max_blob_size
         .as_deref()
         .and_then(|text| problems.take("--max-blob-size", parse_size(text)));
+    if max_blob_bytes == Some(0) {
+        problems.add("--max-blob-size: 0 would accept no blob");
+    }
     let root = problems.take("--dir", arguments.dir.clone().map_or_else(|| default_root(env), Ok));
     let listen = arguments.grpc_listen.as_deref().unwrap_or(DEFAULT_GRPC_LISTEN);
     let address = problems.take("--grpc-listen", resolve(listen));

@@ -51,6 +51,16 @@ fn every_problem_is_listed_not_the_first() {
 }
 
 #[test]
+fn values_that_could_not_work_are_refused() {
+    for (flag, value) in
+        [("--max-size", "64KiB"), ("--max-size", "0"), ("--max-blob-size", "0"), ("--log", " ")]
+    {
+        let found = problems(&[flag, value]);
+        assert!(found.starts_with(&format!("error: {flag}: ")), "{flag} {value}: {found}");
+    }
+}
+
+#[test]
 fn without_a_home_the_directory_must_be_named() {
     let found = serve::problems_of(&arguments(&[]).unwrap(), &|_| None);
     assert!(found.starts_with("error: --dir: "), "{found}");

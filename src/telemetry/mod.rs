@@ -1,6 +1,6 @@
 //! Logs: `tracing` to standard error, filtered by one directive string.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -23,10 +23,25 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, FilterError> {
 pub fn init(filter: EnvFilter) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Unfailing(std::io::stderr()))
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     if log.try_init().is_err() {
         tracing::debug!("logging was started before");
+    }
+}
+
+/// A writer whose failures nobody hears of: that nobody reads the log, or that its disk is full,
+/// is no reason to stop serving.
+struct Unfailing<W>(W);
+
+impl<W: Write> Write for Unfailing<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        Ok(self.0.write(data).unwrap_or(data.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().or(Ok(()))
     }
 }

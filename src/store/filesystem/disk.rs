@@ -237,6 +237,30 @@ impl Disk {
         }
     }
 
+    /// Makes sure that a name is a directory itself, not a link to one: the store's files are
+    /// never reached through links.
+    pub(super) fn require_directory(&self, path: &str) -> io::Result<()> {
+        assert_not_held();
+        let stat = rustix::fs::statat(&*self.root, path, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode).is_dir() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{path} is not a directory")))
+    }
+
+    /// Allocated bytes of a name and of everything below it, as `du` counts them. What cannot be
+    /// read counts for itself alone.
+    pub(super) fn allocated_below(&self, path: &str) -> u64 {
+        let mut total = 0;
+        let mut pending = vec![path.to_owned()];
+        while let Some(path) = pending.pop() {
+            total += self.allocated_at(&path).unwrap_or_default();
+            let found = self.list(&path).ok().flatten().unwrap_or_default();
+            pending.extend(found.iter().map(|entry| format!("{path}/{}", entry.name)));
+        }
+        total
+    }
+
     /// Whether anything has this name.
     pub(super) fn exists(&self, path: &str) -> io::Result<bool> {
         assert_not_held();

@@ -71,6 +71,16 @@ pub enum Cap {
 }
 
 impl Cap {
+    /// Refuses a number of bytes that no store can work with.
+    pub fn check(self) -> Result<Self, String> {
+        match self {
+            Self::Bytes(bytes) if bytes < MIN_CAP_BYTES => {
+                Err(format!("{bytes} bytes are below the least usable, {MIN_CAP_BYTES}"))
+            }
+            cap => Ok(cap),
+        }
+    }
+
     fn resolve(self, available_bytes: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -185,10 +195,9 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<Shared> {
     recovery::measure_overhead(&disk, &mut census)?;
     let available = disk.free_bytes()?.saturating_add(census.total_bytes(blocks));
     let max_bytes = options.cap.resolve(available);
-    if max_bytes < MIN_CAP_BYTES {
-        let text = format!("a cap of {max_bytes} bytes is below the least usable, {MIN_CAP_BYTES}");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    }
+    Cap::Bytes(max_bytes).check().map_err(|problem| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("the cap: {problem}"))
+    })?;
 
     let default_low_water = (max_bytes / 100).min(256 << 20);
     let low_water = options.low_water_bytes.unwrap_or(default_low_water);
@@ -207,13 +216,11 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<Shared> {
     });
     parts.counters.foreign_files.add(census.foreign_files);
     parts.bury(superseded);
-    // I2 from the first request on, also when the cap is smaller than last time.
-    loop {
-        let victims = parts.index.lock(|index| index.evict_to_low_water(1024));
-        if victims.is_empty() {
-            break;
-        }
-        parts.bury(victims);
+    // A cap that is smaller than last time: the evictor converges while requests are served, and
+    // whoever wants room waits for it.
+    if parts.index.lock(|index| index.wants_eviction()) {
+        tracing::info!("more than the cap allows, evicting");
+        parts.poke_evictor();
     }
     // What directories may come to take is not promised to a blob.
     let reachable = max_bytes - (max_bytes / 8).min(8 << 20);

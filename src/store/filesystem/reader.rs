@@ -98,7 +98,17 @@ pub(super) async fn open(
             return Ok(None);
         };
         let open = OpenEntry { found, shared: Arc::clone(shared) };
-        match open_file(shared, found.file.path()).await? {
+        let opened = match open_file(shared, found.file.path()).await {
+            Err(StoreError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                // Somebody took the right to read it away: what cannot be served is not present.
+                drop(open.corrupt());
+                continue;
+            }
+            outcome => outcome?,
+        };
+        match opened {
             Some((file, len)) if len == found.file.file_bytes() => {
                 let open = Arc::new(OpenFile { file, entry: open });
                 return FileReader::start(open, range).await.map(Some);

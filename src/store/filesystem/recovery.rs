@@ -5,6 +5,7 @@
 //! and which write made it. Without better knowledge a younger generation counts as used more
 //! recently.
 
+use std::collections::HashSet;
 use std::io;
 
 use super::deletions::Deletions;
@@ -63,6 +64,7 @@ fn parse_format(text: &str) -> io::Result<u32> {
 pub(super) fn take_census(disk: &Disk, deletions: Option<&Deletions>) -> io::Result<Census> {
     for path in fixed_directories() {
         disk.make_directory(&path)?;
+        disk.require_directory(&path)?;
     }
     let shards: Vec<Shard> = Shard::all().collect();
     let parts = std::thread::scope(|scope| {
@@ -82,9 +84,31 @@ pub(super) fn take_census(disk: &Disk, deletions: Option<&Deletions>) -> io::Res
         census.foreign_bytes += part.foreign_bytes;
         census.foreign_files += part.foreign_files;
     }
+    find_strangers(disk, &mut census)?;
     // Oldest first, which is the order of eviction.
     census.files.sort_unstable_by_key(|file| file.generation);
     Ok(census)
+}
+
+/// Counts what lies beside the store's own names above the shards.
+fn find_strangers(disk: &Disk, census: &mut Census) -> io::Result<()> {
+    let own_files = ["LOCK", FORMAT_NAME, "tmp"].map(str::to_owned);
+    let own: HashSet<String> = own_files
+        .into_iter()
+        .chain(fixed_directories())
+        .chain(Shard::all().map(Shard::path))
+        .collect();
+    for folder in [".".to_owned()].into_iter().chain(fixed_directories()) {
+        for entry in disk.list(&folder)?.unwrap_or_default() {
+            let path = if folder == "." { entry.name } else { format!("{folder}/{}", entry.name) };
+            if !own.contains(&path) {
+                tracing::warn!(path, "foreign file left alone");
+                census.foreign_files += 1;
+                census.foreign_bytes += disk.allocated_below(&path);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Measures what the store itself takes beside its values. After [`begin_epoch`], which writes.
@@ -105,10 +129,13 @@ fn read_shards(disk: &Disk, deletions: Option<&Deletions>, shards: &[Shard]) -> 
         if !disk.exists(&path)? {
             continue;
         }
+        disk.require_directory(&path)?;
         if let Some(deletions) = deletions {
             deletions.watch(*shard, &disk.absolute(&path));
         }
-        let Some(found) = disk.list(&path)? else {
+        let unreadable =
+            |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        let Some(found) = disk.list(&path).map_err(unreadable)? else {
             continue;
         };
         census.directories.push((*shard, disk.allocated_at(&path)?));
@@ -120,7 +147,7 @@ fn read_shards(disk: &Disk, deletions: Option<&Deletions>, shards: &[Shard]) -> 
             let foreign = format!("{path}/{}", entry.name);
             tracing::warn!(path = %foreign, "foreign file left alone");
             census.foreign_files += 1;
-            census.foreign_bytes += disk.allocated_at(&foreign)?;
+            census.foreign_bytes += disk.allocated_below(&foreign);
         }
     }
     Ok(census)

@@ -215,3 +215,24 @@ async fn a_directory_that_is_emptied_below_the_store_is_made_again() {
     assert_eq!(read(&store, &key).await, Some(data));
     store.put(&result_key("compile"), "result".into()).await.unwrap();
 }
+
+#[tokio::test]
+async fn i2_foreign_files_anywhere_below_the_root_are_charged() {
+    let dir = scratch();
+    drop(open(dir.path(), 8 << 20).await);
+    std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+    std::fs::write(dir.path().join("lost+found/1"), vec![1; 1 << 20]).unwrap();
+    std::fs::write(dir.path().join("blobs/notes"), vec![1; 100_000]).unwrap();
+    let store = reopen(dir.path()).await;
+    assert_eq!(store.stats().foreign_files, 2);
+    assert_eq!(du(dir.path()), store.stats().charged_bytes());
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_directory_is_refused_at_the_start() {
+    let dir = scratch();
+    let elsewhere = scratch();
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("blobs")).unwrap();
+    let error = FilesystemStore::open(options(dir.path(), 8 << 20)).await.unwrap_err();
+    assert!(error.to_string().contains("blobs"), "{error}");
+}

@@ -74,7 +74,7 @@ async fn i19_older_generations_and_temp_files_go_foreign_files_stay() {
 }
 
 #[tokio::test]
-async fn a_smaller_cap_holds_from_the_start() {
+async fn a_smaller_cap_holds_before_anything_is_stored() {
     let dir = scratch();
     let store = open(dir.path(), 8 << 20).await;
     for seed in 0..40 {
@@ -88,6 +88,9 @@ async fn a_smaller_cap_holds_from_the_start() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
+    let (another, data) = blob(40, 1_000);
+    store.put(&another, data).await.unwrap();
+    store.quiesce().await;
     let stats = store.stats();
     assert!((5..=10).contains(&stats.entries), "{stats:?}");
     check(&store);
