@@ -2,16 +2,21 @@
 //!
 //! The only place where these meet; nothing else knows all of them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::grpc::{self, GrpcHandle, GrpcOptions};
@@ -181,44 +186,75 @@ impl Server {
     }
 
     /// Accepts nothing more, lets running requests end, stops the stores. Every stage is bounded.
-    pub async fn shutdown(mut self) -> Result<(), ServerError> {
+    pub async fn shutdown(self) -> Result<(), ServerError> {
         for grpc in &self.grpc {
             grpc.handle.start_draining().await;
         }
         self.stop.cancel();
-        let calls_ended = async {
-            for grpc in &self.grpc {
-                grpc.handle.calls_ended().await;
-            }
-        };
-        if timeout(self.drain_timeout, calls_ended).await.is_err() {
-            tracing::warn!("calls still running, not waiting any longer");
-        }
-        let listeners_ended = async {
-            for grpc in &mut self.grpc {
-                log_join(&mut grpc.task).await;
-            }
-            log_join(&mut self.http).await;
-        };
-        if timeout(CONNECTION_GRACE, listeners_ended).await.is_err() {
-            tracing::debug!("connections still open, closing them");
-            self.grpc.iter().for_each(|grpc| grpc.task.abort());
-            self.http.abort();
-        }
-        for store in &self.stores {
-            store.shutdown().await.map_err(|source| ServerError::Stop {
-                root: store.root().display().to_string(),
-                source,
-            })?;
-        }
-        Ok(())
+        let (handles, mut tasks): (Vec<GrpcHandle>, Vec<JoinHandle<()>>) =
+            self.grpc.into_iter().map(|grpc| (grpc.handle, grpc.task)).unzip();
+        tasks.push(self.http);
+        end_listeners(&handles, tasks, self.drain_timeout).await;
+        first_error(self.stores.iter().map(|store| async {
+            let root = store.root().display().to_string();
+            store.shutdown().await.map_err(|source| ServerError::Stop { root, source })
+        }))
+        .await
     }
 }
 
-async fn log_join(task: &mut JoinHandle<()>) {
-    if let Err(error) = task.await {
-        tracing::error!(%error, "listener ended badly");
+/// Waits for calls and then for connections; ends what is left when the time is up.
+async fn end_listeners(
+    handles: &[GrpcHandle],
+    tasks: Vec<JoinHandle<()>>,
+    drain_timeout: Duration,
+) {
+    let deadline = sleep(drain_timeout).deadline();
+    let aborts: Vec<AbortHandle> = tasks.iter().map(JoinHandle::abort_handle).collect();
+    let mut listeners_ended = pin!(join_all(tasks));
+    loop {
+        let calls_ended = async {
+            for handle in handles {
+                handle.calls_ended().await;
+            }
+        };
+        if timeout_at(deadline, calls_ended).await.is_err() {
+            tracing::warn!("calls still running, not waiting any longer");
+        }
+        if timeout(CONNECTION_GRACE, listeners_ended.as_mut()).await.is_ok() {
+            return;
+        }
+        // A call that its client sent before it heard of the end is a call like any other.
+        if Instant::now() >= deadline || handles.iter().all(GrpcHandle::is_idle) {
+            tracing::debug!("connections still open, closing them");
+            aborts.iter().for_each(AbortHandle::abort);
+            return;
+        }
     }
+}
+
+async fn join_all(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "listener ended badly");
+        }
+    }
+}
+
+/// Stops one after the other, whatever becomes of those before; gives the first error.
+async fn first_error<F>(stops: impl Iterator<Item = F>) -> Result<(), ServerError>
+where
+    F: Future<Output = Result<(), ServerError>>,
+{
+    let mut outcome = Ok(());
+    for stop in stops {
+        let stopped = stop.await;
+        if let Err(error) = &stopped {
+            tracing::error!(%error, "store not stopped well");
+        }
+        outcome = outcome.and(stopped);
+    }
+    outcome
 }
 
 async fn open_stores(

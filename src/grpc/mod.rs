@@ -74,6 +74,11 @@ impl GrpcHandle {
         self.calls.wait().await;
     }
 
+    /// Whether no call is under way.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// Reports `NOT_SERVING` from here on; calls are still answered.
     ///
     /// Uploads that wait for their client to come back are given up and their space is returned;

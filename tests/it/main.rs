@@ -21,6 +21,8 @@ mod crash;
 #[cfg(test)]
 mod digests;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod eviction;
 #[cfg(test)]
 mod find_missing;
