@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use castellan_proto::action_cache::action_cache_server::{ActionCache, ActionCacheServer};
+use castellan_proto::bounded::Bounded;
 use castellan_proto::byte_stream::byte_stream_server::{ByteStream, ByteStreamServer};
 use castellan_proto::cas::content_addressable_storage_server::{
     ContentAddressableStorage, ContentAddressableStorageServer,
@@ -60,9 +61,9 @@ impl ContentAddressableStorage for Nothing {
 
     async fn batch_update_blobs(
         &self,
-        request: Request<wire::BatchUpdateBlobsRequest>,
+        request: Request<Bounded<wire::BatchUpdateBlobsRequest>>,
     ) -> Result<Response<wire::BatchUpdateBlobsResponse>, Status> {
-        let outcomes = request.into_inner().requests.into_iter();
+        let outcomes = request.into_inner().message.requests.into_iter();
         let outcomes = outcomes
             .map(|blob| wire::BatchUpdateOutcome { digest: blob.digest, status: None })
             .collect();
@@ -71,9 +72,9 @@ impl ContentAddressableStorage for Nothing {
 
     async fn batch_read_blobs(
         &self,
-        request: Request<wire::BatchReadBlobsRequest>,
+        request: Request<Bounded<wire::BatchReadBlobsRequest>>,
     ) -> Result<Response<wire::BatchReadBlobsResponse>, Status> {
-        let outcomes = request.into_inner().digests.into_iter();
+        let outcomes = request.into_inner().message.digests.into_iter();
         let outcomes = outcomes.map(|digest| wire::BatchReadOutcome {
             data: Bytes::from_static(&ZEROS[..usize::try_from(digest.size_bytes).unwrap()]),
             digest: Some(digest),
@@ -128,7 +129,7 @@ impl ByteStream for Nothing {
 impl ActionCache for Nothing {
     async fn get_action_result(
         &self,
-        _: Request<wire::GetActionResultRequest>,
+        _: Request<Bounded<wire::GetActionResultRequest>>,
     ) -> Result<Response<wire::RawMessage>, Status> {
         // Field 5, `stdout_raw`, as long as a small result.
         static RESULT: [u8; 503] = {

@@ -378,6 +378,24 @@ async fn connections_without_a_call_do_not_hold_up_a_drain() {
     drop((silent, client, watch));
 }
 
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Process::command(&["serve", "--dir", directory.path().to_str().unwrap()]);
+    command.args(FREE_PORTS).args(["--log", "debug"]);
+    // Every write to it fails, as on a full disk or a pipe that nobody reads any more.
+    command.stderr(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let process = Process::spawn_logging(command);
+    let client = Client::connect(&process.grpc).await;
+    let blob = Blob::random(1, 1000);
+    client.put(&blob).await.unwrap();
+    // A deletion is worth a warning, logged by a task of its own.
+    std::fs::remove_dir_all(directory.path().join("blobs")).unwrap();
+    eventually("the blob is missing", || client.is_missing(&blob)).await;
+    client.put(&blob).await.unwrap();
+    assert_eq!(process.stop().await.code(), Some(0));
+}
+
 #[test]
 fn a_port_in_use_exits_1_and_names_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -5,6 +5,7 @@
 //! Read in this order: [`layout`], [`index`], [`upload`], [`reader`], [`reclaim`].
 
 mod buffers;
+mod checks;
 mod checksum;
 mod counters;
 mod deletions;
@@ -49,6 +50,8 @@ use shared::{Parts, Shared};
 
 /// Look-ups under one hold of the index lock.
 const LOOKUP_BATCH: usize = 512;
+/// Entries evicted at the start before requests are served.
+const START_EVICTIONS: usize = 4096;
 /// How long a stop waits for the evictor.
 const EVICTOR_STOP: Duration = Duration::from_secs(10);
 /// How long a stop waits for the disk.
@@ -216,10 +219,13 @@ fn open_blocking(options: &FilesystemOptions) -> io::Result<Shared> {
     });
     parts.counters.foreign_files.add(census.foreign_files);
     parts.bury(superseded);
-    // A cap that is smaller than last time: the evictor converges while requests are served, and
-    // whoever wants room waits for it.
+    // A cap that is smaller than last time holds before the first request, unless that takes long:
+    // then the evictor goes on while requests are served, and whoever wants room waits for it.
+    let victims = parts.index.lock(|index| index.evict_to_low_water(START_EVICTIONS));
+    parts.counters.evictions.add(victims.len() as u64);
+    parts.bury(victims);
     if parts.index.lock(|index| index.wants_eviction()) {
-        tracing::info!("more than the cap allows, evicting");
+        tracing::info!("still more than the cap allows, evicting on");
         parts.poke_evictor();
     }
     // What directories may come to take is not promised to a blob.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buffers::{BUFFER_BYTES, Buffer};
+use super::checks::Outcome;
 use super::checksum::Checksum;
 use super::disk::{self, Cached};
 use super::index::Found;
@@ -14,11 +15,6 @@ use super::shared::Shared;
 use crate::shutdown;
 use crate::store::{ByteRange, Key, Kind, StoreError};
 
-/// Values up to this are checked before the first read of a part; larger ones beside it.
-const CHECK_FIRST_BYTES: u64 = 1 << 20;
-/// Checks beside reads that run at once.
-const MAX_CHECKS: usize = 4;
-
 /// An open value. Holds the descriptor, so eviction cannot take the bytes away, and a reader's
 /// place in the index, so that the bytes stay charged until the descriptor is closed.
 #[derive(Debug)]
@@ -26,8 +22,18 @@ pub struct FileReader {
     open: Arc<OpenFile>,
     offset: u64,
     remaining_bytes: u64,
-    /// Present while this read covers its value whole and has to check it.
-    check: Option<Checksum>,
+    check: Check,
+}
+
+/// How a read makes sure of its bytes.
+#[derive(Debug)]
+enum Check {
+    /// They are known to be right.
+    None,
+    /// It covers the value whole and hashes it on the way.
+    OnTheWay(Checksum),
+    /// It covers a part; the whole is hashed beside it.
+    Beside(Outcome),
 }
 
 /// A file and its place in the index, which end together: whoever reads the file, a blocking job
@@ -111,7 +117,7 @@ pub(super) async fn open(
         match opened {
             Some((file, len)) if len == found.file.file_bytes() => {
                 let open = Arc::new(OpenFile { file, entry: open });
-                return FileReader::start(open, range).await.map(Some);
+                return Ok(Some(FileReader::start(open, range)));
             }
             Some(_) => {
                 // Torn by a crash or tampered with: a miss, healed by the next upload.
@@ -142,23 +148,21 @@ async fn open_file(shared: &Shared, path: String) -> Result<Option<(File, u64)>,
 }
 
 impl FileReader {
-    async fn start(open: Arc<OpenFile>, range: ByteRange) -> Result<Self, StoreError> {
+    fn start(open: Arc<OpenFile>, range: ByteRange) -> Self {
         let found = open.entry.found;
         let len = found.file.len_bytes;
         let key = found.file.key;
         let remaining_bytes = range.len_within(len);
         // A result is small and checked each time, a blob once in the life of a process.
         let needs_check = key.kind == Kind::ActionResult || !found.verified;
-        let is_whole = remaining_bytes == len;
-        let check = (needs_check && is_whole).then(|| Checksum::new(&key));
-        if needs_check && !is_whole && remaining_bytes > 0 && key.kind == Kind::Blob {
-            if len <= CHECK_FIRST_BYTES {
-                check_whole(Arc::clone(&open)).await?;
-            } else {
-                check_beside(&open);
-            }
-        }
-        Ok(Self { open, offset: range.offset, remaining_bytes, check })
+        let check = if !needs_check || remaining_bytes == 0 {
+            Check::None
+        } else if remaining_bytes == len {
+            Check::OnTheWay(Checksum::new(&key))
+        } else {
+            Check::Beside(check_beside(&open))
+        };
+        Self { open, offset: range.offset, remaining_bytes, check }
     }
 
     /// Bytes still to come.
@@ -174,16 +178,47 @@ impl FileReader {
         let rest = usize::try_from(self.remaining_bytes).unwrap_or(usize::MAX);
         let want = rest.min(max_bytes).clamp(1, BUFFER_BYTES);
         let chunk = self.read(self.offset, want).await?;
-        if let Some(check) = &mut self.check {
-            check.update(&chunk);
-        }
-        self.offset += chunk.len() as u64;
+        let end = self.offset + chunk.len() as u64;
+        let is_last = chunk.len() as u64 == self.remaining_bytes;
+        // Whatever waits is waited for before anything changes: a dropped call loses nothing.
+        let proof = if is_last { self.proof(end).await? } else { Proof::Whatever };
+        self.offset = end;
         self.remaining_bytes -= chunk.len() as u64;
-        if self.remaining_bytes == 0 {
+        if let Check::OnTheWay(checksum) = &mut self.check {
+            checksum.update(&chunk);
+        }
+        if is_last {
             // I20: the last chunk is handed out only when the whole is known to be right.
-            self.finish_check().await?;
+            self.conclude(&proof)?;
         }
         Ok(Some(chunk))
+    }
+
+    /// What the last chunk needs besides itself.
+    async fn proof(&mut self, end: u64) -> Result<Proof, StoreError> {
+        let is_result = self.open.entry.found.file.key.kind == Kind::ActionResult;
+        match &mut self.check {
+            Check::Beside(outcome) => Ok(Proof::Checked(outcome.wait().await?)),
+            Check::OnTheWay(_) if is_result => {
+                Ok(Proof::Trailer(self.read(end, RESULT_TRAILER_BYTES).await?))
+            }
+            Check::OnTheWay(_) | Check::None => Ok(Proof::Whatever),
+        }
+    }
+
+    fn conclude(&mut self, proof: &Proof) -> Result<(), StoreError> {
+        let entry = &self.open.entry;
+        let key = entry.found.file.key;
+        let check = std::mem::replace(&mut self.check, Check::None);
+        let is_right = match (check, proof) {
+            (Check::None, _) => return Ok(()),
+            (Check::OnTheWay(checksum), Proof::Trailer(stored)) => {
+                checksum.matches(&key, Some(stored))
+            }
+            (Check::OnTheWay(checksum), _) => checksum.matches(&key, None),
+            (Check::Beside(_), proof) => matches!(proof, Proof::Checked(true)),
+        };
+        entry.conclude(is_right)
     }
 
     async fn read(&self, offset: u64, want: usize) -> Result<Bytes, StoreError> {
@@ -213,22 +248,36 @@ impl FileReader {
         let chunk = chunk.map_err(|error| StoreError::io("read a blob", error))?;
         if chunk.is_empty() { Err(entry.corrupt()) } else { Ok(chunk) }
     }
-
-    async fn finish_check(&mut self) -> Result<(), StoreError> {
-        let Some(check) = self.check.take() else {
-            return Ok(());
-        };
-        let key = self.open.entry.found.file.key;
-        let trailer = match key.kind {
-            Kind::Blob => None,
-            Kind::ActionResult => Some(self.read(self.offset, RESULT_TRAILER_BYTES).await?),
-        };
-        self.open.entry.conclude(check.matches(&key, trailer.as_deref()))
-    }
 }
 
-/// Hashes a whole file. Cancel safe: the job keeps the file and its charge.
-async fn check_whole(open: Arc<OpenFile>) -> Result<(), StoreError> {
+/// See [`FileReader::proof`].
+enum Proof {
+    /// Nothing is needed.
+    Whatever,
+    /// The end of an action result's file.
+    Trailer(Bytes),
+    /// The outcome of a check of the whole.
+    Checked(bool),
+}
+
+/// Makes sure that the whole file is being hashed.
+fn check_beside(open: &Arc<OpenFile>) -> Outcome {
+    let shared = &open.entry.shared;
+    let (outcome, duty) = shared.checks.join(open.entry.found.file.generation);
+    if let Some(duty) = duty {
+        let open = Arc::clone(open);
+        shutdown::spawn("check beside a read", async move {
+            let shared = Arc::clone(&open.entry.shared);
+            let _permit = shared.checks.permits.acquire().await;
+            let checked = check_whole(open).await;
+            shared.checks.end(duty, checked.ok());
+        });
+    }
+    outcome
+}
+
+/// Hashes a whole file and acts on what it finds.
+async fn check_whole(open: Arc<OpenFile>) -> Result<bool, StoreError> {
     let worker = Arc::clone(&open);
     let job = move || -> std::io::Result<bool> {
         let found = worker.entry.found;
@@ -247,23 +296,6 @@ async fn check_whole(open: Arc<OpenFile>) -> Result<(), StoreError> {
     };
     let outcome = open.entry.shared.parts.pool.run(job).await?;
     let is_right = outcome.map_err(|error| StoreError::io("read a blob", error))?;
-    open.entry.conclude(is_right)
-}
-
-/// Starts the check of a large file of which a part is being read, unless one runs already: a
-/// client that resumes a broken download must not wait for all of it to be read first.
-fn check_beside(open: &Arc<OpenFile>) {
-    let generation = open.entry.found.file.generation;
-    {
-        let mut checks = open.entry.shared.checks.lock();
-        if checks.len() >= MAX_CHECKS || !checks.insert(generation) {
-            return;
-        }
-    }
-    let open = Arc::clone(open);
-    shutdown::spawn("check beside a read", async move {
-        // A mismatch has removed the entry and said so; an I/O error shows at the next read.
-        drop(check_whole(Arc::clone(&open)).await);
-        open.entry.shared.checks.lock().remove(&generation);
-    });
+    // A mismatch removes the entry at once, whoever waits for it.
+    Ok(open.entry.conclude(is_right).is_ok())
 }

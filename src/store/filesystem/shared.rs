@@ -1,6 +1,6 @@
 //! What every part of one store works on: index, disk, pool, counters.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::buffers::Buffers;
+use super::checks::Checks;
 use super::counters::{Counters, StoreStats};
 use super::deletions::Deletions;
 use super::directory_sizes::DirectorySizes;
@@ -47,8 +48,8 @@ pub(super) struct Shared {
     pub(super) buffers: Arc<Buffers>,
     pub(super) max_blob_bytes: u64,
     pub(super) reserve_timeout: std::time::Duration,
-    /// Large files being checked beside reads of a part of them.
-    pub(super) checks: Mutex<HashSet<Generation>>,
+    /// Files being checked beside reads of a part of them; at most one check a file.
+    pub(super) checks: Checks,
     next_generation: AtomicU64,
     closing: CancellationToken,
 }
@@ -72,7 +73,7 @@ impl Shared {
             buffers: Arc::default(),
             max_blob_bytes,
             reserve_timeout,
-            checks: Mutex::default(),
+            checks: Checks::default(),
             next_generation: AtomicU64::new(first.0),
             closing: CancellationToken::new(),
         }
