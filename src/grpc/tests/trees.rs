@@ -127,10 +127,8 @@ async fn reapi_31_a_missing_child_needs_no_budget_and_has_no_size_limit() {
     let options = GrpcOptions { max_tree_bytes: 1000, ..GrpcOptions::default() };
     let server = TestServer::with(options, 64 << 20).await;
     let present = directory("present", &[]);
-    let missing = [900, 900, 5 << 20, 1 << 40].map(|size_bytes| Digest {
-        size_bytes,
-        ..sha256(b"a directory nobody stored")
-    });
+    let missing = [900, 900, 5 << 20, 1 << 40]
+        .map(|size_bytes| Digest { size_bytes, ..sha256(b"a directory nobody stored") });
     let children = [&missing[..], &[server.put(&present).await]].concat();
     let root = directory("root", &children);
     let digest = server.put(&root).await;
