@@ -60,9 +60,9 @@ impl ContentAddressableStorage for Nothing {
 
     async fn batch_update_blobs(
         &self,
-        request: Request<wire::BatchUpdateBlobsRequest>,
+        request: Request<wire::Bounded<wire::BatchUpdateBlobsRequest>>,
     ) -> Result<Response<wire::BatchUpdateBlobsResponse>, Status> {
-        let outcomes = request.into_inner().requests.into_iter();
+        let outcomes = request.into_inner().message.requests.into_iter();
         let outcomes = outcomes
             .map(|blob| wire::BatchUpdateOutcome { digest: blob.digest, status: None })
             .collect();
@@ -71,9 +71,9 @@ impl ContentAddressableStorage for Nothing {
 
     async fn batch_read_blobs(
         &self,
-        request: Request<wire::BatchReadBlobsRequest>,
+        request: Request<wire::Bounded<wire::BatchReadBlobsRequest>>,
     ) -> Result<Response<wire::BatchReadBlobsResponse>, Status> {
-        let outcomes = request.into_inner().digests.into_iter();
+        let outcomes = request.into_inner().message.digests.into_iter();
         let outcomes = outcomes.map(|digest| wire::BatchReadOutcome {
             data: Bytes::from_static(&ZEROS[..usize::try_from(digest.size_bytes).unwrap()]),
             digest: Some(digest),
@@ -128,7 +128,7 @@ impl ByteStream for Nothing {
 impl ActionCache for Nothing {
     async fn get_action_result(
         &self,
-        _: Request<wire::GetActionResultRequest>,
+        _: Request<wire::Bounded<wire::GetActionResultRequest>>,
     ) -> Result<Response<wire::RawMessage>, Status> {
         // Field 5, `stdout_raw`, as long as a small result.
         static RESULT: [u8; 503] = {
