@@ -5,7 +5,6 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use castellan_proto::action_cache::action_cache_server::{ActionCache, ActionCacheServer};
-use castellan_proto::bounded::Bounded;
 use castellan_proto::byte_stream::byte_stream_server::{ByteStream, ByteStreamServer};
 use castellan_proto::cas::content_addressable_storage_server::{
     ContentAddressableStorage, ContentAddressableStorageServer,
@@ -61,7 +60,7 @@ impl ContentAddressableStorage for Nothing {
 
     async fn batch_update_blobs(
         &self,
-        request: Request<Bounded<wire::BatchUpdateBlobsRequest>>,
+        request: Request<wire::Bounded<wire::BatchUpdateBlobsRequest>>,
     ) -> Result<Response<wire::BatchUpdateBlobsResponse>, Status> {
         let outcomes = request.into_inner().message.requests.into_iter();
         let outcomes = outcomes
@@ -72,7 +71,7 @@ impl ContentAddressableStorage for Nothing {
 
     async fn batch_read_blobs(
         &self,
-        request: Request<Bounded<wire::BatchReadBlobsRequest>>,
+        request: Request<wire::Bounded<wire::BatchReadBlobsRequest>>,
     ) -> Result<Response<wire::BatchReadBlobsResponse>, Status> {
         let outcomes = request.into_inner().message.digests.into_iter();
         let outcomes = outcomes.map(|digest| wire::BatchReadOutcome {
@@ -129,7 +128,7 @@ impl ByteStream for Nothing {
 impl ActionCache for Nothing {
     async fn get_action_result(
         &self,
-        _: Request<Bounded<wire::GetActionResultRequest>>,
+        _: Request<wire::Bounded<wire::GetActionResultRequest>>,
     ) -> Result<Response<wire::RawMessage>, Status> {
         // Field 5, `stdout_raw`, as long as a small result.
         static RESULT: [u8; 503] = {

@@ -158,8 +158,9 @@ fn parse_hash(function: DigestFunction, text: &[u8]) -> Result<[u8; HASH_BYTES],
         function,
     };
     if text.len() != function.hex_digits() {
-        let text = shorten(&String::from_utf8_lossy(text));
-        return Err(InvalidDigest::Length { length: text.chars().count(), text });
+        let text = String::from_utf8_lossy(text);
+        let length = text.chars().count();
+        return Err(InvalidDigest::Length { text: shorten(&text), length });
     }
     let mut hash = [0; HASH_BYTES];
     const_hex::decode_to_slice(text, &mut hash).map_err(|_| invalid())?;

@@ -39,6 +39,9 @@ fn reapi_1_a_hash_is_lower_case_hexadecimal_of_full_length() {
         assert!(matches!(parse(&HASH[..length]), Err(InvalidDigest::Length { .. })));
     }
     assert!(matches!(parse(&format!("{HASH}0")), Err(InvalidDigest::Length { .. })));
+    // The text is shortened, its length is not.
+    let long = parse(&HASH.repeat(2)).unwrap_err();
+    assert!(matches!(long, InvalidDigest::Length { length: 128, .. }), "{long}");
     assert!(matches!(parse(&"\u{e9}".repeat(32)), Err(InvalidDigest::Hash { .. })));
 }
 

@@ -27,6 +27,8 @@ pub struct GrpcOptions {
     pub max_digests_per_request: usize,
     /// The greatest number of bytes in one message of a read.
     pub read_chunk_bytes: usize,
+    /// How long a read waits for its client to take the next chunk.
+    pub read_idle_timeout: Duration,
     /// How long an upload waits for its client's next message.
     pub upload_idle_timeout: Duration,
     /// The greatest number of uploads under way at once.
@@ -56,6 +58,7 @@ impl Default for GrpcOptions {
             max_digests_per_request: 100_000,
             // No larger size reads faster, and a stalled client holds one chunk.
             read_chunk_bytes: 64 << 10,
+            read_idle_timeout: Duration::from_mins(2),
             upload_idle_timeout: Duration::from_mins(1),
             max_upload_sessions: 4096,
             parked_upload_ttl: Duration::from_mins(1),

@@ -20,6 +20,7 @@ use super::trace::record_call;
 use crate::cas::Cas;
 use crate::digest::{Digest, DigestFunction};
 use crate::encoded::view::{DirectoryNodes, Node, RawDigest};
+use crate::store::StoreError;
 
 /// The bytes of directories that one page collects; a client needs far less than its 4 MiB at a
 /// time.
@@ -181,12 +182,24 @@ impl Walk {
         Err(Status::aborted("page_token: the tree has lost directories since; start again"))
     }
 
+    /// Reads a directory; `None` when it is absent, and only what is present is paid for.
     async fn load(&mut self, digest: Digest) -> Result<Option<Bytes>, Status> {
         if digest.size_bytes > MAX_DIRECTORY_BYTES {
+            if !self.cas.contains(digest).await? {
+                return Ok(None);
+            }
             return Err(self.no_directory(digest, "is larger than a Directory can be"));
         }
-        self.budget.spend(digest.size_bytes)?;
-        Ok(self.cas.read_all(digest, digest.size_bytes).await?)
+        match self.cas.read_all(digest, digest.size_bytes).await {
+            Ok(Some(encoded)) => {
+                self.budget.spend(digest.size_bytes)?;
+                Ok(Some(encoded))
+            }
+            Ok(None) => Ok(None),
+            // What is found corrupt has been removed: absent from now on.
+            Err(StoreError::Corrupt { .. }) if digest != self.root => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn enqueue_children(

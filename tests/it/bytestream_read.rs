@@ -1,8 +1,5 @@
 //! `ByteStream.Read` and the names it takes (reapi 49-57, 60-62, 74).
 
-use std::io::{Seek as _, SeekFrom, Write as _};
-use std::path::Path;
-
 use castellan::digest::DigestFunction;
 use castellan::grpc::GrpcOptions;
 use castellan_proto::messages::ReadRequest;
@@ -224,27 +221,6 @@ async fn reapi_60_messages_of_a_read_stay_small() {
     }
 }
 
-/// Flips one byte in the middle of the one file of a blob.
-fn corrupt(root: &Path, blob: &Blob) {
-    let path = file_of(root, blob);
-    // Blobs are stored read-only; root, as whom tests run in containers, writes all the same.
-    let mut permissions = path.metadata().unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-    std::fs::set_permissions(&path, permissions).unwrap();
-    let mut file = std::fs::File::options().write(true).open(&path).unwrap();
-    let middle = blob.data.len() / 2;
-    file.seek(SeekFrom::Start(middle as u64)).unwrap();
-    file.write_all(&[!blob.data[middle]]).unwrap();
-}
-
-fn file_of(root: &Path, blob: &Blob) -> std::path::PathBuf {
-    let prefix = format!("{}-", blob.digest.hash_hex().as_str());
-    let is_it = |path: &std::path::PathBuf| {
-        path.file_name().unwrap().to_string_lossy().starts_with(&prefix)
-    };
-    disk::blob_files(root).into_iter().find(is_it).unwrap()
-}
-
 #[tokio::test]
 async fn reapi_61_corrupted_bytes_never_end_in_ok() {
     let server = TestServer::start().await;
@@ -261,7 +237,7 @@ async fn reapi_61_corrupted_bytes_never_end_in_ok() {
     drop(client);
     let directory = server.stop().await;
     for blob in &blobs {
-        corrupt(directory.path(), blob);
+        disk::corrupt(directory.path(), blob);
     }
     let server = TestServer::start_in(directory, 256 << 20, GrpcOptions::default()).await;
     let client = Client::of(&server).await;
@@ -293,9 +269,9 @@ async fn reapi_61_files_that_are_gone_or_torn_are_never_ok() {
     }
     let root = server.directory.path().to_owned();
     #[expect(clippy::disallowed_methods, reason = "stands for somebody who deletes files")]
-    std::fs::remove_file(file_of(&root, &gone)).unwrap();
+    std::fs::remove_file(disk::file_of(&root, &gone)).unwrap();
     for (blob, len) in [(&torn, 50_000), (&grown, 100_001)] {
-        let path = file_of(&root, blob);
+        let path = disk::file_of(&root, blob);
         let mut permissions = path.metadata().unwrap().permissions();
         std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
         std::fs::set_permissions(&path, permissions).unwrap();

@@ -12,7 +12,7 @@ use castellan_proto::messages::{
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use crate::support::{Blob, TestServer, assert_code, directory, start_small, turn_over};
+use crate::support::{Blob, TestServer, assert_code, directory, disk, start_small, turn_over};
 
 /// Reads all pages with a client that decodes 4 MiB, as clients do.
 async fn get_tree(
@@ -163,6 +163,24 @@ async fn reapi_31_missing_children_are_left_out_and_the_rest_is_sent() {
         pages,
         [GetTreeResponse { directories: vec![root.data], next_page_token: String::new() }]
     );
+}
+
+/// What is found corrupt is as good as absent.
+#[tokio::test]
+async fn reapi_31_corrupt_children_are_left_out_and_a_corrupt_root_is_an_error() {
+    let server = TestServer::start().await;
+    let tree = seven();
+    put(&server, &tree).await;
+    let directory = server.stop().await;
+    disk::corrupt(directory.path(), &tree[1]);
+    let server = TestServer::start_in(directory, 256 << 20, GrpcOptions::default()).await;
+    let pages = get_tree(&server, &tree[0], 0, "").await.unwrap();
+    assert_eq!(directories(&pages), data(&[&tree[0], &tree[2], &tree[5], &tree[6]]));
+    let directory = server.stop().await;
+    disk::corrupt(directory.path(), &tree[0]);
+    let server = TestServer::start_in(directory, 256 << 20, GrpcOptions::default()).await;
+    assert_code(get_tree(&server, &tree[0], 0, "").await, Code::DataLoss);
+    assert_code(get_tree(&server, &tree[0], 0, "").await, Code::NotFound);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! Neither ever holds more than one message of a blob.
 
 mod read;
+mod reads;
 pub(super) mod sessions;
 mod write;
 mod writer;
@@ -19,6 +20,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::reads::Reads;
 use self::sessions::{SessionName, Sessions};
 use super::Shared;
 use super::convert::wire_size;
@@ -34,11 +36,13 @@ const RESOURCE_NAME_HEADER: &str = "build.bazel.remote.execution.v2.resource-nam
 pub(super) struct ByteStreamService {
     shared: Shared,
     sessions: Arc<Sessions>,
+    reads: Arc<Reads>,
 }
 
 impl ByteStreamService {
     pub(super) fn new(shared: Shared, sessions: Arc<Sessions>) -> Self {
-        Self { shared, sessions }
+        let reads = Reads::new(shared.options.read_idle_timeout);
+        Self { shared, sessions, reads }
     }
 }
 
@@ -51,7 +55,7 @@ impl ByteStream for ByteStreamService {
         request: Request<ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
         check_header(request.metadata(), &request.get_ref().resource_name)?;
-        let chunks = read::chunks(&self.shared, &request.into_inner()).await?;
+        let chunks = read::chunks(&self.shared, &self.reads, &request.into_inner()).await?;
         Ok(Response::new(chunks.boxed()))
     }
 

@@ -2,6 +2,7 @@
 
 mod batches;
 mod misc;
+mod reads;
 mod room;
 mod support;
 mod trees;

@@ -19,7 +19,8 @@ use tonic::transport::{Channel, Server};
 use tonic::{Code, Status};
 
 use crate::digest::{Digest, DigestFunction};
-use crate::grpc::{self, GrpcHandle, GrpcOptions};
+use crate::grpc::room::Room;
+use crate::grpc::{self, GrpcHandle, GrpcOptions, Shared};
 use crate::instance::{InstanceStores, Instances};
 use crate::shutdown::{self, Readiness};
 use crate::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
@@ -69,6 +70,20 @@ impl TestServer {
         let task = shutdown::spawn("test server", async move { serve.await.unwrap() });
         let channel = connect(&address).await;
         Self { handle: front.handle, store, address, channel, task, _root: root }
+    }
+
+    /// What its services work on, for one without the network.
+    pub(super) fn shared(&self) -> Shared {
+        let stores = InstanceStores {
+            cas: Arc::<FilesystemStore>::clone(&self.store),
+            action_cache: Arc::<FilesystemStore>::clone(&self.store),
+            action_cache_read_only: false,
+        };
+        Shared {
+            instances: Arc::new(Instances::any(stores)),
+            options: Arc::new(GrpcOptions::default()),
+            room: Room::new(Arc::clone(&self.handle.sessions)),
+        }
     }
 
     /// A connection of its own: dropping it is what a vanishing client looks like.

@@ -123,6 +123,24 @@ async fn reapi_31_missing_children_are_left_out_and_a_missing_root_is_not_found(
 }
 
 #[tokio::test]
+async fn reapi_31_a_missing_child_needs_no_budget_and_has_no_size_limit() {
+    let options = GrpcOptions { max_tree_bytes: 1000, ..GrpcOptions::default() };
+    let server = TestServer::with(options, 64 << 20).await;
+    let present = directory("present", &[]);
+    let missing = [900, 900, 5 << 20, 1 << 40]
+        .map(|size_bytes| Digest { size_bytes, ..sha256(b"a directory nobody stored") });
+    let children = [&missing[..], &[server.put(&present).await]].concat();
+    let root = directory("root", &children);
+    let digest = server.put(&root).await;
+    let pages = get_tree(&server, digest, 0, "").await.unwrap();
+    assert_eq!(directories(&pages), [root, present]);
+    let status = assert_code(get_tree(&server, missing[2], 0, "").await, Code::NotFound);
+    assert!(status.message().contains(&missing[2].to_string()), "{status:?}");
+    let large = server.put(&vec![b'x'; 5 << 20]).await;
+    assert_code(get_tree(&server, large, 0, "").await, Code::InvalidArgument);
+}
+
+#[tokio::test]
 async fn reapi_9_the_empty_directory_is_always_there() {
     let server = TestServer::start().await;
     let pages = get_tree(&server, sha256(b""), 0, "").await.unwrap();

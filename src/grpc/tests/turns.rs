@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorage as _;
@@ -15,30 +14,10 @@ use prost::Message as _;
 use tonic::Request;
 
 use super::support::{TestServer, sha256, wire};
-use crate::grpc::bytestream::sessions::Sessions;
 use crate::grpc::cas::CasService;
-use crate::grpc::room::Room;
-use crate::grpc::{GrpcOptions, Shared};
-use crate::instance::{InstanceStores, Instances};
-use crate::store::filesystem::FilesystemStore;
 
 const BLOBS: usize = 2000;
 const LEAST_TURNS: usize = BLOBS / 64;
-
-/// The service without the network, which would give the thread back by itself.
-fn service(server: &TestServer) -> CasService {
-    let stores = InstanceStores {
-        cas: Arc::<FilesystemStore>::clone(&server.store),
-        action_cache: Arc::<FilesystemStore>::clone(&server.store),
-        action_cache_read_only: false,
-    };
-    let options = GrpcOptions::default();
-    CasService::new(Shared {
-        instances: Arc::new(Instances::any(stores)),
-        room: Room::new(Sessions::new(options.session_options())),
-        options: Arc::new(options),
-    })
-}
 
 /// How often a future is polled until it is done, and what it gives.
 async fn turns<F: Future>(future: F) -> (usize, F::Output) {
@@ -63,7 +42,7 @@ fn bounded<M>(message: M) -> Request<Bounded<M>> {
 #[tokio::test]
 async fn i23_a_batch_of_small_blobs_gives_its_thread_back() {
     let server = TestServer::start().await;
-    let service = service(&server);
+    let service = CasService::new(server.shared());
     let requests: Vec<_> = (0..BLOBS).map(|n| blob(n.to_le_bytes().to_vec())).collect();
     let digests = requests.iter().filter_map(|blob| blob.digest.clone()).collect();
     let update = BatchUpdateBlobsRequest { requests, ..BatchUpdateBlobsRequest::default() };
@@ -80,7 +59,7 @@ async fn i23_a_batch_of_small_blobs_gives_its_thread_back() {
 #[tokio::test]
 async fn i23_a_walk_over_small_directories_gives_its_thread_back() {
     let server = TestServer::start().await;
-    let service = service(&server);
+    let service = CasService::new(server.shared());
     let mut root = Directory::default();
     let mut requests = Vec::new();
     for number in 0..BLOBS {

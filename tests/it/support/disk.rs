@@ -1,8 +1,10 @@
 //! What a store's directory takes on the disk, seen from outside.
 
-use std::io;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use super::Blob;
 
 /// Bytes in the unit of `st_blocks`.
 const SECTOR_BYTES: u64 = 512;
@@ -45,6 +47,26 @@ pub(crate) fn nameless_bytes(process: u32, root: &Path) -> u64 {
         }
     }
     sum
+}
+
+/// Flips one byte in the middle of the one file of a blob.
+pub(crate) fn corrupt(root: &Path, blob: &Blob) {
+    let path = file_of(root, blob);
+    // Blobs are stored read-only; root, as whom tests run in containers, writes all the same.
+    let mut permissions = path.metadata().unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+    let middle = blob.data.len() / 2;
+    file.seek(SeekFrom::Start(middle as u64)).unwrap();
+    file.write_all(&[!blob.data[middle]]).unwrap();
+}
+
+/// The one file of a blob.
+pub(crate) fn file_of(root: &Path, blob: &Blob) -> PathBuf {
+    let prefix = format!("{}-", blob.digest.hash_hex().as_str());
+    let is_it = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(&prefix);
+    blob_files(root).into_iter().find(is_it).unwrap()
 }
 
 fn blocks(path: &Path) -> u64 {
