@@ -28,14 +28,15 @@ pub(super) async fn chunks(
     let instance = shared.instances.get(&resource.instance_name)?;
     check_compressor(resource.compressor)?;
     let range = requested_range(request, resource.digest.size_bytes)?;
-    let Some(mut reader) = instance.cas.read(resource.digest, range).await? else {
+    let Some(reader) = instance.cas.read(resource.digest, range).await? else {
         return Err(blob_not_found(resource.digest));
     };
     let max_bytes = shared.options.read_chunk_bytes();
     if reader.remaining_bytes() <= max_bytes as u64 {
         // One chunk: read now, so that nothing stays open whenever the client takes it.
-        let chunk = reader.next(max_bytes).await?;
-        return Ok(stream::iter(chunk.map(|data| Ok(ReadResponse { data }))).left_stream());
+        let data = reader.read_all().await?;
+        let chunk = (!data.is_empty()).then_some(Ok(ReadResponse { data }));
+        return Ok(stream::iter(chunk).left_stream());
     }
     let chunks = stream::try_unfold(reads.start(reader), move |mut read| async move {
         let chunk = read.next(max_bytes).await?;

@@ -119,11 +119,16 @@ impl Read {
             return Err(Status::deadline_exceeded(format!("nothing was taken for {seconds} s")));
         };
         let chunk = reader.next(max_bytes).await?;
-        self.is_done = chunk.is_none() || reader.remaining_bytes() == 0;
-        if !self.is_done {
+        if chunk.is_some() && reader.remaining_bytes() > 0 {
             *self.slot.lock() = Some(Resting::new(reader));
+            return Ok(chunk);
         }
-        Ok(chunk)
+        self.is_done = true;
+        // I20: the end must be asked for, so that a late mismatch is still reported.
+        match reader.next(max_bytes).await? {
+            None => Ok(chunk),
+            Some(rest) => Ok(Some([chunk.unwrap_or_default(), rest].concat().into())),
+        }
     }
 }
 
