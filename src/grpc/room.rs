@@ -54,7 +54,8 @@ impl Room {
     }
 
     /// Does what needs room. Uploads that only wait for their client must neither refuse nor long
-    /// delay it, so they are given up when room does not come at once; `is_waiting` says whether
+    /// delay it, so they are given up when room does not come at once, and those whose client has
+    /// fallen silent are made to wait, to be given up next; `is_waiting` says whether
     /// room is what the store waits for. Cancel safe if `attempt` is.
     pub(super) async fn with<T, E, F>(
         &self,
@@ -72,7 +73,10 @@ impl Room {
             match tokio::time::timeout(ROOM_PATIENCE, first.as_mut()).await {
                 Ok(outcome) => break outcome,
                 // Again and again: others may stand before this one in the queue for room.
-                Err(_) if is_waiting() => drop(make_room()),
+                Err(_) if is_waiting() => {
+                    make_room();
+                    self.sessions.hurry_stalled();
+                }
                 // A slow disk gets no faster for it.
                 Err(_) => {}
             }

@@ -257,7 +257,9 @@ impl Incoming {
                 "no message came for {} s",
                 self.idle_timeout.as_secs()
             ))),
-            Event::Yield => Err(Status::aborted("another connection continues this upload")),
+            Event::Yield => {
+                Err(Status::aborted("the upload was asked to give way; ask where to go on"))
+            }
         }
     }
 

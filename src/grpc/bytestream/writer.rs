@@ -34,6 +34,7 @@ pub(super) struct Writer {
 impl Writer {
     /// The upload that `slot` was taken for.
     pub(super) fn new(slot: Slot, upload: Upload) -> Self {
+        slot.note_progress();
         Self { slot: Some(slot), upload: Some(upload), running: None }
     }
 

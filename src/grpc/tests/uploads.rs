@@ -338,6 +338,23 @@ async fn waiting_uploads_make_room_for_one_that_is_here() {
 }
 
 #[tokio::test]
+async fn silent_clients_give_way_to_one_that_is_here() {
+    let server = TestServer::with(GrpcOptions::default(), 16 << 20).await;
+    let mut silent = Vec::new();
+    for n in 0..2 {
+        let data = pattern(30 + n, 6 * MIB);
+        let name = write_name(&format!("u{n}"), sha256(&data));
+        let write = SlowWrite::start(server.channel());
+        write.send(unfinished(&name, &data, 0, MIB)[0].clone()).await;
+        reaches(&server, &name, MIB as i64).await;
+        silent.push(write);
+    }
+    let other = pattern(32, 6 * MIB);
+    let name = write_name("here", sha256(&other));
+    assert_eq!(server.write(split(&name, &other, 0, MIB)).await.unwrap(), 6 * MIB as i64);
+}
+
+#[tokio::test]
 async fn too_many_uploads_are_told_to_come_later() {
     use tonic_types::StatusExt as _;
     let options = GrpcOptions { max_upload_sessions: 1, ..GrpcOptions::default() };

@@ -72,6 +72,9 @@ pub(super) enum Resume {
     Busy,
 }
 
+/// How long a client may be silent while others wait for the room it holds.
+const STALL_UNDER_PRESSURE: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Debug)]
 pub(in crate::grpc) struct Sessions {
@@ -175,6 +178,15 @@ impl Sessions {
     pub(super) fn forget_parked(&self, name: &SessionName) {
         self.discard_parked(name, u64::MAX);
         self.state.lock().forget_if_idle(name);
+    }
+
+    /// Asks uploads whose clients have gone silent to give way; they are parked, and the next to
+    /// need room can have theirs. A client that comes back asks where to go on.
+    pub(in crate::grpc) fn hurry_stalled(&self) {
+        let Some(since) = Instant::now().checked_sub(STALL_UNDER_PRESSURE) else { return };
+        for active in self.state.lock().stalled_since(since) {
+            active.yield_request.notify_one();
+        }
     }
 
     /// Gives up waiting uploads until `wanted_bytes` are free again, those of `name` first.
@@ -298,9 +310,15 @@ impl Slot {
     /// this one is past it, not before: what a client is told never goes backwards (reapi 76).
     pub(super) fn advance(&mut self, committed_bytes: u64) {
         self.active.committed_bytes.store(committed_bytes, Ordering::Release);
+        self.note_progress();
         if self.has_rival {
             self.has_rival = !self.sessions.discard_parked(&self.name, committed_bytes);
         }
+    }
+
+    /// Says that the upload holds room and its client is there.
+    pub(super) fn note_progress(&self) {
+        *self.active.progress.lock() = Some(Instant::now());
     }
 
     /// Says that the blob is visible: nobody needs to continue this upload any more.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ pub(super) struct Entry {
 pub(super) struct Active {
     pub(super) committed_bytes: AtomicU64,
     pub(super) yield_request: Notify,
+    /// When bytes last came; `None` while the upload does not hold room yet.
+    pub(super) progress: Mutex<Option<Instant>>,
 }
 
 /// An upload that waits for its client.
@@ -64,10 +67,17 @@ impl State {
         let active = Arc::new(Active {
             committed_bytes: AtomicU64::new(committed_bytes),
             yield_request: Notify::new(),
+            progress: Mutex::default(),
         });
         let entry = self.names.entry(Arc::clone(name)).or_default();
         entry.active.push(Arc::clone(&active));
         Ok(active)
+    }
+
+    /// The uploads that hold room and got no byte since `since`.
+    pub(super) fn stalled_since(&self, since: Instant) -> impl Iterator<Item = &Arc<Active>> {
+        let active = self.names.values().flat_map(|entry| &entry.active);
+        active.filter(move |active| active.progress.lock().is_some_and(|last| last < since))
     }
 
     pub(super) fn deactivate(&mut self, name: &SessionName, ended: &Arc<Active>) {
