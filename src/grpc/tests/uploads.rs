@@ -1,5 +1,6 @@
 //! Uploads: whole, in pieces, interrupted, continued, overtaken and refused.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,27 +15,29 @@ use crate::grpc::GrpcOptions;
 
 const MIB: usize = 1 << 20;
 
+/// Asks again and again until `condition` holds.
+async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let asking = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let outcome = tokio::time::timeout(Duration::from_mins(1), asking).await;
+    assert!(outcome.is_ok(), "never happened: {what}");
+}
+
 /// Waits until the server has committed `bytes` of an upload.
 async fn reaches(server: &TestServer, name: &str, bytes: i64) {
-    for _ in 0..500 {
-        if server.query(name).await.unwrap().committed_size == bytes {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never reached {bytes}: {:?}", server.query(name).await);
+    let is_there = || async { server.query(name).await.unwrap().committed_size == bytes };
+    eventually("the committed size is reached", is_there).await;
 }
 
 /// Waits until nothing of any upload is held.
 async fn nothing_reserved(server: &TestServer) {
-    for _ in 0..500 {
-        let is_quiet = server.handle.sessions.counts() == (0, 0, 0);
-        if is_quiet && server.store.stats().reserved_bytes == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("still reserved: {:?}", server.store.stats());
+    let is_quiet = || async {
+        server.handle.sessions.counts() == (0, 0, 0) && server.store.stats().reserved_bytes == 0
+    };
+    eventually("nothing is reserved", is_quiet).await;
 }
 
 #[tokio::test]
@@ -224,7 +227,8 @@ async fn starting_over_from_zero_never_makes_the_status_go_back() {
     let again = SlowWrite::start(server.channel());
     let messages = split(&name, &data, 0, MIB);
     again.send(messages[0].clone()).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let is_under_way = || async { server.handle.sessions.counts().0 == 1 };
+    eventually("the second attempt is under way", is_under_way).await;
     reaches(&server, &name, 2 * MIB as i64).await;
     again.send(messages[1].clone()).await;
     again.send(messages[2].clone()).await;
@@ -370,13 +374,8 @@ async fn too_many_uploads_are_told_to_come_later() {
     assert!(status.get_details_retry_info().is_some());
     first.vanish();
     let name = format!("{INSTANCE}/uploads/w/blobs/{}", sha256(&other));
-    for _ in 0..500 {
-        if server.write(split(&name, &other, 0, MIB)).await.is_ok() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the place of a client that vanished was never given back");
+    let is_admitted = || async { server.write(split(&name, &other, 0, MIB)).await.is_ok() };
+    eventually("the place of a client that vanished is given back", is_admitted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
