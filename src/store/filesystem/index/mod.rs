@@ -80,6 +80,9 @@ pub(crate) enum Publish {
     Lost(Victim),
 }
 
+/// Failed unlinks after which no more entries are taken out until some succeed.
+const MAX_STUCK_VICTIMS: usize = 64;
+
 /// An entry that left the map while readers had its file open.
 #[derive(Debug)]
 struct Orphan {
@@ -96,6 +99,8 @@ pub(crate) struct Index<W> {
     ledger: Ledger,
     waiters: Waiters<W>,
     orphans: HashMap<Generation, Orphan>,
+    /// Victims whose unlink failed.
+    stuck_victims: usize,
     /// Bytes of each shard directory itself.
     shard_bytes: Vec<u64>,
     /// Their sum.
@@ -115,6 +120,7 @@ impl<W> Index<W> {
             ledger: Ledger::new(max_bytes, low_water_bytes),
             waiters: Waiters::default(),
             orphans: HashMap::new(),
+            stuck_victims: 0,
             shard_bytes: vec![0; Shard::COUNT],
             all_shard_bytes: 0,
             class_bytes: [0; Shard::CLASSES],
@@ -314,6 +320,9 @@ impl<W> Index<W> {
     fn evict_shortfall(&mut self, spare: u64, limit: usize) -> Vec<Victim> {
         let mut victims = Vec::new();
         let wanted = self.head_demand();
+        // Where nothing can be unlinked, as on a disk that has become read-only, evicting would
+        // only take away what can still be read.
+        let limit = if self.stuck_victims < MAX_STUCK_VICTIMS { limit } else { 0 };
         while victims.len() < limit && self.ledger.shortfall(wanted, spare) > 0 {
             let Some(slot) = self.slots.oldest() else {
                 break;
@@ -327,6 +336,7 @@ impl<W> Index<W> {
     #[expect(clippy::needless_pass_by_value, reason = "a victim is buried once")]
     pub(crate) fn bury(&mut self, victim: Victim) {
         if victim.is_stuck {
+            self.stuck_victims = self.stuck_victims.saturating_sub(1);
             self.ledger.unstick(victim.charge);
         }
         if let Some(orphan) = self.orphans.get_mut(&victim.file.generation) {
@@ -341,6 +351,7 @@ impl<W> Index<W> {
     pub(crate) fn stick(&mut self, victim: &mut Victim) {
         if !victim.is_stuck {
             victim.is_stuck = true;
+            self.stuck_victims += 1;
             self.ledger.stick(victim.charge);
         }
     }

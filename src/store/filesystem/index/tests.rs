@@ -189,3 +189,23 @@ fn i4_closing_twice_is_counted_not_wrapped() {
     let books = index.ledger();
     assert_eq!((books.dying_bytes, books.ledger_errors), (0, 1));
 }
+
+#[test]
+fn nothing_more_is_evicted_where_nothing_can_be_unlinked() {
+    let mut index = index(200);
+    for content in 0..200 {
+        insert(&mut index, file(content, u64::from(content)));
+    }
+    let (_, mut stuck) = queued(index.reserve(100 * BLOCK, 32, 0));
+    while stuck.len() < MAX_STUCK_VICTIMS {
+        stuck.extend(index.evict_to_low_water(MAX_STUCK_VICTIMS - stuck.len()));
+    }
+    for victim in &mut stuck {
+        index.stick(victim);
+    }
+    assert!(index.evict_to_low_water(64).is_empty());
+    assert_eq!(index.len(), 200 - MAX_STUCK_VICTIMS);
+    // One success says that it works again.
+    index.bury(stuck.pop().unwrap());
+    assert_eq!(index.evict_to_low_water(64).len(), 64);
+}
