@@ -18,6 +18,8 @@ use super::index_cell::assert_not_held;
 const SECTOR_BYTES: u64 = 512;
 /// `f_type` of ext4, whose directories never shrink.
 const EXT4_MAGIC: i64 = 0xef53;
+/// `f_type` of tmpfs, which knows no read that may not wait, and has none that does.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
 const LOCK_NAME: &str = "LOCK";
 /// Where files begin their life on a file system without `O_TMPFILE`; emptied at every start.
 const TEMP_DIRECTORY: &str = "tmp";
@@ -83,7 +85,8 @@ pub(super) struct Disk {
     root_path: PathBuf,
     _lock: OwnedFd,
     has_unnamed_files: bool,
-    directories_shrink: bool,
+    /// `f_type` of the file system.
+    file_system: i64,
     /// Whether a file can be linked by its descriptor alone: the kernel is new enough (6.10) or
     /// the process privileged. Saves a walk through `/proc` for each file.
     links_descriptors: bool,
@@ -119,13 +122,13 @@ impl Disk {
                 error.into()
             }
         })?;
-        let directories_shrink = rustix::fs::fstatfs(&*root)?.f_type != EXT4_MAGIC;
+        let file_system = rustix::fs::fstatfs(&*root)?.f_type;
         let mut disk = Self {
             root,
             root_path: root_path.to_owned(),
             _lock: lock,
             has_unnamed_files: true,
-            directories_shrink,
+            file_system,
             links_descriptors: true,
             next_temp: AtomicU64::new(0),
         };
@@ -377,9 +380,14 @@ impl Disk {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Whether files are in memory, so that no read ever waits for a disk.
+    pub(super) fn is_memory(&self) -> bool {
+        self.file_system == TMPFS_MAGIC
+    }
+
     /// Whether a directory that had many names takes less once they are gone.
     pub(super) fn directories_shrink(&self) -> bool {
-        self.directories_shrink
+        self.file_system != EXT4_MAGIC
     }
 
     /// The allocation unit in bytes.

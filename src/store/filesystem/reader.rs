@@ -224,7 +224,12 @@ impl FileReader {
     async fn read(&self, offset: u64, want: usize) -> Result<Bytes, StoreError> {
         let entry = &self.open.entry;
         let mut buffer = entry.shared.buffers.take();
-        let cached = disk::read_cached(&self.open.file, buffer.space(want), offset);
+        let file = &self.open.file;
+        let cached = if entry.shared.parts.disk.is_memory() {
+            disk::read_full(file, buffer.space(want), offset).map(Cached::Done)
+        } else {
+            disk::read_cached(file, buffer.space(want), offset)
+        };
         match cached.map_err(|error| StoreError::io("read a blob", error))? {
             Cached::Done(0) => Err(entry.corrupt()),
             Cached::Done(read) => Ok(buffer.freeze(read)),
