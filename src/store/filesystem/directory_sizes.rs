@@ -1,5 +1,8 @@
 //! What the shard directories themselves take, kept true while they grow and shrink.
 //!
+//! An empty directory may be removed; whoever makes one links its first file under the same lock,
+//! or it could be gone again in between.
+//!
 //! A size is read from the disk and booked in two steps. One lock for both, so that a late report
 //! of an older size cannot replace a newer one; whoever makes a directory grow books it before
 //! giving up the reservation that covered the growth (I3).
@@ -31,8 +34,13 @@ impl DirectorySizes {
         shard: Shard,
         book: impl FnOnce(Option<u64>) -> R,
     ) -> R {
+        self.exclusive(shard, || book(disk.allocated_at(&shard.path()).ok()))
+    }
+
+    /// Does something while nobody else measures, makes or removes a shard's directory.
+    pub(super) fn exclusive<R>(&self, shard: Shard, act: impl FnOnce() -> R) -> R {
         let stripe = self.stripes.get(shard.index() % STRIPES);
         let _held = stripe.map(Mutex::lock);
-        book(disk.allocated_at(&shard.path()).ok())
+        act()
     }
 }

@@ -156,10 +156,11 @@ impl Parts {
         }
         let shards: BTreeSet<Shard> = unlinked.iter().map(|it| Shard::of(&it.file.key)).collect();
         for shard in shards {
-            if is_heavy {
-                self.disk.remove_empty_directory(&shard.path());
-            }
-            self.directory_sizes.measure(&self.disk, shard, |bytes| {
+            self.directory_sizes.exclusive(shard, || {
+                if is_heavy {
+                    self.disk.remove_empty_directory(&shard.path());
+                }
+                let bytes = self.disk.allocated_at(&shard.path()).ok();
                 self.index.lock(|index| index.settle_shard(shard, bytes));
             });
         }

@@ -227,9 +227,11 @@ fn link(parts: &Parts, file: &UnnamedFile, name: &FileName) -> io::Result<Option
     match parts.disk.link(file, &name.path()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = Shard::of(&name.key);
-            parts.make_shard(folder)?;
-            parts.disk.link(file, &name.path())?;
-            Ok(Some(folder))
+            parts.directory_sizes.exclusive(folder, || {
+                parts.make_shard(folder)?;
+                parts.disk.link(file, &name.path())?;
+                Ok(Some(folder))
+            })
         }
         outcome => outcome.map(|()| None),
     }
