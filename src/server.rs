@@ -130,6 +130,7 @@ pub struct Server {
     http_address: SocketAddr,
     http: JoinHandle<()>,
     stop: CancellationToken,
+    stop_http: CancellationToken,
     drain_timeout: Duration,
 }
 
@@ -159,9 +160,10 @@ impl Server {
             grpc.push(start_grpc(socket, listener, &stores, &readiness, &stop, places).await?);
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
-        let http = start_http(http_listener, readiness, stop.clone());
+        let stop_http = CancellationToken::new();
+        let http = start_http(http_listener, readiness, stop_http.clone());
         let drain_timeout = settings.drain_timeout;
-        Ok(Self { stores, grpc, http_address, http, stop, drain_timeout })
+        Ok(Self { stores, grpc, http_address, http, stop, stop_http, drain_timeout })
     }
 
     /// The line that says where the server can be reached.
@@ -191,10 +193,12 @@ impl Server {
             grpc.handle.start_draining().await;
         }
         self.stop.cancel();
-        let (handles, mut tasks): (Vec<GrpcHandle>, Vec<JoinHandle<()>>) =
+        let (handles, tasks): (Vec<GrpcHandle>, Vec<JoinHandle<()>>) =
             self.grpc.into_iter().map(|grpc| (grpc.handle, grpc.task)).unzip();
-        tasks.push(self.http);
         end_listeners(&handles, tasks, self.drain_timeout).await;
+        // Last: while calls run, probes are told that the process is draining, not gone.
+        self.stop_http.cancel();
+        end_listeners(&[], vec![self.http], CONNECTION_GRACE).await;
         first_error(self.stores.iter().map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown().await.map_err(|source| ServerError::Stop { root, source })

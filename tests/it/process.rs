@@ -327,6 +327,8 @@ async fn reapi_100_a_drain_completes_what_runs() {
         committed_reaches(&client, &name, 2 * MIB).await;
         process.signal(signal);
         nobody_listens(&process.grpc).await;
+        assert!(get(&process.http, "/readyz").0.contains("503"), "draining, not gone");
+        assert!(get(&process.http, "/livez").0.contains("200"));
         for message in rest("", &coming.data, 2 * MIB, MIB) {
             write.send(message).await;
         }
