@@ -83,7 +83,7 @@ impl UnnamedFile {
 pub(super) struct Disk {
     root: std::sync::Arc<OwnedFd>,
     root_path: PathBuf,
-    _lock: OwnedFd,
+    lock: OwnedFd,
     has_unnamed_files: bool,
     /// `f_type` of the file system.
     file_system: i64,
@@ -101,6 +101,12 @@ fn allocated(stat: &rustix::fs::Stat) -> io::Result<u64> {
 
 fn directory_mode() -> Mode {
     Mode::from_raw_mode(0o700)
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.unlock();
+    }
 }
 
 impl Disk {
@@ -126,7 +132,7 @@ impl Disk {
         let mut disk = Self {
             root,
             root_path: root_path.to_owned(),
-            _lock: lock,
+            lock,
             has_unnamed_files: true,
             file_system,
             links_descriptors: true,
@@ -139,6 +145,14 @@ impl Disk {
         }
         disk.empty_temp_directory()?;
         Ok(disk)
+    }
+
+    /// Lets other processes have the directory. At once, even while a child that is being started
+    /// still holds a copy of the descriptor.
+    pub(super) fn unlock(&self) {
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "lock file not released");
+        }
     }
 
     pub(super) fn root_path(&self) -> &Path {

@@ -52,8 +52,8 @@ use shared::{Parts, Shared};
 const LOOKUP_BATCH: usize = 512;
 /// Entries evicted at the start before requests are served.
 const START_EVICTIONS: usize = 4096;
-/// How long a stop waits for the evictor.
-const EVICTOR_STOP: Duration = Duration::from_secs(10);
+/// How long a stop waits for the evictor and the watcher, each.
+const TASK_STOP: Duration = Duration::from_secs(10);
 /// How long a stop waits for the disk.
 const SYNC_STOP: Duration = Duration::from_secs(30);
 /// Below this a store cannot hold its fixed directories and a few small values.
@@ -127,8 +127,8 @@ impl FilesystemOptions {
 #[derive(Debug)]
 pub struct FilesystemStore {
     shared: Arc<Shared>,
-    /// The evictor's handle, taken by the one who waits for its end.
-    evictor: Mutex<Option<JoinHandle<()>>>,
+    /// Evictor and watcher, taken by the one who waits for their end.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl FilesystemStore {
@@ -138,13 +138,13 @@ impl FilesystemStore {
         let opened = pool::Pool::default().run(opening).await.map_err(io::Error::other)?;
         let shared = opened?;
         let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), shared.closing());
-        let handle = shutdown::spawn("evictor", evictor);
+        let mut tasks = vec![shutdown::spawn("evictor", evictor)];
         if let Some(deletions) = &shared.parts.deletions {
             let (parts, deletions) = (Arc::clone(&shared.parts), Arc::clone(deletions));
             let watcher = deletions::run_watcher(parts, deletions, shared.closing());
-            shutdown::spawn("deletion watcher", watcher);
+            tasks.push(shutdown::spawn("deletion watcher", watcher));
         }
-        Ok(Arc::new(Self { shared: Arc::new(shared), evictor: Mutex::new(Some(handle)) }))
+        Ok(Arc::new(Self { shared: Arc::new(shared), tasks: Mutex::new(tasks) }))
     }
 
     /// Gauges and counters.
@@ -159,22 +159,24 @@ impl FilesystemStore {
 
     /// Refuses new uploads, lets the evictor finish, puts everything on the disk.
     ///
-    /// Bounded in time. The lock file is released with the last handle. Safe to call twice.
+    /// Bounded in time. The lock file is released at the end. Safe to call twice.
     pub async fn shutdown(&self) -> io::Result<()> {
         self.shared.close();
-        let evictor = self.evictor.lock().take();
-        if let Some(mut evictor) = evictor
-            && timeout(EVICTOR_STOP, &mut evictor).await.is_err()
-        {
-            tracing::warn!("evictor still at work, stopped");
-            evictor.abort();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for mut task in tasks {
+            if timeout(TASK_STOP, &mut task).await.is_err() {
+                tracing::warn!("eviction still at work, stopped");
+                task.abort();
+            }
         }
         let parts = Arc::clone(&self.shared.parts);
         let syncing = self.shared.parts.pool.run_unmetered(move || parts.disk.sync());
-        match timeout(SYNC_STOP, syncing).await {
+        let synced = match timeout(SYNC_STOP, syncing).await {
             Ok(synced) => synced.map_err(io::Error::other)?,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk did not sync in time")),
-        }
+        };
+        self.shared.parts.disk.unlock();
+        synced
     }
 
     /// Waits until the evictor has nothing left to do.

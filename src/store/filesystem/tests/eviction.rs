@@ -167,7 +167,7 @@ async fn i13_many_pokes_share_few_passes_and_it_converges() {
 async fn i13_the_evictor_ends_with_the_last_handle_after_converging() {
     let dir = scratch();
     let store = open(dir.path(), 1 << 20).await;
-    let evictor = store.evictor.lock().take().unwrap();
+    let evictor = store.tasks.lock().remove(0);
     let (key, data) = blob(1, 100_000);
     store.put(&key, data).await.unwrap();
     let reader = store.get(&key, ByteRange::ALL).await.unwrap();

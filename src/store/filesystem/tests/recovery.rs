@@ -166,3 +166,14 @@ async fn i6_a_link_by_descriptor_and_one_through_proc_never_replace() {
         assert_eq!(std::fs::read_to_string(dir.path().join(name)).unwrap(), name);
     }
 }
+
+#[tokio::test]
+async fn i17_a_store_that_was_shut_down_has_let_go_of_its_directory() {
+    let dir = scratch();
+    for _ in 0..20 {
+        let store = open(dir.path(), 8 << 20).await;
+        let (key, data) = blob(1, 1_000);
+        store.put(&key, data).await.unwrap();
+        store.shutdown().await.unwrap();
+    }
+}
