@@ -9,36 +9,30 @@ use tonic_build::manual::{Builder, Method, Service};
 
 const CODEC: &str = "crate::codec::SizedCodec";
 
+/// Which side of a call is a stream.
+#[derive(Clone, Copy)]
+enum Streams {
+    Neither,
+    Requests,
+    Responses,
+}
+
+fn method(streams: Streams, name: &str, route: &str, input: &str, output: &str) -> Method {
+    let builder = Method::builder()
+        .name(name)
+        .route_name(route)
+        .input_type(format!("crate::messages::{input}"))
+        .output_type(format!("crate::messages::{output}"))
+        .codec_path(CODEC);
+    match streams {
+        Streams::Neither => builder.build(),
+        Streams::Requests => builder.client_streaming().build(),
+        Streams::Responses => builder.server_streaming().build(),
+    }
+}
+
 fn unary(name: &str, route: &str, input: &str, output: &str) -> Method {
-    Method::builder()
-        .name(name)
-        .route_name(route)
-        .input_type(format!("crate::messages::{input}"))
-        .output_type(format!("crate::messages::{output}"))
-        .codec_path(CODEC)
-        .build()
-}
-
-fn server_streaming(name: &str, route: &str, input: &str, output: &str) -> Method {
-    Method::builder()
-        .name(name)
-        .route_name(route)
-        .input_type(format!("crate::messages::{input}"))
-        .output_type(format!("crate::messages::{output}"))
-        .codec_path(CODEC)
-        .server_streaming()
-        .build()
-}
-
-fn client_streaming(name: &str, route: &str, input: &str, output: &str) -> Method {
-    Method::builder()
-        .name(name)
-        .route_name(route)
-        .input_type(format!("crate::messages::{input}"))
-        .output_type(format!("crate::messages::{output}"))
-        .codec_path(CODEC)
-        .client_streaming()
-        .build()
+    method(Streams::Neither, name, route, input, output)
 }
 
 /// Which half of a service is generated. The server reads the messages of `FindMissingBlobs` in
@@ -79,7 +73,13 @@ fn cas(side: Side) -> Service {
             &side.bounded("BatchReadBlobsRequest"),
             "BatchReadBlobsResponse",
         ))
-        .method(server_streaming("get_tree", "GetTree", "GetTreeRequest", "GetTreeResponse"))
+        .method(method(
+            Streams::Responses,
+            "get_tree",
+            "GetTree",
+            "GetTreeRequest",
+            "GetTreeResponse",
+        ))
         .build()
 }
 
@@ -106,8 +106,8 @@ fn main() -> std::io::Result<()> {
     let byte_stream = Service::builder()
         .name("ByteStream")
         .package("google.bytestream")
-        .method(server_streaming("read", "Read", "ReadRequest", "ReadResponse"))
-        .method(client_streaming("write", "Write", "WriteRequest", "WriteResponse"))
+        .method(method(Streams::Responses, "read", "Read", "ReadRequest", "ReadResponse"))
+        .method(method(Streams::Requests, "write", "Write", "WriteRequest", "WriteResponse"))
         .method(unary(
             "query_write_status",
             "QueryWriteStatus",

@@ -112,15 +112,10 @@ impl Ledger {
         self.resident += charge;
     }
 
-    /// An entry leaves the map.
+    /// An entry leaves the map, or a file that was booked never enters it.
     pub(super) fn condemn(&mut self, charge: u64) {
         Self::subtract(&mut self.resident, charge, &mut self.errors);
         self.dying += charge;
-    }
-
-    /// A file that was booked as resident but never entered the map.
-    pub(super) fn kill(&mut self, charge: u64) {
-        self.condemn(charge);
     }
 
     pub(super) fn hold(&mut self, charge: u64) {

@@ -246,7 +246,7 @@ impl<W> Index<W> {
         let replaced = match self.find(&file.key) {
             Some(slot) if file.key.kind == Kind::Blob => {
                 self.slots.move_to_young_end(slot);
-                self.ledger.kill(charge);
+                self.ledger.condemn(charge);
                 return Publish::Lost(Victim::new(file, charge));
             }
             Some(slot) => self.take(slot),
@@ -264,7 +264,7 @@ impl<W> Index<W> {
         if let Some(slot) = self.find(&file.key) {
             let stays = self.slots.get(slot).is_some_and(|it| it.generation > file.generation);
             if stays {
-                self.ledger.kill(charge);
+                self.ledger.condemn(charge);
                 return Some(Victim::new(file, charge));
             }
             let older = self.take(slot);
