@@ -34,24 +34,13 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),
     ("bazel_remote_apis", &["proto/src/lib.rs"]),
     ("nativelink_config::", &["src/cli/"]),
-    ("rustix::fs", &["src/store/filesystem/disk.rs", "src/store/filesystem/deletions.rs"]),
+    ("rustix::fs", &["src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"]),
     (
         "rustix::io",
-        &[
-            "src/grpc/status.rs",
-            "src/store/filesystem/disk.rs",
-            "src/store/filesystem/deletions.rs",
-        ],
+        &["src/grpc/status.rs", "src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"],
     ),
     // The configuration file is the one other file that is read.
-    (
-        "std::fs",
-        &[
-            "src/store/filesystem/disk.rs",
-            "src/store/filesystem/reader.rs",
-            "src/cli/config_file.rs",
-        ],
-    ),
+    ("std::fs", &["src/store/filesystem/disk/", "src/cli/config_file.rs"]),
     ("tokio::fs", &[]),
     ("reqwest", &[]),
 ];

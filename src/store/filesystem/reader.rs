@@ -1,6 +1,5 @@
 //! Reading a value from its file.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +7,7 @@ use bytes::Bytes;
 use super::buffers::{BUFFER_BYTES, Buffer};
 use super::checks::Outcome;
 use super::checksum::Checksum;
-use super::disk::{self, Cached};
+use super::disk::{Cached, ReadFile};
 use super::index::Found;
 use super::layout::RESULT_TRAILER_BYTES;
 use super::shared::Shared;
@@ -41,7 +40,7 @@ enum Check {
 #[derive(Debug)]
 struct OpenFile {
     /// Before `entry`: the descriptor goes first, then the bytes count as free.
-    file: File,
+    file: ReadFile,
     entry: OpenEntry,
 }
 
@@ -115,7 +114,7 @@ pub(super) async fn open(
             outcome => outcome?,
         };
         match opened {
-            Some((file, len)) if len == found.file.file_bytes() => {
+            Some(file) if file.len_bytes() == found.file.file_bytes() => {
                 let open = Arc::new(OpenFile { file, entry: open });
                 return Ok(Some(FileReader::start(open, range)));
             }
@@ -134,7 +133,7 @@ pub(super) async fn open(
 }
 
 /// Opens where it is when the kernel has the path in memory, else on a blocking thread.
-async fn open_file(shared: &Shared, path: String) -> Result<Option<(File, u64)>, StoreError> {
+async fn open_file(shared: &Shared, path: String) -> Result<Option<ReadFile>, StoreError> {
     let parts = &shared.parts;
     let outcome = match parts.disk.open_file_cached(&path) {
         Ok(Cached::Done(opened)) => Ok(opened),
@@ -226,9 +225,9 @@ impl FileReader {
         let mut buffer = entry.shared.buffers.take();
         let file = &self.open.file;
         let cached = if entry.shared.parts.disk.is_memory() {
-            disk::read_full(file, buffer.space(want), offset).map(Cached::Done)
+            file.read_full(buffer.space(want), offset).map(Cached::Done)
         } else {
-            disk::read_cached(file, buffer.space(want), offset)
+            file.read_cached(buffer.space(want), offset)
         };
         match cached.map_err(|error| StoreError::io("read a blob", error))? {
             Cached::Done(0) => Err(entry.corrupt()),
@@ -245,7 +244,7 @@ impl FileReader {
     ) -> Result<Bytes, StoreError> {
         let open = Arc::clone(&self.open);
         let job = move || {
-            let read = disk::read_full(&open.file, buffer.space(want), offset);
+            let read = open.file.read_full(buffer.space(want), offset);
             read.map(|read| buffer.freeze(read))
         };
         let entry = &self.open.entry;
@@ -291,7 +290,7 @@ async fn check_whole(open: Arc<OpenFile>) -> Result<bool, StoreError> {
         let mut offset = 0;
         loop {
             let space = buffer.space(BUFFER_BYTES);
-            let read = disk::read_full(&worker.file, space, offset)?;
+            let read = worker.file.read_full(space, offset)?;
             checksum.update(space.get(..read).unwrap_or_default());
             offset += read as u64;
             if read == 0 || offset >= found.file.len_bytes {

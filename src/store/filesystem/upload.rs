@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::checksum::Checksum;
-use super::disk::UnnamedFile;
+use super::disk::{FileMode, UnnamedFile};
 use super::index::Publish;
 use super::layout::{FileName, Shard};
 use super::pool::Pool;
@@ -31,7 +31,7 @@ pub struct FilesystemUpload {
     shared: Arc<Shared>,
 }
 
-/// What a write appends to; the file goes before the reservation is given back.
+/// What a write adds to; the file goes before the reservation is given back.
 #[derive(Debug)]
 struct Sink {
     file: UnnamedFile,
@@ -40,9 +40,9 @@ struct Sink {
 }
 
 impl Sink {
-    fn append(&mut self, data: &[u8]) -> Result<(), StoreError> {
+    fn write(&mut self, data: &[u8], offset: u64) -> Result<(), StoreError> {
         self.checksum.update(data);
-        self.file.append(data).map_err(|error| StoreError::io("write a blob", error))
+        self.file.write_at(data, offset).map_err(|error| StoreError::io("write a blob", error))
     }
 }
 
@@ -65,8 +65,8 @@ impl FilesystemUpload {
         size_bytes: u64,
         reservation: Reservation,
     ) -> Result<Self, StoreError> {
-        let file =
-            shared.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
+        let created = shared.parts.disk.create(FileMode::Blob);
+        let file = created.map_err(|error| StoreError::io("create a file", error))?;
         let sink = Some(Sink { file, checksum: Checksum::new(&key), reservation });
         Ok(Self { key, size_bytes, written_bytes: 0, sink, shared })
     }
@@ -81,10 +81,11 @@ impl FilesystemUpload {
         // Taken out for the duration: an upload whose write was dropped halfway is unusable,
         // and says so, rather than continue behind a gap.
         let mut sink = self.sink.take().ok_or_else(interrupted)?;
+        let offset = self.written_bytes;
         let sink = if data.len() <= INLINE_BYTES {
-            sink.append(&data).map(|()| sink)
+            sink.write(&data, offset).map(|()| sink)
         } else {
-            let job = move || sink.append(&data).map(|()| sink);
+            let job = move || sink.write(&data, offset).map(|()| sink);
             self.shared.parts.pool.run(job).await?
         }?;
         self.sink = Some(sink);
@@ -114,7 +115,8 @@ impl FilesystemUpload {
         }
         let Sink { file, checksum, reservation } = self.sink.take().ok_or_else(interrupted)?;
         if let Some(trailer) = checksum.seal(&self.key)? {
-            file.append(&trailer).map_err(|error| StoreError::io("write a result", error))?;
+            let written = file.write_at(&trailer, self.size_bytes);
+            written.map_err(|error| StoreError::io("write a result", error))?;
         }
         publish(&self.shared, self.key, self.size_bytes, reservation, file)
     }
@@ -148,12 +150,13 @@ pub(super) async fn store_whole(
     let is_small = data.len() <= INLINE_BYTES;
     let job = move || {
         let trailer = checksum_of(&key, &data).seal(&key)?;
-        let file =
-            worker.parts.disk.create().map_err(|error| StoreError::io("create a file", error))?;
-        file.append(&data).map_err(|error| StoreError::io("write a value", error))?;
-        if let Some(trailer) = trailer {
-            file.append(&trailer).map_err(|error| StoreError::io("write a value", error))?;
-        }
+        let created = worker.parts.disk.create(FileMode::Blob);
+        let file = created.map_err(|error| StoreError::io("create a file", error))?;
+        let written = file.write_at(&data, 0).and_then(|()| match trailer {
+            Some(trailer) => file.write_at(&trailer, data.len() as u64),
+            None => Ok(()),
+        });
+        written.map_err(|error| StoreError::io("write a value", error))?;
         publish(&worker, key, data.len() as u64, reservation, file)
     };
     if is_small { job() } else { shared.parts.pool.run(job).await? }

@@ -16,7 +16,7 @@ use crate::digest::{Digest, DigestFunction};
 use crate::store::{BlobStoreExt as _, Namespace};
 
 /// A directory for a store. `CASTELLAN_TEST_DIR` puts them on the file system of one's choice.
-fn scratch() -> tempfile::TempDir {
+pub(super) fn scratch() -> tempfile::TempDir {
     let chosen = std::env::var_os("CASTELLAN_TEST_DIR").map(std::path::PathBuf::from);
     tempfile::tempdir_in(chosen.unwrap_or_else(std::env::temp_dir)).unwrap()
 }

@@ -140,8 +140,8 @@ async fn the_fallback_without_unnamed_files_keeps_the_same_promises() {
     for path in layout::fixed_directories() {
         disk.make_directory(&path).unwrap();
     }
-    let file = disk.create().unwrap();
-    file.append(b"hello").unwrap();
+    let file = disk.create(disk::FileMode::Blob).unwrap();
+    file.write_at(b"hello", 0).unwrap();
     assert!(dir.path().join("tmp/0").exists());
     disk.link(&file, "blobs/x").unwrap();
     assert!(disk.link(&file, "blobs/x").is_err(), "I6: never replaces");
@@ -158,8 +158,8 @@ async fn i6_a_link_by_descriptor_and_one_through_proc_never_replace() {
         if name == "through-proc" {
             disk.forget_descriptor_links();
         }
-        let file = disk.create().unwrap();
-        file.append(name.as_bytes()).unwrap();
+        let file = disk.create(disk::FileMode::Blob).unwrap();
+        file.write_at(name.as_bytes(), 0).unwrap();
         disk.link(&file, name).unwrap();
         assert!(disk.link(&file, name).is_err());
         drop(file);
