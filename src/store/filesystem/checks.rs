@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::layout::Generation;
+use super::sync::Mutex;
 use crate::store::StoreError;
 
 /// Checks that run at once; more would only take the disk from the reads themselves.

@@ -7,10 +7,9 @@
 //! of an older size cannot replace a newer one; whoever makes a directory grow books it before
 //! giving up the reservation that covered the growth (I3).
 
-use parking_lot::Mutex;
-
 use super::disk::Disk;
 use super::layout::Shard;
+use super::sync::Mutex;
 
 const STRIPES: usize = 64;
 

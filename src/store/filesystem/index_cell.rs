@@ -4,9 +4,8 @@
 //! closure keeps awaits out at compile time; a thread-local mark makes the disk layer panic in
 //! debug builds when it is called under the lock.
 
-use parking_lot::Mutex;
-
 use super::index::Index;
+use super::sync::Mutex;
 
 /// The index behind its leaf mutex. One mutex, not shards: it does millions of operations a
 /// second, ten times what a gRPC front can ask.
@@ -75,6 +74,7 @@ mod mark {
     pub(super) fn assert_not_held() {}
 }
 
+#[cfg(not(feature = "shuttle"))]
 #[cfg(test)]
 mod tests {
     use super::*;

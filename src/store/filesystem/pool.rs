@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::sync::{detach_blocking, run_blocking};
 use crate::store::StoreError;
 
 /// A bound on the blocking jobs of one store.
@@ -68,29 +69,24 @@ impl Pool {
     }
 
     /// Runs `job` somewhere, some time; nobody waits for it.
-    #[expect(clippy::disallowed_methods, reason = "bounded by the uploads under way")]
+    /// Bounded by the uploads under way.
     pub(super) fn detach(job: impl FnOnce() + Send + 'static) {
-        if tokio::runtime::Handle::try_current().is_ok() {
-            drop(tokio::task::spawn_blocking(job));
-        } else {
-            job();
-        }
+        detach_blocking(job);
     }
 
     /// Takes every place, as a server under full load does.
-    #[cfg(test)]
+    #[cfg(all(test, not(feature = "shuttle")))]
     pub(super) async fn exhaust(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let all = u32::try_from(MAX_JOBS).ok()?;
         Arc::clone(&self.permits).acquire_many_owned(all).await.ok()
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place; callers hold a permit")]
 async fn spawn<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, StoreError> {
-    tokio::task::spawn_blocking(job).await.map_err(|error| StoreError::Io {
+    run_blocking(job).await.map_err(|source| StoreError::Io {
         operation: "a file job panicked or was cancelled at shutdown",
-        source: std::io::Error::other(error),
+        source,
     })
 }

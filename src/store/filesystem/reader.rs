@@ -11,7 +11,7 @@ use super::disk::{Cached, ReadFile};
 use super::index::Found;
 use super::layout::RESULT_TRAILER_BYTES;
 use super::shared::Shared;
-use crate::shutdown;
+use super::sync;
 use crate::store::{ByteRange, Key, Kind, StoreError};
 
 /// An open value. Holds the descriptor, so eviction cannot take the bytes away, and a reader's
@@ -270,7 +270,7 @@ fn check_beside(open: &Arc<OpenFile>) -> Outcome {
     let (outcome, duty) = shared.checks.join(open.entry.found.file.generation);
     if let Some(duty) = duty {
         let open = Arc::clone(open);
-        shutdown::spawn("check beside a read", async move {
+        sync::spawn("check beside a read", async move {
             let shared = Arc::clone(&open.entry.shared);
             let _permit = shared.checks.permits.acquire().await;
             let checked = check_whole(open).await;

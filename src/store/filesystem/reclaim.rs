@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Parts;
+use super::sync::{Instant, sleep_until};
 
 /// Unlinks between two looks at the index.
 const BATCH: usize = 64;

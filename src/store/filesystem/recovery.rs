@@ -12,6 +12,7 @@ use super::deletions::Deletions;
 use super::disk::Disk;
 use super::index::{Index, Victim};
 use super::layout::{BlockSize, FileName, Generation, Shard, fixed_directories};
+use super::sync::run_together;
 
 const FORMAT_NAME: &str = "FORMAT";
 const FORMAT_VERSION: u32 = 1;
@@ -67,16 +68,11 @@ pub(super) fn take_census(disk: &Disk, deletions: Option<&Deletions>) -> io::Res
         disk.require_directory(&path)?;
     }
     let shards: Vec<Shard> = Shard::all().collect();
-    let parts = std::thread::scope(|scope| {
-        let readers: Vec<_> = shards
-            .chunks(Shard::COUNT.div_ceil(READERS))
-            .map(|part| scope.spawn(move || read_shards(disk, deletions, part)))
-            .collect();
-        readers
-            .into_iter()
-            .map(|reader| reader.join().unwrap_or_else(|_| Err(io::Error::other("panicked"))))
-            .collect::<io::Result<Vec<Census>>>()
-    })?;
+    let readers = shards
+        .chunks(Shard::COUNT.div_ceil(READERS))
+        .map(|part| move || read_shards(disk, deletions, part));
+    let parts: io::Result<Vec<Census>> = run_together(readers).into_iter().collect();
+    let parts = parts?;
     let mut census = Census::default();
     for part in parts {
         census.files.extend(part.files);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use super::index::{Reserve, Ticket, Victim};
 use super::layout::file_bytes;
 use super::shared::Shared;
+use super::sync::timeout;
 use crate::store::{Kind, StoreError};
 
 /// Inline unlinks of one save (I12); what remains is the evictor's.

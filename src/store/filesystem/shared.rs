@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +18,7 @@ use super::index::{Grant, Index, Victim};
 use super::index_cell::IndexCell;
 use super::layout::{BlockSize, FileName, Generation, Shard, fixed_directories};
 use super::pool::Pool;
+use super::sync::{AtomicU64, Mutex};
 
 /// Wakes a queued reservation with the bytes reserved for it.
 pub(super) type Waker = oneshot::Sender<u64>;

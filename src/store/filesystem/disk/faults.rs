@@ -10,6 +10,7 @@ use std::io;
 pub(in crate::store::filesystem) use injected::{Faults, Lasting};
 
 use crate::store::filesystem::index_cell::assert_not_held;
+use crate::store::filesystem::sync::scheduling_point;
 
 /// The kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,7 @@ impl Steps {
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "calls fail in tests")]
     pub(super) fn step(&self, _call: Call) -> io::Result<()> {
         assert_not_held();
+        scheduling_point();
         Ok(())
     }
 
@@ -101,6 +103,7 @@ impl Steps {
     /// To be called before each call. No call is made under the index lock (I11).
     pub(super) fn step(&self, call: Call) -> io::Result<()> {
         assert_not_held();
+        scheduling_point();
         Ok(self.faults.pass(call).map_err(|failure| failure.errno)?)
     }
 
@@ -112,6 +115,7 @@ impl Steps {
         write: impl Fn(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         assert_not_held();
+        scheduling_point();
         match self.faults.pass(call) {
             Ok(()) => write(data),
             Err(failure) => {

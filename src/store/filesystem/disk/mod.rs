@@ -7,6 +7,7 @@ mod directories;
 mod faults;
 mod files;
 mod own;
+#[cfg(not(feature = "shuttle"))]
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 
 pub(super) use faults::Call;
 #[cfg(test)]
+#[cfg_attr(feature = "shuttle", expect(unused_imports, reason = "no schedule has faults yet"))]
 pub(super) use faults::{Faults, Lasting};
 pub(super) use files::{Cached, FileMode, ReadFile, UnnamedFile};
 
