@@ -24,7 +24,7 @@ use crate::http;
 use crate::instance::{self, InstanceStores};
 use crate::listener;
 use crate::shutdown::{self, Readiness};
-use crate::store::filesystem::{FilesystemOptions, FilesystemStore};
+use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
 
 /// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
 /// they see refused connections as cache errors.
@@ -201,7 +201,7 @@ impl Server {
         end_listeners(&[], vec![self.http], CONNECTION_GRACE).await;
         first_error(self.stores.iter().map(|store| async {
             let root = store.root().display().to_string();
-            store.shutdown().await.map_err(|source| ServerError::Stop { root, source })
+            store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
         }))
         .await
     }

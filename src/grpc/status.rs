@@ -64,7 +64,9 @@ impl From<StoreError> for Status {
                 tracing::warn!(key, "corrupt bytes in the store");
                 Self::data_loss(message)
             }
-            StoreError::ShuttingDown => retry_later(Code::Unavailable, message),
+            StoreError::ShuttingDown | StoreError::Purged | StoreError::TooManyPurges => {
+                retry_later(Code::Unavailable, message)
+            }
             StoreError::Io { operation, source } => from_io(operation, &source),
         }
     }

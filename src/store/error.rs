@@ -47,6 +47,13 @@ pub enum StoreError {
         /// The entry, as text.
         key: String,
     },
+    /// A purge came between the beginning and the end of the write. The same write, begun anew,
+    /// works.
+    #[error("a purge has cut this write off; it may be sent again")]
+    Purged,
+    /// So many purges are unfinished that no more can be begun.
+    #[error("too many purges are unfinished")]
+    TooManyPurges,
     /// The store is stopping and takes no more work.
     #[error("the store is shutting down")]
     ShuttingDown,
@@ -67,6 +74,45 @@ impl StoreError {
             io::ErrorKind::StorageFull => Self::NoSpace { size_bytes: 0, reason: "disk full" },
             io::ErrorKind::QuotaExceeded => Self::NoSpace { size_bytes: 0, reason: "quota" },
             _ => Self::Io { operation, source },
+        }
+    }
+
+    /// The same error, a failure for want of disk space as what it is.
+    pub(crate) fn without_full_disk(self) -> Self {
+        match self {
+            Self::Io { operation, source } => Self::io(operation, source),
+            error => error,
+        }
+    }
+
+    /// The same error once more, for each of those who waited for one outcome.
+    pub(crate) fn duplicate(&self) -> Self {
+        match self {
+            Self::HashMismatch { expected, actual } => {
+                Self::HashMismatch { expected: *expected, actual: actual.clone() }
+            }
+            Self::SizeMismatch { digest, expected_bytes, received_bytes } => Self::SizeMismatch {
+                digest: *digest,
+                expected_bytes: *expected_bytes,
+                received_bytes: *received_bytes,
+            },
+            Self::TooLarge { size_bytes, limit_bytes } => {
+                Self::TooLarge { size_bytes: *size_bytes, limit_bytes: *limit_bytes }
+            }
+            Self::NoSpace { size_bytes, reason } => {
+                Self::NoSpace { size_bytes: *size_bytes, reason }
+            }
+            Self::Corrupt { key } => Self::Corrupt { key: key.clone() },
+            Self::Purged => Self::Purged,
+            Self::TooManyPurges => Self::TooManyPurges,
+            Self::ShuttingDown => Self::ShuttingDown,
+            Self::Io { operation, source } => {
+                let source = source.raw_os_error().map_or_else(
+                    || io::Error::new(source.kind(), source.to_string()),
+                    io::Error::from_raw_os_error,
+                );
+                Self::Io { operation, source }
+            }
         }
     }
 }

@@ -34,7 +34,8 @@ pub enum BeginPut {
 pub trait BlobStore: Send + Sync + std::fmt::Debug + 'static {
     /// Says for each key whether it is absent, in the order of `keys`.
     ///
-    /// Every present key moves to the young end of the eviction order in the same step (reapi 15).
+    /// Every present key moves to the young end of the eviction order in the same step (reapi 15),
+    /// and gets a lease where the store grants any: a client is told that it is there.
     async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError>;
 
     /// Opens a value for reading, from `range.offset` on; `None` when it is absent.
@@ -134,10 +135,9 @@ impl Upload {
     /// Verifies size and hash, then makes the value visible.
     ///
     /// Cancel safe: a dropped `commit` has published or has not, and accounts for either.
-    #[expect(clippy::unused_async, reason = "other stores wait here")]
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
-            Self::Filesystem(upload) => upload.commit(),
+            Self::Filesystem(upload) => upload.commit().await,
         }
     }
 }

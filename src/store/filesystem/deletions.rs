@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::layout::{FileName, Shard};
 use super::shared::Parts;
+use super::sync::{self, Mutex};
 
 /// Room for some hundred events.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -31,6 +32,7 @@ pub(super) struct Deletions {
     inotify: OwnedFd,
     /// At most one for each shard.
     shards: Mutex<HashMap<i32, Shard>>,
+    is_auditing: AtomicBool,
 }
 
 impl AsRawFd for Deletions {
@@ -43,6 +45,7 @@ impl AsRawFd for Deletions {
 #[derive(Debug, Default)]
 struct Found {
     gone: Vec<FileName>,
+    gone_variants: Vec<FileName>,
     /// Events were lost, or a whole directory went away.
     needs_audit: bool,
 }
@@ -53,7 +56,7 @@ impl Deletions {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
             .inspect_err(|error| tracing::info!(%error, "deletions by others go unnoticed"))
             .ok()?;
-        Some(Self { inotify, shards: Mutex::default() })
+        Some(Self { inotify, shards: Mutex::default(), is_auditing: AtomicBool::new(false) })
     }
 
     /// Watches a shard that exists. To be called before its files are listed or the first is
@@ -88,7 +91,11 @@ impl Deletions {
                 self.shards.lock().remove(&event.wd());
             }
             if let (Some(shard), Some(name)) = (shard, name) {
-                found.gone.extend(FileName::parse(shard, name));
+                match FileName::parse_any(shard, name) {
+                    Some((file, false)) => found.gone.push(file),
+                    Some((file, true)) => found.gone_variants.push(file),
+                    None => {}
+                }
             }
         }
     }
@@ -113,32 +120,48 @@ pub(super) async fn run_watcher(
         let Ok(mut guard) = guard else { return };
         // Cleared first: an event that comes while these are read makes it ready again.
         guard.clear_ready();
-        let Found { gone, needs_audit } = deletions.read();
+        let Found { gone, gone_variants, needs_audit } = deletions.read();
         let worker = Arc::clone(&parts);
         // Most are the store's own and cost a look-up; those of others cost an unlink each.
-        if let Err(error) = parts.pool.run_unmetered(move || worker.forget(&gone)).await {
+        let forget = move || {
+            worker.forget(&gone);
+            worker.forget_variants(&gone_variants);
+        };
+        if let Err(error) = parts.pool.run_unmetered(forget).await {
             tracing::error!(%error, "deletions by others not handled");
         }
-        if needs_audit {
-            let worker = Arc::clone(&parts);
-            if let Err(error) = parts.pool.run(move || audit(&worker)).await {
-                tracing::error!(%error, "audit of the directory not finished");
-            }
+        // Beside the events, which would be lost again while it runs; one at a time.
+        if needs_audit && !deletions.is_auditing.swap(true, Ordering::AcqRel) {
+            let (worker, until) = (Arc::clone(&parts), closing.clone());
+            let done = Arc::clone(&deletions);
+            sync::spawn("audit of the directory", async move {
+                let auditor = Arc::clone(&worker);
+                if let Err(error) = worker.pool.run(move || audit(&auditor, &until)).await {
+                    tracing::error!(%error, "audit of the directory not finished");
+                }
+                done.is_auditing.store(false, Ordering::Release);
+            });
         }
     }
 }
 
-/// Looks for the file of every entry. Blocking; takes the index a few entries at a time.
-fn audit(parts: &Parts) {
+/// Looks for the files of every entry. Blocking; takes the index a few entries at a time.
+fn audit(parts: &Parts, closing: &CancellationToken) {
     tracing::warn!("directory changed by somebody else, looking for every file");
+    let is_gone = |path: &str| matches!(parts.disk.exists(path), Ok(false));
     let mut next = Some(0);
-    while let Some(from) = next {
-        let (files, rest) = parts.index.lock(|index| index.files_from(from, AUDIT_BATCH));
-        let gone: Vec<FileName> = files
-            .into_iter()
-            .filter(|file| matches!(parts.disk.exists(&file.path()), Ok(false)))
-            .collect();
+    while let Some(from) = next.filter(|_| !closing.is_cancelled()) {
+        let (found, rest) = parts.index.lock(|index| index.some_from(from, AUDIT_BATCH));
+        let (mut gone, mut gone_variants) = (Vec::new(), Vec::new());
+        for entry in found {
+            if is_gone(&entry.file.path()) {
+                gone.push(entry.file);
+            } else if entry.has_variant && is_gone(&entry.file.variant_path()) {
+                gone_variants.push(entry.file);
+            }
+        }
         parts.forget(&gone);
+        parts.forget_variants(&gone_variants);
         next = rest;
     }
 }

@@ -77,19 +77,30 @@ mod mark {
 #[cfg(not(feature = "shuttle"))]
 #[cfg(test)]
 mod tests {
+    use super::super::index::{LeasePolicy, Limits};
     use super::*;
+
+    fn cell() -> IndexCell<()> {
+        let limits = Limits {
+            max_bytes: 1,
+            low_water_bytes: 0,
+            max_entries: None,
+            max_age_seconds: None,
+            lease_seconds: 0,
+            lease_policy: LeasePolicy::default(),
+        };
+        IndexCell::new(Index::new(limits, 0))
+    }
 
     #[test]
     #[should_panic(expected = "I11")]
     fn i11_a_system_call_under_the_lock_panics_in_tests() {
-        let cell = IndexCell::new(Index::<()>::new(1, 0));
-        cell.lock(|_| assert_not_held());
+        cell().lock(|_| assert_not_held());
     }
 
     #[test]
     fn i11_the_mark_is_gone_after_the_section() {
-        let cell = IndexCell::new(Index::<()>::new(1, 0));
-        cell.lock(|_| ());
+        cell().lock(|_| ());
         assert_not_held();
     }
 }

@@ -7,21 +7,27 @@
 //! blobs/<function>/<aa>/<hash>-<size>.<generation>
 //! actions/<function>/<aa>/<hash>-<size>-<namespace>-<length>.<generation>
 //! ```
-//! `<aa>` is the first byte of the hash. A generation is never given out twice, so a name is
-//! created once and unlinked once (I6).
+//! A blob that a worker has asked for as an executable has a second file, named like the first with
+//! `.exec` behind it. `<aa>` is the first byte of the hash. A generation is never given out twice,
+//! so a name is created once and unlinked once (I6).
 
 use std::fmt::Write as _;
 
+use super::mutants::{self, Mutant};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::{Key, Kind, Namespace};
 
 /// The number of one write of one value; unique in the life of a directory.
+///
+/// A point on the store's line of logical time: uses of entries are other points on it, so without
+/// better knowledge a younger generation counts as used more recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Generation(pub(crate) u64);
 
 impl Generation {
-    /// Bits that count the writes of one process; the bits above count the starts.
-    const WRITE_BITS: u32 = 40;
+    /// Bits that count what happens in one process; the bits above count the starts. The lower
+    /// ones last for half a year at a million uses a second.
+    const WRITE_BITS: u32 = 44;
     /// The last start that can be counted.
     pub(crate) const MAX_EPOCH: u32 = (1 << (u64::BITS - Self::WRITE_BITS)) - 1;
 
@@ -38,8 +44,10 @@ impl Generation {
 
 /// One of the directories that hold values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Shard(u16);
+pub(crate) struct Shard(pub(crate) u16);
 
+/// What the name of an executable variant ends with.
+const VARIANT_SUFFIX: &str = ".exec";
 const KINDS: [Kind; 2] = [Kind::Blob, Kind::ActionResult];
 const FANOUT: u16 = 256;
 
@@ -64,6 +72,11 @@ impl Shard {
         Self((key.kind as u16 * 2 + function) * FANOUT + u16::from(first))
     }
 
+    /// The shard of a class whose hashes begin with this byte.
+    pub(crate) fn in_class(class: u8, first_byte: u8) -> Self {
+        Self(u16::from(class) * FANOUT + u16::from(first_byte))
+    }
+
     /// Its position in tables by shard.
     pub(crate) fn index(self) -> usize {
         usize::from(self.0)
@@ -81,16 +94,27 @@ impl Shard {
 
     /// What its files hold.
     pub(crate) fn kind(self) -> Kind {
-        if self.0 < FANOUT * 2 { Kind::Blob } else { Kind::ActionResult }
+        Self::kind_of_class(self.class_index())
+    }
+
+    /// What the hashes of its files begin with.
+    pub(crate) fn first_byte(self) -> u8 {
+        (self.0 % FANOUT).to_le_bytes()[0]
     }
 
     /// The function of its files' hashes.
     pub(crate) fn function(self) -> DigestFunction {
-        if (self.0 / FANOUT).is_multiple_of(2) {
-            DigestFunction::Sha256
-        } else {
-            DigestFunction::Blake3
-        }
+        Self::function_of_class(self.class_index())
+    }
+
+    /// What the files hold in the shards of a class.
+    pub(crate) fn kind_of_class(class: usize) -> Kind {
+        if class < 2 { Kind::Blob } else { Kind::ActionResult }
+    }
+
+    /// The function of the hashes in the shards of a class.
+    pub(crate) fn function_of_class(class: usize) -> DigestFunction {
+        if class.is_multiple_of(2) { DigestFunction::Sha256 } else { DigestFunction::Blake3 }
     }
 
     /// Its path below the root.
@@ -150,7 +174,27 @@ impl FileName {
         path
     }
 
-    /// Reads a name found in `shard`; `None` for a foreign file.
+    /// The path of the executable variant of this very file.
+    pub(crate) fn variant_path(&self) -> String {
+        let mut path = self.path();
+        if mutants::is_on(Mutant::DeleteByFixedName) {
+            path.truncate(path.rfind('.').unwrap_or(path.len()));
+        }
+        path.push_str(VARIANT_SUFFIX);
+        path
+    }
+
+    /// Reads a name found in `shard`, and whether it is the name of a variant; `None` for a
+    /// foreign file.
+    pub(crate) fn parse_any(shard: Shard, name: &str) -> Option<(Self, bool)> {
+        match name.strip_suffix(VARIANT_SUFFIX) {
+            Some(name) if shard.kind() == Kind::Blob => Some((Self::parse(shard, name)?, true)),
+            Some(_) => None,
+            None => Some((Self::parse(shard, name)?, false)),
+        }
+    }
+
+    /// Reads the name of a value found in `shard`; `None` for any other file.
     pub(crate) fn parse(shard: Shard, name: &str) -> Option<Self> {
         let (identity, generation) = name.split_once('.')?;
         let mut parts = identity.split('-');
@@ -182,6 +226,9 @@ impl FileName {
 
 /// The largest value: what the charge of one entry can express, with room for metadata.
 pub(crate) const MAX_VALUE_BYTES: u64 = 1 << 40;
+/// What an executable variant is charged at least, so that a charge of nothing means that there is
+/// none. Only a file system that keeps small files in their inodes has smaller ones.
+pub(crate) const LEAST_VARIANT_BYTES: u64 = 512;
 /// What follows an action result in its file: a checksum.
 pub(crate) const RESULT_TRAILER_BYTES: usize = 16;
 

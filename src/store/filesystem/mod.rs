@@ -2,155 +2,134 @@
 //!
 //! The directory is the database: a file's name says what it holds, and the index is rebuilt from
 //! names. [`index`] decides, [`disk`] acts, everything else carries tokens from one to the other.
-//! Read in this order: [`layout`], [`index`], [`upload`], [`reader`], [`reclaim`].
+//! Read in this order: [`layout`], [`index`], [`upload`], [`publication`], [`reader`],
+//! [`variants`], [`reclaim`], [`start`].
 
 mod buffers;
-mod checks;
+mod burial;
 mod checksum;
 mod counters;
 mod deletions;
 mod directory_sizes;
-#[cfg_attr(
-    any(not(test), feature = "shuttle"),
-    expect(dead_code, reason = "what uses it comes next")
-)]
+#[cfg_attr(all(test, feature = "shuttle"), expect(dead_code, reason = "no schedule has faults"))]
 mod disk;
+mod explain;
+mod fields;
+mod flights;
+mod format;
+mod full_disk;
 mod index;
 mod index_cell;
 mod layout;
+mod loader;
+mod mutants;
+mod options;
+mod own_room;
+mod pins;
 mod pool;
+mod publication;
+mod purge;
 mod reader;
 mod reclaim;
-mod recovery;
 mod reservation;
 #[cfg(feature = "shuttle")]
 #[cfg(test)]
 mod schedules;
+mod scrub;
 mod shared;
+mod snapshot;
+mod snapshots;
+mod start;
+mod state;
+mod stop;
 mod sync;
+mod sync_rounds;
 #[cfg(not(feature = "shuttle"))]
 #[cfg(test)]
 mod tests;
+mod tombstone_log;
+mod tombstones;
 mod upload;
+mod variants;
+#[cfg_attr(all(test, feature = "shuttle"), expect(dead_code, reason = "time stands still"))]
+mod wall_clock;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 pub use counters::StoreStats;
+pub use explain::{Explanation, ValueFile, Wanted, explain};
+pub use index::{LeasePolicy, PurgeScope};
+pub use options::{Cap, FilesystemOptions, VerifyOnRead};
+pub use pins::PinnedFile;
+pub use purge::Purged;
 pub use reader::FileReader;
+pub use stop::Cleanup;
+pub use sync_rounds::Durability;
+pub use tombstone_log::Removal;
 pub use upload::FilesystemUpload;
 
 use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, StoreError, Upload};
+use crate::digest::Digest;
 use disk::Disk;
-use index::Index;
-use index_cell::IndexCell;
-use layout::{BlockSize, MAX_VALUE_BYTES};
-use shared::{Parts, Shared};
-use sync::{Mutex, Task, timeout};
+use index::{Found, Use};
+use shared::Shared;
+use sync::{Mutex, Task};
 
 /// Look-ups under one hold of the index lock.
 const LOOKUP_BATCH: usize = 512;
-/// Entries evicted at the start before requests are served.
-const START_EVICTIONS: usize = 4096;
-/// How long a stop waits for the evictor and the watcher, each.
-const TASK_STOP: Duration = Duration::from_secs(10);
-/// How long a stop waits for the disk.
-const SYNC_STOP: Duration = Duration::from_secs(30);
-/// Below this a store cannot hold its fixed directories and a few small values.
-const MIN_CAP_BYTES: u64 = 128 << 10;
-
-/// How much a store may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cap {
-    /// So many bytes of allocated blocks.
-    Bytes(u64),
-    /// A part of what the store could take: the free space and what it holds already.
-    Share {
-        /// The part, from 1 to 100.
-        percent: u8,
-        /// Not more than this, in bytes.
-        at_most_bytes: u64,
-    },
-}
-
-impl Cap {
-    /// Refuses a number of bytes that no store can work with.
-    pub fn check(self) -> Result<Self, String> {
-        match self {
-            Self::Bytes(bytes) if bytes < MIN_CAP_BYTES => {
-                Err(format!("{bytes} bytes are below the least usable, {MIN_CAP_BYTES}"))
-            }
-            cap => Ok(cap),
-        }
-    }
-
-    fn resolve(self, available_bytes: u64) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Share { percent, at_most_bytes } => {
-                (available_bytes / 100).saturating_mul(u64::from(percent)).min(at_most_bytes)
-            }
-        }
-    }
-}
-
-/// What a filesystem store is made with.
-#[derive(Clone, Debug)]
-pub struct FilesystemOptions {
-    /// The directory; made if missing.
-    pub root: PathBuf,
-    /// The hard cap: what `du` shows of `root` never exceeds it.
-    pub cap: Cap,
-    /// The largest value in bytes; `None` allows whatever fits under the cap.
-    pub max_blob_bytes: Option<u64>,
-    /// Room that the evictor keeps free, so that few writes have to evict; `None` takes a
-    /// hundredth of the cap, at most 256 MiB.
-    pub low_water_bytes: Option<u64>,
-    /// The longest wait of an upload for room.
-    pub reserve_timeout: Duration,
-}
-
-impl FilesystemOptions {
-    /// The defaults for a directory and a cap.
-    pub fn new(root: impl Into<PathBuf>, cap: Cap) -> Self {
-        Self {
-            root: root.into(),
-            cap,
-            max_blob_bytes: None,
-            low_water_bytes: None,
-            reserve_timeout: Duration::from_secs(30),
-        }
-    }
-}
 
 /// A store of files under one root.
 #[derive(Debug)]
 pub struct FilesystemStore {
     shared: Arc<Shared>,
-    /// Evictor and watcher, taken by the one who waits for their end.
+    /// Taken by the one who waits for their end.
     tasks: Mutex<Vec<Task>>,
+    /// One stop at a time; closed after the first.
+    stopping: Semaphore,
 }
 
 impl FilesystemStore {
-    /// Opens or creates the directory, locks it, and reads what it holds.
+    /// Opens or creates the directory and locks it. What it holds is read while requests are
+    /// served; each answer is right from the first one on.
     pub async fn open(options: FilesystemOptions) -> io::Result<Arc<Self>> {
-        let opening = move || open_blocking(&options);
+        Self::open_disk(options, Disk::open).await
+    }
+
+    async fn open_disk(
+        options: FilesystemOptions,
+        disk: impl FnOnce(&std::path::Path) -> io::Result<Disk> + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let opening = move || start::open(&options, disk(&options.root)?);
         let opened = pool::Pool::default().run(opening).await.map_err(io::Error::other)?;
-        let shared = opened?;
-        let evictor = reclaim::run_evictor(Arc::clone(&shared.parts), shared.closing());
-        let mut tasks = vec![sync::spawn("evictor", evictor)];
+        let shared = Arc::new(opened?);
+        let tasks = Mutex::new(Self::begin_tasks(&shared));
+        Ok(Arc::new(Self { shared, tasks, stopping: Semaphore::new(1) }))
+    }
+
+    /// Each ends when the store closes or its last handle is dropped.
+    fn begin_tasks(shared: &Arc<Shared>) -> Vec<Task> {
+        let parts = || Arc::clone(&shared.parts);
+        let closing = || shared.closing();
+        let mut tasks = vec![sync::spawn("evictor", reclaim::run_evictor(parts(), closing()))];
+        // Under a model checker every task is a dimension of what it must search.
+        if cfg!(feature = "shuttle") {
+            return tasks;
+        }
+        tasks.push(sync::spawn("loader", loader::run_loader(parts(), closing())));
+        tasks.push(sync::spawn("syncer", sync_rounds::run_syncer(parts(), closing())));
+        tasks.push(sync::spawn("snapshots", snapshots::run_snapshots(parts(), closing())));
+        let weak = Arc::downgrade(shared);
+        tasks.push(sync::spawn("scrub", scrub::run_scrub(weak, closing())));
         if let Some(deletions) = &shared.parts.deletions {
-            let (parts, deletions) = (Arc::clone(&shared.parts), Arc::clone(deletions));
-            let watcher = deletions::run_watcher(parts, deletions, shared.closing());
+            let watcher = deletions::run_watcher(parts(), Arc::clone(deletions), closing());
             tasks.push(sync::spawn("deletion watcher", watcher));
         }
-        Ok(Arc::new(Self { shared: Arc::new(shared), tasks: Mutex::new(tasks) }))
+        tasks
     }
 
     /// Gauges and counters.
@@ -163,88 +142,48 @@ impl FilesystemStore {
         self.shared.parts.disk.root_path()
     }
 
-    /// Refuses new uploads, lets the evictor finish, puts everything on the disk.
+    /// A blob's file to make hard links to; `None` when the blob is absent.
     ///
-    /// Bounded in time. The lock file is released at the end. Safe to call twice.
-    pub async fn shutdown(&self) -> io::Result<()> {
-        self.shared.close();
+    /// The file is mode 0444, its bytes are known to be right, and it stays until the result is
+    /// dropped. Cancel safe.
+    pub async fn linkable(&self, digest: Digest) -> Result<Option<PinnedFile>, StoreError> {
+        pins::blob(&self.shared, &Key::blob(digest)).await
+    }
+
+    /// The executable variant of a blob to make hard links to, mode 0555, made on first demand;
+    /// `None` when the blob is absent or left while the variant was made (I9).
+    ///
+    /// Cancel safe: a variant that has been begun is finished.
+    pub async fn executable(&self, digest: Digest) -> Result<Option<PinnedFile>, StoreError> {
+        pins::executable(&self.shared, &Key::blob(digest)).await
+    }
+
+    /// Removes everything in a scope. When it returns, nothing that was written or begun before
+    /// the call is readable or can become so, restarts included (I16). Writes that begin later
+    /// are not delayed.
+    ///
+    /// Cancel safe: a purge that has begun goes on.
+    pub async fn purge(&self, scope: PurgeScope) -> Result<Purged, StoreError> {
+        purge::purge(&self.shared, scope).await
+    }
+
+    /// The removals of a digest that are remembered, the latest first.
+    pub fn removals(&self, digest: &Digest) -> Vec<Removal> {
+        self.shared.parts.tombstones.find(digest)
+    }
+
+    /// Refuses new work, lets what is under way end, puts everything on the disk (I17).
+    ///
+    /// Every stage is bounded in time. The lock file is released at the end; after that the
+    /// directory may be another's, so a second call does nothing.
+    pub async fn shutdown(&self, cleanup: Cleanup) -> io::Result<()> {
+        let Ok(_permit) = self.stopping.acquire().await else { return Ok(()) };
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for mut task in tasks {
-            if timeout(TASK_STOP, task.join()).await.is_err() {
-                tracing::warn!("eviction still at work, stopped");
-                task.abort();
-            }
-        }
-        let parts = Arc::clone(&self.shared.parts);
-        let syncing = self.shared.parts.pool.run_unmetered(move || parts.disk.sync());
-        let synced = match timeout(SYNC_STOP, syncing).await {
-            Ok(synced) => synced.map_err(io::Error::other)?,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk did not sync in time")),
-        };
-        self.shared.parts.disk.unlock();
-        synced
+        let stopped = stop::stop(&self.shared, tasks, cleanup).await;
+        self.stopping.close();
+        stopped
     }
 
-    /// Waits until the evictor has nothing left to do.
-    #[cfg(test)]
-    async fn quiesce(&self) {
-        let is_busy = || self.shared.parts.index.lock(|index| !index.is_converged());
-        while is_busy() {
-            self.shared.parts.poke_evictor();
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// Locks and reads the directory.
-fn open_blocking(options: &FilesystemOptions) -> io::Result<Shared> {
-    let disk = Disk::open(&options.root)?;
-    let blocks = BlockSize(disk.space()?.block_size);
-    // The kernel's word comes by no door that a model checker could hold shut.
-    let deletions = if cfg!(feature = "shuttle") { None } else { deletions::Deletions::new() };
-    let mut census = recovery::take_census(&disk, deletions.as_ref())?;
-    let first = recovery::begin_epoch(&disk, &census)?;
-    recovery::measure_overhead(&disk, &mut census)?;
-    let available = disk.space()?.free_bytes.saturating_add(census.total_bytes(blocks));
-    let max_bytes = options.cap.resolve(available);
-    Cap::Bytes(max_bytes).check().map_err(|problem| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("the cap: {problem}"))
-    })?;
-
-    let default_low_water = (max_bytes / 100).min(256 << 20);
-    let low_water = options.low_water_bytes.unwrap_or(default_low_water);
-    let mut index = Index::new(max_bytes, low_water);
-    let superseded = census.fill(&mut index, blocks);
-    let parts = Arc::new(Parts {
-        index: IndexCell::new(index),
-        disk,
-        pool: pool::Pool::default(),
-        counters: counters::Counters::default(),
-        deletions: deletions.map(Arc::new),
-        blocks,
-        directory_sizes: directory_sizes::DirectorySizes::default(),
-        failed: Mutex::default(),
-        wake: Notify::new(),
-    });
-    parts.counters.foreign_files.add(census.foreign_files);
-    parts.bury(superseded);
-    // A cap that is smaller than last time holds before the first request, unless that takes long:
-    // then the evictor goes on while requests are served, and whoever wants room waits for it.
-    let victims = parts.index.lock(|index| index.evict_to_low_water(START_EVICTIONS));
-    parts.counters.evictions.add(victims.len() as u64);
-    parts.bury(victims);
-    if parts.index.lock(|index| index.wants_eviction()) {
-        tracing::info!("still more than the cap allows, evicting on");
-        parts.poke_evictor();
-    }
-    // What directories may come to take is not promised to a blob.
-    let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
-    let max_blob_bytes =
-        options.max_blob_bytes.unwrap_or(MAX_VALUE_BYTES).min(reachable).min(MAX_VALUE_BYTES);
-    Ok(Shared::new(parts, first, max_blob_bytes, options.reserve_timeout))
-}
-
-impl FilesystemStore {
     fn check_size(&self, size_bytes: u64) -> Result<(), StoreError> {
         if self.shared.is_closing() {
             return Err(StoreError::ShuttingDown);
@@ -256,20 +195,69 @@ impl FilesystemStore {
         Ok(())
     }
 
-    fn touch_blob(&self, key: &Key) -> bool {
-        key.kind == Kind::Blob && self.shared.parts.index.lock(|index| index.touch(key))
+    /// Whether a blob is there, and whole; touches it.
+    async fn has_blob(&self, key: &Key) -> Result<bool, StoreError> {
+        // Results too, which are never there already: a shard that is read after a file of this
+        // process came to it would take that file for one that a former process left.
+        loader::ensure(&self.shared.parts, std::slice::from_ref(key)).await?;
+        if key.kind != Kind::Blob {
+            return Ok(false);
+        }
+        // A write heals a suspect: nothing is gained by hashing it first.
+        Ok(self.shared.parts.has_whole(key))
+    }
+
+    /// Looks keys up for a client; the ones that a power cut may have torn come back in the list.
+    fn promise(&self, keys: &[Key], missing: &mut Vec<bool>) -> Vec<(usize, Found)> {
+        let mut suspects = Vec::new();
+        for batch in keys.chunks(LOOKUP_BATCH) {
+            self.shared.parts.index.lock(|index| {
+                for key in batch {
+                    let found = index.look_up(key, Use::Promise);
+                    suspects.extend(found.filter(|it| it.is_suspect).map(|it| (missing.len(), it)));
+                    missing.push(found.is_none());
+                }
+            });
+        }
+        suspects
+    }
+
+    /// Waits until every directory is read.
+    #[cfg(all(test, not(feature = "shuttle")))]
+    async fn loaded(&self) {
+        while !self.shared.parts.loader.is_done() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until everything is read and the evictor has nothing left to do.
+    #[cfg(all(test, not(feature = "shuttle")))]
+    async fn quiesce(&self) {
+        self.loaded().await;
+        let is_busy = || self.shared.parts.index.lock(|index| !index.is_converged());
+        while is_busy() {
+            self.shared.parts.poke_evictor();
+            tokio::task::yield_now().await;
+        }
     }
 }
 
 #[async_trait]
 impl BlobStore for FilesystemStore {
     async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
+        if let Err(error) = loader::ensure(&self.shared.parts, keys).await {
+            // What cannot be read cannot be said to be there.
+            tracing::error!(%error, "what is in it counts as missing");
+        }
         let mut missing = Vec::with_capacity(keys.len());
-        for batch in keys.chunks(LOOKUP_BATCH) {
-            self.shared
-                .parts
-                .index
-                .lock(|index| missing.extend(batch.iter().map(|key| !index.touch(key))));
+        for (at, suspect) in self.promise(keys, &mut missing) {
+            let key = suspect.file.key;
+            // What cannot be read cannot be said to be there.
+            let is_whole = reader::verify(&self.shared, &key).await.unwrap_or(false);
+            let found = self.shared.parts.index.lock(|index| index.look_up(&key, Use::Promise));
+            if let Some(missing) = missing.get_mut(at) {
+                *missing = !is_whole || found.is_none();
+            }
         }
         Ok(missing)
     }
@@ -280,17 +268,18 @@ impl BlobStore for FilesystemStore {
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
         self.check_size(size_bytes)?;
-        if self.touch_blob(key) {
+        if self.has_blob(key).await? {
             return Ok(BeginPut::AlreadyPresent);
         }
-        let reservation = reservation::reserve(&self.shared, key.kind, size_bytes).await?;
+        let parts = &self.shared.parts;
+        let reservation = reservation::reserve(parts, key.kind, size_bytes).await?;
         // Another upload of the blob may have ended while this one waited for room.
-        if self.touch_blob(key) {
+        if self.has_blob(key).await? {
             return Ok(BeginPut::AlreadyPresent);
         }
         let shared = Arc::clone(&self.shared);
-        FilesystemUpload::new(shared, *key, size_bytes, reservation)
-            .map(|upload| BeginPut::Upload(Upload::Filesystem(upload)))
+        let upload = FilesystemUpload::open(shared, *key, size_bytes, reservation).await?;
+        Ok(BeginPut::Upload(Upload::Filesystem(upload)))
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
@@ -301,11 +290,10 @@ impl BlobStore for FilesystemStore {
             let expected_bytes = digest.size_bytes;
             return Err(StoreError::SizeMismatch { digest, expected_bytes, received_bytes });
         }
-        if self.touch_blob(key) {
+        if self.has_blob(key).await? {
             return upload::verify_whole(&self.shared, *key, data).await;
         }
-        let reservation = reservation::reserve(&self.shared, key.kind, received_bytes).await?;
-        upload::store_whole(&self.shared, *key, data, reservation).await
+        upload::store_whole(&self.shared, *key, data).await
     }
 
     fn max_blob_bytes(&self) -> u64 {
@@ -313,6 +301,6 @@ impl BlobStore for FilesystemStore {
     }
 
     fn is_waiting_for_room(&self) -> bool {
-        self.shared.parts.index.lock(|index| index.pending().1 > 0)
+        self.shared.parts.index.lock(|index| index.has_waiters())
     }
 }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buffers::{BUFFER_BYTES, Buffer};
-use super::checks::Outcome;
 use super::checksum::Checksum;
 use super::disk::{Cached, ReadFile};
-use super::index::Found;
+use super::flights::Outcome;
+use super::index::{Found, Use};
 use super::layout::RESULT_TRAILER_BYTES;
+use super::loader;
+use super::options::VerifyOnRead;
 use super::shared::Shared;
 use super::sync;
+use super::tombstones::Reason;
 use crate::store::{ByteRange, Key, Kind, StoreError};
 
 /// An open value. Holds the descriptor, so eviction cannot take the bytes away, and a reader's
@@ -24,6 +27,9 @@ pub struct FileReader {
     check: Check,
 }
 
+/// Times that an entry may turn out to be no good, or leave and come again, during one call.
+const MAX_ROUNDS: usize = 4;
+
 /// How a read makes sure of its bytes.
 #[derive(Debug)]
 enum Check {
@@ -32,7 +38,7 @@ enum Check {
     /// It covers the value whole and hashes it on the way.
     OnTheWay(Checksum),
     /// It covers a part; the whole is hashed beside it.
-    Beside(Outcome),
+    Beside(Outcome<bool>),
 }
 
 /// A file and its place in the index, which end together: whoever reads the file, a blocking job
@@ -53,19 +59,17 @@ struct OpenEntry {
 
 impl Drop for OpenEntry {
     fn drop(&mut self) {
-        self.shared.parts.update(|index| index.close(&self.found));
+        self.shared.parts.update(|index| index.close_reader(&self.found));
     }
 }
 
 impl OpenEntry {
     /// Removes an entry that turned out to be no good, unless it is a newer one by now (I7).
-    fn condemn(&self) -> bool {
+    fn condemn(&self, reason: Reason) -> bool {
         let file = self.found.file;
-        let victim = self.shared.parts.index.lock(|index| index.remove(&file));
+        let victim = self.shared.parts.index.lock(|index| index.remove(&file, reason));
         let is_removed = victim.is_some();
-        if let Some(victim) = victim {
-            self.shared.parts.bury(vec![victim]);
-        }
+        self.shared.parts.bury(victim.into_iter().collect());
         is_removed
     }
 
@@ -80,8 +84,7 @@ impl OpenEntry {
 
     fn corrupt(&self) -> StoreError {
         let key = self.found.file.key;
-        if self.condemn() {
-            self.shared.parts.counters.corrupt_blobs.add(1);
+        if self.condemn(Reason::Corrupt) {
             tracing::error!(%key, "stored bytes are corrupt, entry removed");
         }
         StoreError::Corrupt { key: key.to_string() }
@@ -96,10 +99,28 @@ pub(super) async fn open(
     key: &Key,
     range: ByteRange,
 ) -> Result<Option<FileReader>, StoreError> {
+    loader::ensure(&shared.parts, std::slice::from_ref(key)).await?;
+    for _ in 0..MAX_ROUNDS {
+        let Some(open) = open_entry(shared, key, Use::Touch).await? else { return Ok(None) };
+        // What a power cut may have torn is hashed before the first byte goes out.
+        if open.entry.found.is_suspect && !check_in_full(&open).await? {
+            continue;
+        }
+        return Ok(Some(FileReader::start(open, range)));
+    }
+    Ok(None)
+}
+
+/// Opens the file of an entry and counts a reader.
+async fn open_entry(
+    shared: &Arc<Shared>,
+    key: &Key,
+    purpose: Use,
+) -> Result<Option<Arc<OpenFile>>, StoreError> {
     // An entry can be evicted and uploaded again between look-up and open; that is rare, so a few
     // rounds either find a stable one or the key really is gone.
-    for _ in 0..4 {
-        let Some(found) = shared.parts.index.lock(|index| index.open(key)) else {
+    for _ in 0..MAX_ROUNDS {
+        let Some(found) = shared.parts.index.lock(|index| index.open(key, purpose)) else {
             return Ok(None);
         };
         let open = OpenEntry { found, shared: Arc::clone(shared) };
@@ -115,14 +136,13 @@ pub(super) async fn open(
         };
         match opened {
             Some(file) if file.len_bytes() == found.file.file_bytes() => {
-                let open = Arc::new(OpenFile { file, entry: open });
-                return Ok(Some(FileReader::start(open, range)));
+                return Ok(Some(Arc::new(OpenFile { file, entry: open })));
             }
             Some(_) => {
                 // Torn by a crash or tampered with: a miss, healed by the next upload.
                 drop(open.corrupt());
             }
-            None if open.condemn() => {
+            None if open.condemn(Reason::Missing) => {
                 shared.parts.counters.index_file_missing.add(1);
                 tracing::warn!(%key, "file of an entry is gone, entry removed");
             }
@@ -130,6 +150,41 @@ pub(super) async fn open(
         }
     }
     Ok(None)
+}
+
+/// Hashes a value unless that has been done; false when it has left or is not what it should be.
+pub(super) async fn verify(shared: &Arc<Shared>, key: &Key) -> Result<bool, StoreError> {
+    match open_entry(shared, key, Use::Touch).await? {
+        Some(open) if open.entry.found.is_verified => Ok(true),
+        Some(open) => check_in_full(&open).await,
+        None => Ok(false),
+    }
+}
+
+/// Hashes what the disk has of an entry; a mismatch removes it.
+pub(super) async fn verify_on_disk(
+    shared: &Arc<Shared>,
+    found: &Found,
+) -> Result<bool, StoreError> {
+    let key = &found.file.key;
+    let Some(open) = open_entry(shared, key, Use::Look).await? else { return Ok(false) };
+    let worker = Arc::clone(&open);
+    // Or the hash would be of what is in memory.
+    let dropped = shared.parts.pool.run(move || worker.file.drop_cached()).await?;
+    dropped.map_err(|error| StoreError::io("read a blob", error))?;
+    check_in_full(&open).await
+}
+
+/// Waits for a check of the whole file, which all who want one share.
+async fn check_in_full(open: &Arc<OpenFile>) -> Result<bool, StoreError> {
+    check_beside(open).wait().await.ok_or_else(check_failed)
+}
+
+fn check_failed() -> StoreError {
+    StoreError::Io {
+        operation: "check a file",
+        source: std::io::Error::other("it could not be read"),
+    }
 }
 
 /// Opens where it is when the kernel has the path in memory, else on a blocking thread.
@@ -152,8 +207,16 @@ impl FileReader {
         let len = found.file.len_bytes;
         let key = found.file.key;
         let remaining_bytes = range.len_within(len);
-        // A result is small and checked each time, a blob once in the life of a process.
-        let needs_check = key.kind == Kind::ActionResult || !found.verified;
+        let needs_check = match open.entry.shared.parts.settings.verify_on_read {
+            // A result is small and checked each time.
+            _ if key.kind == Kind::ActionResult => true,
+            // What a failed sync has dropped is right only as long as it is in memory.
+            VerifyOnRead::First => {
+                !found.is_verified || open.entry.shared.parts.rounds.have_failed()
+            }
+            VerifyOnRead::Always => true,
+            VerifyOnRead::Never => false,
+        };
         let check = if !needs_check || remaining_bytes == 0 {
             Check::None
         } else if remaining_bytes == len {
@@ -197,7 +260,10 @@ impl FileReader {
     async fn proof(&mut self, end: u64) -> Result<Proof, StoreError> {
         let is_result = self.open.entry.found.file.key.kind == Kind::ActionResult;
         match &mut self.check {
-            Check::Beside(outcome) => Ok(Proof::Checked(outcome.wait().await?)),
+            Check::Beside(outcome) => {
+                let is_right = outcome.wait().await.ok_or_else(check_failed)?;
+                Ok(Proof::Checked(is_right))
+            }
             Check::OnTheWay(_) if is_result => {
                 Ok(Proof::Trailer(self.read(end, RESULT_TRAILER_BYTES).await?))
             }
@@ -265,14 +331,14 @@ enum Proof {
 }
 
 /// Makes sure that the whole file is being hashed.
-fn check_beside(open: &Arc<OpenFile>) -> Outcome {
+fn check_beside(open: &Arc<OpenFile>) -> Outcome<bool> {
     let shared = &open.entry.shared;
     let (outcome, duty) = shared.checks.join(open.entry.found.file.generation);
     if let Some(duty) = duty {
         let open = Arc::clone(open);
-        sync::spawn("check beside a read", async move {
+        sync::spawn("check a whole file", async move {
             let shared = Arc::clone(&open.entry.shared);
-            let _permit = shared.checks.permits.acquire().await;
+            let _permit = shared.check_permits.acquire().await;
             let checked = check_whole(open).await;
             shared.checks.end(duty, checked.ok());
         });
@@ -283,23 +349,36 @@ fn check_beside(open: &Arc<OpenFile>) -> Outcome {
 /// Hashes a whole file and acts on what it finds.
 async fn check_whole(open: Arc<OpenFile>) -> Result<bool, StoreError> {
     let worker = Arc::clone(&open);
-    let job = move || -> std::io::Result<bool> {
-        let found = worker.entry.found;
-        let mut buffer = worker.entry.shared.buffers.take();
-        let mut checksum = Checksum::new(&found.file.key);
-        let mut offset = 0;
-        loop {
-            let space = buffer.space(BUFFER_BYTES);
-            let read = worker.file.read_full(space, offset)?;
-            checksum.update(space.get(..read).unwrap_or_default());
-            offset += read as u64;
-            if read == 0 || offset >= found.file.len_bytes {
-                return Ok(checksum.matches(&found.file.key, None));
-            }
-        }
-    };
+    let job = move || hash_whole(&worker);
     let outcome = open.entry.shared.parts.pool.run(job).await?;
     let is_right = outcome.map_err(|error| StoreError::io("read a blob", error))?;
     // A mismatch removes the entry at once, whoever waits for it.
     Ok(open.entry.conclude(is_right).is_ok())
+}
+
+/// Blocking.
+fn hash_whole(open: &OpenFile) -> std::io::Result<bool> {
+    let file = &open.entry.found.file;
+    let mut buffer = open.entry.shared.buffers.take();
+    let mut checksum = Checksum::new(&file.key);
+    let mut offset = 0;
+    while offset < file.len_bytes {
+        let rest = usize::try_from(file.len_bytes - offset).unwrap_or(usize::MAX);
+        let space = buffer.space(BUFFER_BYTES.min(rest));
+        let read = open.file.read_full(space, offset)?;
+        checksum.update(space.get(..read).unwrap_or_default());
+        offset += read as u64;
+        if read == 0 {
+            return Ok(false);
+        }
+    }
+    let mut trailer = [0; RESULT_TRAILER_BYTES];
+    let stored = match file.key.kind {
+        Kind::Blob => None,
+        Kind::ActionResult => {
+            open.file.read_full(&mut trailer, offset)?;
+            Some(trailer.as_slice())
+        }
+    };
+    Ok(checksum.matches(&file.key, stored))
 }

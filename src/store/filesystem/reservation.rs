@@ -1,12 +1,13 @@
 //! Space that is promised before the first byte is written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::index::{Reserve, Ticket, Victim};
+use super::index::{Claim, Reserve, Ticket, Victim};
 use super::layout::file_bytes;
-use super::shared::Shared;
+use super::shared::Parts;
 use super::sync::timeout;
 use crate::store::{Kind, StoreError};
 
@@ -19,41 +20,50 @@ const INLINE_BURST_BYTES: u64 = 8 << 20;
 /// Bytes reserved in the ledger; given back on drop unless they were booked.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    shared: Arc<Shared>,
-    bytes: u64,
+    parts: Arc<Parts>,
+    claim: Option<Claim>,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.shared.parts.update(|index| index.unreserve(self.bytes));
+        if let Some(claim) = self.claim.take() {
+            self.parts.update(|index| index.unreserve(claim));
         }
     }
 }
 
 impl Reservation {
-    /// Hands the bytes over to whoever books them.
-    pub(super) fn into_bytes(mut self) -> u64 {
-        std::mem::take(&mut self.bytes)
+    fn new(parts: &Arc<Parts>, claim: Claim) -> Self {
+        Self { parts: Arc::clone(parts), claim: Some(claim) }
+    }
+
+    /// What is reserved.
+    pub(super) fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// Hands the claim over to whoever books it.
+    pub(super) fn into_claim(mut self) -> Option<Claim> {
+        self.claim.take()
     }
 }
 
 /// A place in the queue for room; leaves it on drop, and gives back what was granted meanwhile.
 struct Waiting {
-    shared: Arc<Shared>,
+    parts: Arc<Parts>,
     ticket: Ticket,
-    granted: oneshot::Receiver<u64>,
+    granted: oneshot::Receiver<Claim>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         // Those behind this place may fit although this one did not.
-        if self.shared.parts.update(|index| index.cancel(self.ticket)) {
+        if self.parts.update(|index| index.cancel(self.ticket)) {
             return;
         }
         self.granted.close();
-        if let Ok(bytes) = self.granted.try_recv() {
-            self.shared.parts.update(|index| index.unreserve(bytes));
+        if let Ok(claim) = self.granted.try_recv() {
+            self.parts.update(|index| index.unreserve(claim));
         }
     }
 }
@@ -63,41 +73,48 @@ impl Drop for Waiting {
 /// Waits for the evictor at most the store's `reserve_timeout`; I12: on no queue that writes use.
 /// Cancel safe.
 pub(super) async fn reserve(
-    shared: &Arc<Shared>,
+    parts: &Arc<Parts>,
     kind: Kind,
     len_bytes: u64,
 ) -> Result<Reservation, StoreError> {
-    let bytes = shared.parts.blocks.reservation_for(file_bytes(kind, len_bytes));
+    let bytes = parts.blocks.reservation_for(file_bytes(kind, len_bytes));
     let (waker, granted) = oneshot::channel();
-    let (outcome, wants_eviction) = shared.parts.index.lock(|index| {
+    let (outcome, wants_eviction) = parts.index.lock(|index| {
         let outcome = index.reserve(bytes, INLINE_BURST, waker);
         (outcome, index.wants_eviction())
     });
     if wants_eviction {
-        shared.parts.poke_evictor();
+        parts.poke_evictor();
     }
+    let no_space = |reason| Err(StoreError::NoSpace { size_bytes: len_bytes, reason });
     match outcome {
-        Reserve::Granted => Ok(Reservation { shared: Arc::clone(shared), bytes }),
+        Reserve::Granted(claim) => Ok(Reservation::new(parts, claim)),
         // Not the sender's mistake: the size is below what was announced.
-        Reserve::Never => Err(StoreError::NoSpace {
-            size_bytes: len_bytes,
-            reason: "directories and foreign files leave too little of the cap",
-        }),
+        Reserve::Never => no_space("directories and foreign files leave too little of the cap"),
+        Reserve::DiskFull => no_space("the disk is full, or what is free is to be left to others"),
+        Reserve::Leased => {
+            parts.counters.lease_refusals.add(1);
+            no_space("what is there is promised to builds, and promises are not to be broken")
+        }
+        Reserve::Closed => Err(StoreError::ShuttingDown),
         Reserve::Queued(ticket, victims) => {
-            let waiting = Waiting { shared: Arc::clone(shared), ticket, granted };
-            bury_burst(shared, victims).await?;
-            wait(waiting, len_bytes).await
+            let waiting = Waiting { parts: Arc::clone(parts), ticket, granted };
+            bury_burst(parts, victims).await?;
+            wait(waiting, parts.settings.reserve_timeout, len_bytes).await
         }
     }
 }
 
-async fn wait(mut waiting: Waiting, len_bytes: u64) -> Result<Reservation, StoreError> {
-    let limit = waiting.shared.reserve_timeout;
+async fn wait(
+    mut waiting: Waiting,
+    limit: Duration,
+    len_bytes: u64,
+) -> Result<Reservation, StoreError> {
     match timeout(limit, &mut waiting.granted).await {
-        Ok(Ok(bytes)) => Ok(Reservation { shared: Arc::clone(&waiting.shared), bytes }),
+        Ok(Ok(claim)) => Ok(Reservation::new(&waiting.parts, claim)),
         Ok(Err(_)) => Err(StoreError::ShuttingDown),
         Err(_) => {
-            waiting.shared.parts.counters.reserve_timeouts.add(1);
+            waiting.parts.counters.reserve_timeouts.add(1);
             Err(StoreError::NoSpace {
                 size_bytes: len_bytes,
                 reason: "the cap is taken by uploads and reads under way",
@@ -107,15 +124,14 @@ async fn wait(mut waiting: Waiting, len_bytes: u64) -> Result<Reservation, Store
 }
 
 /// Buries the inline burst. I12: takes a blocking thread only if one is free at once.
-async fn bury_burst(shared: &Arc<Shared>, victims: Vec<Victim>) -> Result<(), StoreError> {
+async fn bury_burst(parts: &Arc<Parts>, victims: Vec<Victim>) -> Result<(), StoreError> {
     if victims.is_empty() {
         return Ok(());
     }
-    shared.parts.counters.evictions.add(victims.len() as u64);
     if victims.iter().map(Victim::charge).sum::<u64>() <= INLINE_BURST_BYTES {
-        shared.parts.bury(victims);
+        parts.bury(victims);
         return Ok(());
     }
-    let worker = Arc::clone(&shared.parts);
-    shared.parts.pool.run_now(move || worker.bury(victims)).await
+    let worker = Arc::clone(parts);
+    parts.pool.run_now(move || worker.bury(victims)).await
 }

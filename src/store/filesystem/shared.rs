@@ -1,90 +1,101 @@
 //! What every part of one store works on: index, disk, pool, counters.
 
-use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::buffers::Buffers;
-use super::checks::Checks;
-use super::counters::{Counters, StoreStats};
+use super::counters::Counters;
 use super::deletions::Deletions;
 use super::directory_sizes::DirectorySizes;
 use super::disk::Disk;
-use super::index::{Grant, Index, Victim};
+use super::flights::Flights;
+use super::index::{Claim, Grant, Index, Victim};
 use super::index_cell::IndexCell;
-use super::layout::{BlockSize, FileName, Generation, Shard, fixed_directories};
+use super::layout::BlockSize;
+use super::loader::Loader;
+use super::options::Settings;
 use super::pool::Pool;
-use super::sync::{AtomicU64, Mutex};
+use super::purge::Purges;
+use super::snapshots::Snapshots;
+use super::state::StateFile;
+use super::sync::{Mutex, timeout};
+use super::sync_rounds::SyncRounds;
+use super::tombstone_log::TombstoneLog;
+use super::variants::Made;
+use super::wall_clock::WallClock;
+use crate::store::{Key, StoreError};
 
-/// Wakes a queued reservation with the bytes reserved for it.
-pub(super) type Waker = oneshot::Sender<u64>;
+/// Wakes a queued reservation with what was reserved for it.
+pub(super) type Waker = oneshot::Sender<Claim>;
 
-/// The parts. The evictor and the watcher hold these and no handle, so they end with the last one
-/// (I13).
+/// Checks of whole files that run at once; more would only take the disk from the reads.
+const MAX_CHECKS: usize = 4;
+
+/// The parts. Tasks of the store hold these and no handle, so they end with the last one (I13).
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) index: IndexCell<Waker>,
     pub(super) disk: Disk,
+    pub(super) settings: Settings,
+    pub(super) clock: WallClock,
     pub(super) pool: Pool,
     pub(super) counters: Counters,
     /// `None` where the kernel cannot tell.
     pub(super) deletions: Option<Arc<Deletions>>,
     pub(super) blocks: BlockSize,
     pub(super) directory_sizes: DirectorySizes,
+    pub(super) loader: Loader,
+    pub(super) state: StateFile,
+    pub(super) snapshots: Snapshots,
+    pub(super) rounds: SyncRounds,
+    pub(super) purges: Purges,
+    pub(super) tombstones: TombstoneLog,
     /// Victims whose unlink failed; bounded by the entries, for their bytes stay charged.
     pub(super) failed: Mutex<Vec<Victim>>,
     /// Wakes the evictor. Holds one call: those that come while it is awake share one pass.
     pub(super) wake: Notify,
+    /// Wakes those who wait for writes to end and for files to be gone.
+    pub(super) write_ended: Notify,
 }
 
-/// A handle: what uploads, readers and reservations hold.
+/// A handle: what uploads, readers and pins hold.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) parts: Arc<Parts>,
     pub(super) buffers: Arc<Buffers>,
     pub(super) max_blob_bytes: u64,
-    pub(super) reserve_timeout: std::time::Duration,
-    /// Files being checked beside reads of a part of them; at most one check a file.
-    pub(super) checks: Checks,
-    next_generation: AtomicU64,
+    /// Files being hashed whole; at most one check a file.
+    pub(super) checks: Flights<bool>,
+    pub(super) check_permits: Semaphore,
+    /// Variants being made; at most one maker a file (I10).
+    pub(super) variants: Flights<Made>,
     closing: CancellationToken,
 }
 
 impl Drop for Shared {
-    // The last handle: evictor and watcher end, and so let go of the directory.
+    // The last handle: the tasks end, and so let go of the directory.
     fn drop(&mut self) {
         self.closing.cancel();
     }
 }
 
 impl Shared {
-    pub(super) fn new(
-        parts: Arc<Parts>,
-        first: Generation,
-        max_blob_bytes: u64,
-        reserve_timeout: std::time::Duration,
-    ) -> Self {
+    pub(super) fn new(parts: Arc<Parts>, max_blob_bytes: u64) -> Self {
         Self {
             parts,
             buffers: Arc::default(),
             max_blob_bytes,
-            reserve_timeout,
-            checks: Checks::default(),
-            next_generation: AtomicU64::new(first.0),
+            checks: Flights::default(),
+            check_permits: Semaphore::new(MAX_CHECKS),
+            variants: Flights::default(),
             closing: CancellationToken::new(),
         }
     }
 
-    /// I6: never the same twice, also across restarts.
-    pub(super) fn next_generation(&self) -> Generation {
-        Generation(self.next_generation.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Refuses new uploads and ends the evictor.
+    /// Refuses new work and ends the tasks.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
@@ -93,7 +104,7 @@ impl Shared {
         self.closing.is_cancelled()
     }
 
-    /// What ends the evictor even while readers still hold handles.
+    /// What ends the tasks even while readers still hold handles.
     pub(super) fn closing(&self) -> CancellationToken {
         self.closing.clone()
     }
@@ -114,130 +125,75 @@ impl Parts {
             (result, index.grant(), index.wants_eviction())
         });
         self.deliver(grants);
+        self.write_ended.notify_waiters();
         if wants_eviction {
             self.poke_evictor();
         }
         result
     }
 
-    /// Unlinks victims, frees their bytes, serves the queue with them. A failed unlink is counted
-    /// and kept for the evictor's retry, its bytes charged. Blocking; never under the index lock.
-    pub(super) fn bury(&self, victims: Vec<Victim>) {
-        let mut buried = Vec::with_capacity(victims.len());
-        for victim in victims {
-            match self.disk.unlink(&victim.file.path()) {
-                Ok(()) => buried.push(victim),
-                Err(error) => self.keep_failed(victim, &error),
-            }
-        }
-        if buried.is_empty() {
-            return;
-        }
-        self.settle_directories(&buried);
-        self.update(|index| buried.into_iter().for_each(|victim| index.bury(victim)));
-    }
-
-    fn keep_failed(&self, mut victim: Victim, error: &io::Error) {
-        // I15: every failure counts; that the file is gone already is none.
-        self.counters.evict_unlink_failures.add(1);
-        tracing::warn!(key = %victim.file.key, %error, "evicted file not unlinked");
-        self.index.lock(|index| index.stick(&mut victim));
-        self.failed.lock().push(victim);
-        self.poke_evictor();
-    }
-
-    /// Books the directories from which files were unlinked, where they take less now; removes
-    /// empty ones where directories take too much of the cap. Before the files' bytes are free:
-    /// whoever sees those free sees this done.
-    fn settle_directories(&self, unlinked: &[Victim]) {
-        let is_heavy = self.index.lock(|index| index.is_overhead_heavy());
-        if !is_heavy && !self.disk.directories_shrink() {
-            return;
-        }
-        let shards: BTreeSet<Shard> = unlinked.iter().map(|it| Shard::of(&it.file.key)).collect();
-        for shard in shards {
-            self.directory_sizes.exclusive(shard, || {
-                if is_heavy {
-                    self.disk.remove_empty_directory(&shard.path());
+    /// Waits until something holds that changes when writes end or files are unlinked; false when
+    /// it has not come about in so long.
+    pub(super) async fn wait_until(
+        &self,
+        limit: Duration,
+        holds: impl Fn(&Index<Waker>) -> bool + Send + Sync,
+    ) -> bool {
+        let waiting = async {
+            loop {
+                let mut changed = std::pin::pin!(self.write_ended.notified());
+                // Listening before looking: a change between the two is not missed.
+                changed.as_mut().enable();
+                if self.index.lock(|index| holds(index)) {
+                    return;
                 }
-                let bytes = self.disk.allocated_at(&shard.path()).ok();
-                self.index.lock(|index| index.settle_shard(shard, bytes));
-            });
-        }
-    }
-
-    /// Takes out entries whose files somebody else deleted; those of the store's own deletions are
-    /// out already (I7: by generation, so a newer file of the key is not meant).
-    pub(super) fn forget(&self, gone: &[FileName]) {
-        let victims: Vec<Victim> =
-            self.index.lock(|index| gone.iter().filter_map(|file| index.remove(file)).collect());
-        if victims.is_empty() {
-            return;
-        }
-        self.counters.index_file_missing.add(victims.len() as u64);
-        tracing::warn!(entries = victims.len(), "files were deleted by somebody else");
-        self.bury(victims);
-    }
-
-    /// Makes the directory of a shard, watched before its first file; its parents too, should
-    /// somebody have removed them.
-    pub(super) fn make_shard(&self, shard: Shard) -> io::Result<()> {
-        let path = shard.path();
-        match self.disk.make_directory(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for parent in fixed_directories() {
-                    self.disk.make_directory(&parent)?;
-                }
-                self.disk.make_directory(&path)?;
+                changed.await;
             }
-            outcome => outcome?,
-        }
-        if let Some(deletions) = &self.deletions {
-            deletions.watch(shard, &self.disk.absolute(&path));
-        }
-        Ok(())
+        };
+        timeout(limit, waiting).await.is_ok()
     }
 
     /// Tells waiters of their grants. What a vanished waiter was granted goes to the next one, in
     /// a loop rather than by recursion: thousands may have vanished at once.
-    pub(super) fn deliver(&self, mut grants: Vec<Grant<Waker>>) {
+    fn deliver(&self, mut grants: Vec<Grant<Waker>>) {
         while !grants.is_empty() {
-            let returned: u64 =
-                grants.into_iter().filter_map(|grant| grant.waker.send(grant.bytes).err()).sum();
-            if returned == 0 {
+            let returned: Vec<Claim> =
+                grants.into_iter().filter_map(|it| it.waker.send(it.claim).err()).collect();
+            if returned.is_empty() {
                 return;
             }
             grants = self.index.lock(|index| {
-                index.unreserve(returned);
+                for claim in returned {
+                    index.unreserve(claim);
+                }
                 index.grant()
             });
         }
     }
 
-    pub(super) fn stats(&self) -> StoreStats {
-        let (books, entries, (_, waiting)) =
-            self.index.lock(|index| (index.ledger(), index.len(), index.pending()));
-        let counters = &self.counters;
-        StoreStats {
-            max_bytes: books.max_bytes,
-            resident_bytes: books.resident_bytes,
-            reserved_bytes: books.reserved_bytes,
-            dying_bytes: books.dying_bytes,
-            held_bytes: books.held_bytes,
-            overhead_bytes: books.overhead_bytes,
-            entries: entries as u64,
-            waiting_uploads: waiting as u64,
-            evictions: counters.evictions.get(),
-            evict_unlink_failures: counters.evict_unlink_failures.get(),
-            reserve_timeouts: counters.reserve_timeouts.get(),
-            index_file_missing: counters.index_file_missing.get(),
-            corrupt_blobs: counters.corrupt_blobs.get(),
-            lost_publications: counters.lost_publications.get(),
-            evictor_pokes: counters.evictor_pokes.get(),
-            evictor_passes: counters.evictor_passes.get(),
-            foreign_files: counters.foreign_files.get(),
-            settle_excess: books.settle_excess,
-            ledger_errors: books.ledger_errors,
+    /// Whether a value is there and known to be whole; touches it.
+    pub(super) fn has_whole(&self, key: &Key) -> bool {
+        let found = self.index.lock(|index| index.look_up(key, super::index::Use::Touch));
+        found.is_some_and(|it| !it.is_suspect)
+    }
+
+    /// Counts a write that a purge has cut off, and says so.
+    pub(super) fn cancelled_by_purge(&self) -> StoreError {
+        self.counters.purge_cancelled_writes.add(1);
+        StoreError::Purged
+    }
+
+    /// A moment up to which every purge has been carried out to the end, or 0.
+    pub(super) fn purged_before(&self) -> u64 {
+        // Those that the evictor has in hand are not unlinked either.
+        let (now, are_gone, oldest_write) = self
+            .index
+            .lock(|index| (index.clock(), index.are_victims_gone(), index.oldest_write()));
+        if !are_gone || !self.loader.is_done() || !self.failed.lock().is_empty() {
+            return 0;
         }
+        // A write that began before a fence may have named its file already.
+        let bounds = [self.purges.oldest(), oldest_write];
+        bounds.into_iter().flatten().fold(now + 1, u64::min)
     }
 }

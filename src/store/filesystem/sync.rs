@@ -13,6 +13,11 @@ pub(super) use tokio::time::Instant;
 #[cfg(feature = "shuttle")]
 pub(super) use checked::*;
 
+/// Waits so long.
+pub(super) async fn sleep(duration: std::time::Duration) {
+    sleep_until(Instant::now() + duration).await;
+}
+
 #[cfg(all(feature = "shuttle", not(debug_assertions)))]
 compile_error!("the feature `shuttle` is for tests: no clock and no thread of it is real");
 
@@ -20,8 +25,6 @@ compile_error!("the feature `shuttle` is for tests: no clock and no thread of it
 mod product {
     use std::future::Future;
     use std::io;
-
-    pub(in super::super) use std::sync::atomic::AtomicU64;
 
     pub(in super::super) use parking_lot::Mutex;
     pub(in super::super) use tokio::time::{sleep_until, timeout};
@@ -73,19 +76,6 @@ mod product {
         }
     }
 
-    /// Runs a few jobs at the same time and waits for all; their results in order.
-    pub(in super::super) fn run_together<R: Send>(
-        jobs: impl Iterator<Item = impl FnOnce() -> io::Result<R> + Send>,
-    ) -> Vec<io::Result<R>> {
-        std::thread::scope(|scope| {
-            let running: Vec<_> = jobs.map(|job| scope.spawn(job)).collect();
-            let results = running.into_iter().map(|it| {
-                it.join().unwrap_or_else(|_| Err(io::Error::other("a file job panicked")))
-            });
-            results.collect()
-        })
-    }
-
     /// Where a model checker may let somebody else go on.
     #[inline]
     pub(in super::super) fn scheduling_point() {}
@@ -97,8 +87,6 @@ mod checked {
     use std::io;
     use std::sync::PoisonError;
     use std::time::Duration;
-
-    pub(in super::super) use shuttle::sync::atomic::AtomicU64;
 
     use futures_util::FutureExt as _;
     use shuttle::sync::MutexGuard;
@@ -150,13 +138,6 @@ mod checked {
 
     pub(in super::super) fn detach_blocking(job: impl FnOnce() + Send + 'static) {
         drop(shuttle::thread::spawn(job));
-    }
-
-    /// One after the other: they read what nobody changes.
-    pub(in super::super) fn run_together<R: Send>(
-        jobs: impl Iterator<Item = impl FnOnce() -> io::Result<R> + Send>,
-    ) -> Vec<io::Result<R>> {
-        jobs.map(|job| job()).collect()
     }
 
     /// See [`timeout`].

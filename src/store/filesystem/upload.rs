@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::checksum::Checksum;
-use super::disk::{FileMode, UnnamedFile};
-use super::index::Publish;
-use super::layout::{FileName, Shard};
+use super::disk::{self, FileMode, UnnamedFile};
+use super::full_disk;
 use super::pool::Pool;
-use super::reservation::Reservation;
-use super::shared::{Parts, Shared};
+use super::publication::{Finished, publish};
+use super::reservation::{Reservation, reserve};
+use super::shared::Shared;
 use crate::store::{Key, Kind, StoreError};
 
 /// Work up to this is done where it arrives; a hop to a blocking thread would cost more.
@@ -34,15 +34,16 @@ pub struct FilesystemUpload {
 /// What a write adds to; the file goes before the reservation is given back.
 #[derive(Debug)]
 struct Sink {
-    file: UnnamedFile,
     checksum: Checksum,
-    reservation: Reservation,
+    finished: Finished,
 }
 
 impl Sink {
-    fn write(&mut self, data: &[u8], offset: u64) -> Result<(), StoreError> {
+    /// After a failure the same may be tried again.
+    fn write(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.finished.file.write_at(data, offset)?;
         self.checksum.update(data);
-        self.file.write_at(data, offset).map_err(|error| StoreError::io("write a blob", error))
+        Ok(())
     }
 }
 
@@ -59,15 +60,15 @@ impl Drop for FilesystemUpload {
 
 impl FilesystemUpload {
     /// Opens an unnamed file for a value whose space is reserved.
-    pub(super) fn new(
+    pub(super) async fn open(
         shared: Arc<Shared>,
         key: Key,
         size_bytes: u64,
         reservation: Reservation,
     ) -> Result<Self, StoreError> {
-        let created = shared.parts.disk.create(FileMode::Blob);
-        let file = created.map_err(|error| StoreError::io("create a file", error))?;
-        let sink = Some(Sink { file, checksum: Checksum::new(&key), reservation });
+        let file = create(&shared, size_bytes).await?;
+        let finished = Finished { file, reservation };
+        let sink = Some(Sink { checksum: Checksum::new(&key), finished });
         Ok(Self { key, size_bytes, written_bytes: 0, sink, shared })
     }
 
@@ -80,17 +81,32 @@ impl FilesystemUpload {
         }
         // Taken out for the duration: an upload whose write was dropped halfway is unusable,
         // and says so, rather than continue behind a gap.
-        let mut sink = self.sink.take().ok_or_else(interrupted)?;
-        let offset = self.written_bytes;
-        let sink = if data.len() <= INLINE_BYTES {
-            sink.write(&data, offset).map(|()| sink)
-        } else {
-            let job = move || sink.write(&data, offset).map(|()| sink);
-            self.shared.parts.pool.run(job).await?
-        }?;
+        let sink = self.sink.take().ok_or_else(interrupted)?;
+        let (sink, mut outcome) = self.write_once(sink, data.clone()).await?;
+        let mut sink = sink;
+        if outcome.as_ref().is_err_and(disk::is_full) {
+            let missing_bytes = self.size_bytes - self.written_bytes;
+            full_disk::make_room(&self.shared.parts, missing_bytes).await;
+            (sink, outcome) = self.write_once(sink, data).await?;
+        }
+        outcome.map_err(|error| StoreError::io("write a blob", error))?;
         self.sink = Some(sink);
         self.written_bytes = received_bytes;
         Ok(())
+    }
+
+    async fn write_once(
+        &self,
+        mut sink: Sink,
+        data: Bytes,
+    ) -> Result<(Sink, io::Result<()>), StoreError> {
+        let offset = self.written_bytes;
+        let is_small = data.len() <= INLINE_BYTES;
+        let job = move || {
+            let outcome = sink.write(&data, offset);
+            (sink, outcome)
+        };
+        if is_small { Ok(job()) } else { self.shared.parts.pool.run(job).await }
     }
 
     /// See [`crate::store::Upload::written_bytes`].
@@ -105,20 +121,20 @@ impl FilesystemUpload {
 
     /// See [`crate::store::Upload::is_overtaken`].
     pub(crate) fn is_overtaken(&self) -> bool {
-        self.key.kind == Kind::Blob && self.shared.parts.index.lock(|index| index.touch(&self.key))
+        self.key.kind == Kind::Blob && self.shared.parts.has_whole(&self.key)
     }
 
     /// See [`crate::store::Upload::commit`].
-    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         if self.written_bytes != self.size_bytes {
             return Err(self.size_mismatch(self.written_bytes));
         }
-        let Sink { file, checksum, reservation } = self.sink.take().ok_or_else(interrupted)?;
+        let Sink { checksum, finished } = self.sink.take().ok_or_else(interrupted)?;
         if let Some(trailer) = checksum.seal(&self.key)? {
-            let written = file.write_at(&trailer, self.size_bytes);
+            let written = finished.file.write_at(&trailer, self.size_bytes);
             written.map_err(|error| StoreError::io("write a result", error))?;
         }
-        publish(&self.shared, self.key, self.size_bytes, reservation, file)
+        publish(&self.shared.parts, self.key, self.size_bytes, finished).await
     }
 
     fn size_mismatch(&self, received_bytes: u64) -> StoreError {
@@ -137,6 +153,16 @@ fn interrupted() -> StoreError {
     }
 }
 
+async fn create(shared: &Arc<Shared>, size_bytes: u64) -> Result<UnnamedFile, StoreError> {
+    let parts = &shared.parts;
+    let mut created = parts.disk.create(FileMode::Blob);
+    if created.as_ref().is_err_and(disk::is_full) {
+        full_disk::make_room(parts, size_bytes).await;
+        created = parts.disk.create(FileMode::Blob);
+    }
+    created.map_err(|error| StoreError::io("create a file", error))
+}
+
 /// Stores bytes that are whole in memory in one step: verify, create, write, link, book.
 ///
 /// I20: bytes are hashed on the way in, always, before they are visible.
@@ -144,20 +170,39 @@ pub(super) async fn store_whole(
     shared: &Arc<Shared>,
     key: Key,
     data: Bytes,
-    reservation: Reservation,
 ) -> Result<(), StoreError> {
+    let parts = &shared.parts;
+    let len_bytes = data.len() as u64;
+    let reservation = reserve(parts, key.kind, len_bytes).await?;
+    let finished = match write_whole(shared, key, data.clone(), reservation).await {
+        Err(StoreError::Io { source, .. }) if disk::is_full(&source) => {
+            full_disk::make_room(parts, len_bytes).await;
+            let reservation = reserve(parts, key.kind, len_bytes).await?;
+            write_whole(shared, key, data, reservation).await
+        }
+        outcome => outcome,
+    };
+    publish(parts, key, len_bytes, finished.map_err(StoreError::without_full_disk)?).await
+}
+
+async fn write_whole(
+    shared: &Arc<Shared>,
+    key: Key,
+    data: Bytes,
+    reservation: Reservation,
+) -> Result<Finished, StoreError> {
     let worker = Arc::clone(shared);
     let is_small = data.len() <= INLINE_BYTES;
     let job = move || {
         let trailer = checksum_of(&key, &data).seal(&key)?;
-        let created = worker.parts.disk.create(FileMode::Blob);
-        let file = created.map_err(|error| StoreError::io("create a file", error))?;
-        let written = file.write_at(&data, 0).and_then(|()| match trailer {
-            Some(trailer) => file.write_at(&trailer, data.len() as u64),
-            None => Ok(()),
-        });
-        written.map_err(|error| StoreError::io("write a value", error))?;
-        publish(&worker, key, data.len() as u64, reservation, file)
+        let failed = |source| StoreError::Io { operation: "write a value", source };
+        let file = worker.parts.disk.create(FileMode::Blob).map_err(failed)?;
+        let finished = Finished { file, reservation };
+        finished.file.write_at(&data, 0).map_err(failed)?;
+        if let Some(trailer) = trailer {
+            finished.file.write_at(&trailer, data.len() as u64).map_err(failed)?;
+        }
+        Ok(finished)
     };
     if is_small { job() } else { shared.parts.pool.run(job).await? }
 }
@@ -173,69 +218,4 @@ fn checksum_of(key: &Key, data: &[u8]) -> Checksum {
     let mut checksum = Checksum::new(key);
     checksum.update(data);
     checksum
-}
-
-/// Gives a complete, verified file its name and makes it visible, in that order (I5).
-///
-/// Until the booking the reservation covers the file, so at no time do the files take more than
-/// the ledger says (I3); on every error the file is dropped before the reservation, which is why
-/// they are parameters in this order.
-fn publish(
-    shared: &Arc<Shared>,
-    key: Key,
-    len_bytes: u64,
-    reservation: Reservation,
-    file: UnnamedFile,
-) -> Result<(), StoreError> {
-    let parts = &shared.parts;
-    if key.kind == Kind::Blob && parts.index.lock(|index| index.touch(&key)) {
-        // Never replaced: these bytes were verified and are dropped, file before reservation.
-        parts.counters.lost_publications.add(1);
-        drop(file);
-        drop(reservation);
-        return Ok(());
-    }
-    let name = FileName { key, len_bytes, generation: shared.next_generation() };
-    let expected = parts.blocks.charge_of(name.file_bytes());
-    let charge = file
-        .settled_bytes(name.file_bytes(), expected)
-        .map_err(|error| StoreError::io("stat a new file", error))?;
-    let new_shard =
-        link(parts, &file, &name).map_err(|error| StoreError::io("name a file", error))?;
-    // A temporary name goes before the bytes are booked as those of one file.
-    drop(file);
-    let class_bytes = new_shard.and_then(|it| parts.disk.allocated_at(&it.class_path()).ok());
-    let folder = Shard::of(&key);
-    let outcome = parts.directory_sizes.measure(&parts.disk, folder, |folder_bytes| {
-        parts.update(|index| {
-            let outcome = index.publish(name, reservation.into_bytes(), charge);
-            index.settle_shard(folder, folder_bytes);
-            index.settle_class(folder, class_bytes.unwrap_or_default());
-            outcome
-        })
-    });
-    match outcome {
-        Publish::Inserted => {}
-        Publish::Replaced(older) => shared.parts.bury(vec![older]),
-        Publish::Lost(own) => {
-            parts.counters.lost_publications.add(1);
-            shared.parts.bury(vec![own]);
-        }
-    }
-    Ok(())
-}
-
-/// Links the file; makes its shard's directory, and returns it, when this is the first file in it.
-fn link(parts: &Parts, file: &UnnamedFile, name: &FileName) -> io::Result<Option<Shard>> {
-    match parts.disk.link(file, &name.path()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = Shard::of(&name.key);
-            parts.directory_sizes.exclusive(folder, || {
-                parts.make_shard(folder)?;
-                parts.disk.link(file, &name.path())?;
-                Ok(Some(folder))
-            })
-        }
-        outcome => outcome.map(|()| None),
-    }
 }

@@ -85,26 +85,7 @@ impl Disk {
     /// so are foreign.
     pub(in crate::store::filesystem) fn list(&self, path: &str) -> io::Result<Option<Vec<Found>>> {
         self.step(Call::List)?;
-        let directory =
-            match rustix::fs::openat(&*self.root, path, directory_flags(), Mode::empty()) {
-                Ok(directory) => directory,
-                Err(Errno::NOENT) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-        let mut found = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name != "." && name != ".." {
-                let kind = match entry.file_type() {
-                    // Some file systems do not say; the inode does.
-                    FileType::Unknown => file_type(&directory, entry.file_name()),
-                    kind => kind,
-                };
-                found.push(Found { name, is_file: kind.is_file() });
-            }
-        }
-        Ok(Some(found))
+        list_below(&self.root, path)
     }
 
     /// Puts the names in a directory on the disk.
@@ -113,6 +94,29 @@ impl Disk {
         let directory = rustix::fs::openat(&*self.root, path, directory_flags(), Mode::empty())?;
         Ok(rustix::fs::fsync(&directory)?)
     }
+}
+
+/// See [`Disk::list`].
+pub(super) fn list_below(root: &OwnedFd, path: &str) -> io::Result<Option<Vec<Found>>> {
+    let directory = match rustix::fs::openat(root, path, directory_flags(), Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            let kind = match entry.file_type() {
+                // Some file systems do not say; the inode does.
+                FileType::Unknown => file_type(&directory, entry.file_name()),
+                kind => kind,
+            };
+            found.push(Found { name, is_file: kind.is_file() });
+        }
+    }
+    Ok(Some(found))
 }
 
 fn file_type(directory: &OwnedFd, name: &std::ffi::CStr) -> FileType {

@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::faults::Steps;
-use super::{Call, Disk, TEMP_DIRECTORY, allocated};
+use super::{Call, Disk, Moment, TEMP_DIRECTORY, allocated};
 
 /// The outcome of something that may not wait for the disk.
 #[derive(Debug)]
@@ -133,7 +133,6 @@ impl UnnamedFile {
 pub(in crate::store::filesystem) struct ReadFile {
     pub(super) file: File,
     len_bytes: u64,
-    links: u64,
     pub(super) steps: Steps,
 }
 
@@ -141,11 +140,6 @@ impl ReadFile {
     /// Its length when it was opened.
     pub(in crate::store::filesystem) fn len_bytes(&self) -> u64 {
         self.len_bytes
-    }
-
-    /// The names that it had when it was opened.
-    pub(in crate::store::filesystem) fn links(&self) -> u64 {
-        self.links
     }
 
     /// Reads at `offset` only what is in memory already.
@@ -311,9 +305,7 @@ impl Disk {
         }
         let len_bytes = u64::try_from(stat.st_size).unwrap_or_default();
         // Its type differs between architectures.
-        #[expect(clippy::useless_conversion, reason = "a u32 on some architectures")]
-        let links = u64::from(stat.st_nlink);
-        Ok(Some(ReadFile { file: file.into(), len_bytes, links, steps: self.steps.clone() }))
+        Ok(Some(ReadFile { file: file.into(), len_bytes, steps: self.steps.clone() }))
     }
 
     /// Whether some process still has a file open for writing that was made with
@@ -327,6 +319,13 @@ impl Disk {
             Err(Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// When the bytes of a file, or the names in a directory, last changed.
+    pub(in crate::store::filesystem) fn changed_at(&self, path: &str) -> io::Result<Moment> {
+        self.step(Call::Stat)?;
+        let stat = rustix::fs::statat(&*self.root, path, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Moment { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec })
     }
 
     /// Whether anything has this name.

@@ -6,6 +6,7 @@
 mod directories;
 mod faults;
 mod files;
+mod onlooker;
 mod own;
 #[cfg(not(feature = "shuttle"))]
 #[cfg(test)]
@@ -25,6 +26,8 @@ pub(super) use faults::Call;
 #[cfg_attr(feature = "shuttle", expect(unused_imports, reason = "no schedule has faults yet"))]
 pub(super) use faults::{Faults, Lasting};
 pub(super) use files::{Cached, FileMode, ReadFile, UnnamedFile};
+pub(super) use onlooker::Onlooker;
+pub(super) use own::{OwnWriter, RingFile};
 
 use faults::Steps;
 
@@ -89,8 +92,20 @@ fn allocated(stat: &rustix::fs::Stat) -> io::Result<u64> {
 }
 
 /// Whether a call failed for want of room.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether a hard link failed because the inode has as many as it can have.
+pub(super) fn is_out_of_links(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::MLINK.raw_os_error())
+}
+
+/// A moment as the file system notes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment {
+    seconds: i64,
+    nanoseconds: u64,
 }
 
 impl Drop for Disk {
@@ -143,6 +158,21 @@ impl Disk {
         disk.empty_temp_directory()?;
         disk.remove_unfinished()?;
         Ok(disk)
+    }
+
+    /// The same root once more, as one who opens it next finds it, without looking again.
+    #[cfg(all(test, feature = "shuttle"))]
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Ok(Self {
+            root: Arc::clone(&self.root),
+            root_path: self.root_path.clone(),
+            lock: self.lock.try_clone()?,
+            has_unnamed_files: self.has_unnamed_files,
+            file_system: self.file_system,
+            links_descriptors: self.links_descriptors,
+            next_temp: AtomicU64::new(0),
+            steps: Steps::default(),
+        })
     }
 
     /// To be called before each call to the file system.

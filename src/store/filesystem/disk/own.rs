@@ -93,11 +93,6 @@ pub(in crate::store::filesystem) struct RingFile {
 }
 
 impl RingFile {
-    /// Its size.
-    pub(in crate::store::filesystem) fn len_bytes(&self) -> u64 {
-        self.len_bytes
-    }
-
     /// Writes all of `data` at `offset`; refuses what goes over the end.
     pub(in crate::store::filesystem) fn write_at(
         &self,
@@ -118,12 +113,6 @@ impl RingFile {
     ) -> io::Result<usize> {
         self.steps.step(Call::ReadOwn)?;
         read_full_at(&self.file, buffer, offset)
-    }
-
-    /// Puts what was written on the disk.
-    pub(in crate::store::filesystem) fn sync(&self) -> io::Result<()> {
-        self.steps.step(Call::SyncFile)?;
-        Ok(rustix::fs::fdatasync(&self.file)?)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The books: where every byte under the cap stands.
 //!
-//! `resident + reserved + dying + overhead <= max_bytes` at every unlock (I2). Bytes are allocated
-//! blocks, what `du` shows. A byte enters as reserved, becomes resident when its file is published,
-//! dying when its entry leaves the map, and is free when the file is gone.
+//! `resident + reserved + dying + overhead + unread <= max_bytes` at every unlock (I2). Bytes are
+//! allocated blocks, what `du` shows. A byte enters as reserved, becomes resident when its file is
+//! published, dying when its entry leaves the map, and is free when the file is gone.
 
 /// The sums. Every subtraction is checked (I4): an error is counted, never wrapped.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     max: u64,
+    /// What may be used at present: less than `max` while the disk has less.
+    limit: u64,
     low_water: u64,
     resident: u64,
     reserved: u64,
@@ -17,6 +19,8 @@ pub(crate) struct Ledger {
     /// The part of `dying` whose unlink failed: nobody knows when it will work.
     stuck: u64,
     overhead: u64,
+    /// At most what the shards take that have not been read yet.
+    unread: u64,
     settle_excess: u64,
     errors: u64,
 }
@@ -26,6 +30,8 @@ pub(crate) struct Ledger {
 pub(crate) struct LedgerSnapshot {
     /// The cap.
     pub(crate) max_bytes: u64,
+    /// The part of it that may be used at present.
+    pub(crate) limit_bytes: u64,
     /// Charges of all entries.
     pub(crate) resident_bytes: u64,
     /// Live reservations.
@@ -36,17 +42,19 @@ pub(crate) struct LedgerSnapshot {
     pub(crate) held_bytes: u64,
     /// Directories, the format file, foreign files.
     pub(crate) overhead_bytes: u64,
+    /// At most what the shards take that have not been read yet.
+    pub(crate) unread_bytes: u64,
     /// Publications that allocated more than they had reserved.
     pub(crate) settle_excess: u64,
     /// Subtractions that would have gone below zero.
     pub(crate) ledger_errors: u64,
 }
 
-#[cfg(test)]
 impl LedgerSnapshot {
     /// Everything that counts against the cap.
     pub(crate) fn total_bytes(&self) -> u64 {
-        self.resident_bytes + self.reserved_bytes + self.dying_bytes + self.overhead_bytes
+        let known = self.resident_bytes + self.reserved_bytes + self.dying_bytes;
+        known + self.overhead_bytes + self.unread_bytes
     }
 }
 
@@ -54,6 +62,7 @@ impl Ledger {
     pub(super) fn new(max: u64, low_water: u64) -> Self {
         Self {
             max,
+            limit: max,
             low_water: low_water.min(max),
             resident: 0,
             reserved: 0,
@@ -61,13 +70,31 @@ impl Ledger {
             held: 0,
             stuck: 0,
             overhead: 0,
+            unread: 0,
             settle_excess: 0,
             errors: 0,
         }
     }
 
     fn total(&self) -> u64 {
-        self.resident + self.reserved + self.dying + self.overhead
+        self.resident + self.reserved + self.dying + self.overhead + self.unread
+    }
+
+    /// Allows so much of the cap for the present. What is over it is evicted, not cut off.
+    pub(super) fn set_limit(&mut self, bytes: u64) {
+        self.limit = bytes.min(self.max);
+    }
+
+    pub(super) fn limit_bytes(&self) -> u64 {
+        self.limit
+    }
+
+    pub(super) fn set_unread(&mut self, bytes: u64) {
+        self.unread = bytes;
+    }
+
+    pub(super) fn unread_bytes(&self) -> u64 {
+        self.unread
     }
 
     /// Whether `wanted` bytes fit an otherwise empty store with `removable` bytes of its overhead
@@ -75,6 +102,16 @@ impl Ledger {
     pub(super) fn can_ever_fit(&self, wanted: u64, removable: u64) -> bool {
         let fixed = self.overhead.saturating_sub(removable);
         fixed.saturating_add(wanted) <= self.max
+    }
+
+    /// The same for what the disk has at present.
+    pub(super) fn could_ever_fit_limit(&self, wanted: u64, removable: u64) -> bool {
+        let fixed = self.overhead.saturating_sub(removable);
+        fixed.saturating_add(wanted) <= self.limit
+    }
+
+    pub(super) fn resident_bytes(&self) -> u64 {
+        self.resident
     }
 
     /// Whether directories take so much that empty ones should go.
@@ -88,7 +125,7 @@ impl Ledger {
 
     /// Reserves if it fits now. I2.
     pub(super) fn reserve(&mut self, bytes: u64) -> bool {
-        let fits = self.total().checked_add(bytes).is_some_and(|total| total <= self.max);
+        let fits = self.total().checked_add(bytes).is_some_and(|total| total <= self.limit);
         if fits {
             self.reserved += bytes;
         }
@@ -149,15 +186,17 @@ impl Ledger {
     /// What is dying counts as free already, or every waiter would evict for all the others too;
     /// what readers hold open or cannot be unlinked does not: nobody knows when that ends.
     pub(super) fn shortfall(&self, wanted: u64, spare: u64) -> u64 {
-        let lasting = self.resident + self.reserved + self.held + self.stuck + self.overhead;
-        lasting.saturating_add(wanted).saturating_add(spare).saturating_sub(self.max)
+        let going = self.dying - (self.held + self.stuck).min(self.dying);
+        let lasting = self.total() - going;
+        lasting.saturating_add(wanted).saturating_add(spare).saturating_sub(self.limit)
     }
 
-    /// Whether `wanted` bytes would fit with every entry gone and `removable` bytes of overhead.
-    pub(super) fn could_fit(&self, wanted: u64, removable: u64) -> bool {
+    /// Whether `wanted` bytes would fit with every entry gone but `kept` bytes of them, and
+    /// `removable` bytes of overhead.
+    pub(super) fn could_fit(&self, wanted: u64, removable: u64, kept: u64) -> bool {
         let fixed = self.overhead.saturating_sub(removable);
-        let lasting = self.reserved + self.held + self.stuck + fixed;
-        lasting.saturating_add(wanted) <= self.max
+        let lasting = self.reserved + self.held + self.stuck + fixed + kept;
+        lasting.saturating_add(wanted) <= self.limit
     }
 
     pub(super) fn note_error(&mut self) {
@@ -167,11 +206,13 @@ impl Ledger {
     pub(super) fn snapshot(&self) -> LedgerSnapshot {
         LedgerSnapshot {
             max_bytes: self.max,
+            limit_bytes: self.limit,
             resident_bytes: self.resident,
             reserved_bytes: self.reserved,
             dying_bytes: self.dying,
             held_bytes: self.held,
             overhead_bytes: self.overhead,
+            unread_bytes: self.unread,
             settle_excess: self.settle_excess,
             ledger_errors: self.errors,
         }

@@ -2,14 +2,29 @@
 //!
 //! Pure: no I/O, no await, no callback, no clock, no logging. It hands out tokens that say what
 //! must be done outside: a [`Victim`] must be unlinked and given back with [`Index::bury`], granted
-//! waiters must be told. One critical section is one method call.
+//! waiters must be told, a [`Claim`] must end. One critical section is one method call.
+//!
+//! Here are the look-ups; [`room`] reserves and evicts, [`publication`] makes visible, [`removal`]
+//! takes out, [`loading`] reads what former processes left and writes what later ones will read.
 
+mod entry;
 mod ledger;
-mod lru;
+mod loading;
+mod order;
+mod publication;
+mod removal;
+mod room;
+mod slots;
+mod timeline;
 mod waiters;
+mod writers;
 
 #[cfg(test)]
+mod full_model_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod reference_tests;
 #[cfg(test)]
 mod tests;
 
@@ -18,70 +33,84 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-pub(crate) use ledger::{Ledger, LedgerSnapshot};
-use lru::{Entry, Slots};
-use waiters::Waiters;
-pub(crate) use waiters::{Grant, Ticket};
-
 use super::layout::{FileName, Generation, Shard};
 use crate::store::{Key, Kind};
+use entry::Entry;
+use ledger::Ledger;
+pub(crate) use ledger::LedgerSnapshot;
+use loading::Unread;
+pub(crate) use loading::UnreadShards;
+use order::Order;
+pub(crate) use publication::{Publish, Start};
+pub(crate) use removal::{Part, Victim};
+pub(crate) use room::Reserve;
+use waiters::Waiters;
+pub(crate) use waiters::{Grant, Ticket};
+pub(crate) use writers::Fences;
+pub use writers::PurgeScope;
+use writers::Writers;
 
-/// An entry that has left the map and whose file must be unlinked by whoever holds this.
+/// Of the cap, the part that leases hold at most, in tenths: a fifth always churns.
+const LEASED_TENTHS: u64 = 8;
+
+/// What becomes of a write when leases hold what it needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeasePolicy {
+    /// The oldest lease is broken, and counted.
+    #[default]
+    BreakOldest,
+    /// The write is refused; leases may come to hold everything.
+    RefuseWrites,
+}
+
+/// What an index is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The cap.
+    pub(crate) max_bytes: u64,
+    /// Bytes that the evictor keeps free.
+    pub(crate) low_water_bytes: u64,
+    /// Most entries.
+    pub(crate) max_entries: Option<u64>,
+    /// Longest time without a use, in seconds.
+    pub(crate) max_age_seconds: Option<u64>,
+    /// How long a promise to a build holds, in seconds; 0 for no promises.
+    pub(crate) lease_seconds: u64,
+    pub(crate) lease_policy: LeasePolicy,
+}
+
+/// Bytes that are promised to a write, and when it began (I16).
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a victim's bytes stay charged until it is buried"]
-pub(crate) struct Victim {
-    /// The file to unlink.
-    pub(crate) file: FileName,
-    charge: u64,
-    /// Whether its unlink has failed.
-    is_stuck: bool,
+#[must_use = "a claim must be settled by a publication or given back"]
+pub(crate) struct Claim {
+    pub(crate) bytes: u64,
+    pub(super) began: u64,
 }
 
-impl Victim {
-    fn new(file: FileName, charge: u64) -> Self {
-        Self { file, charge, is_stuck: false }
-    }
-
-    /// The bytes that unlinking frees.
-    pub(crate) fn charge(&self) -> u64 {
-        self.charge
-    }
-}
-
-/// A present entry, as a lookup found it.
+/// A present entry, as a look-up found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The file that holds it.
     pub(crate) file: FileName,
     /// Whether this process has seen its bytes hash right.
-    pub(crate) verified: bool,
+    pub(crate) is_verified: bool,
+    /// Whether a crash may have torn it: to be hashed before anything is said of it.
+    pub(crate) is_suspect: bool,
+    /// Whether its executable variant is there.
+    pub(crate) has_variant: bool,
     slot: u32,
 }
 
-/// What became of a reservation that asked for room.
-#[derive(Debug)]
-pub(crate) enum Reserve {
-    /// The bytes are reserved.
-    Granted,
-    /// Not now: the caller is queued under this ticket and has these victims to bury first.
-    Queued(Ticket, Vec<Victim>),
-    /// Not ever, whatever is evicted.
-    Never,
+/// What a look-up is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// None: the store itself looks.
+    Look,
+    /// An upload or a read: the entry becomes the youngest.
+    Touch,
+    /// A build is told that it is there: it gets a lease too (I21).
+    Promise,
 }
-
-/// What became of a file that was linked and wants to be visible.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Publish {
-    /// It is visible.
-    Inserted,
-    /// It is visible, and the value it replaced must be buried.
-    Replaced(Victim),
-    /// Another upload of the blob was faster; this file must be buried.
-    Lost(Victim),
-}
-
-/// Failed unlinks after which no more entries are taken out until some succeed.
-const MAX_STUCK_VICTIMS: usize = 64;
 
 /// An entry that left the map while readers had its file open.
 #[derive(Debug)]
@@ -95,12 +124,23 @@ struct Orphan {
 #[derive(Debug)]
 pub(crate) struct Index<W> {
     table: HashTable<u32>,
-    slots: Slots,
+    order: Order,
+    limits: Limits,
     ledger: Ledger,
     waiters: Waiters<W>,
+    writers: Writers,
     orphans: HashMap<Generation, Orphan>,
+    variants: u64,
+    suspects: u64,
     /// Victims whose unlink failed.
     stuck_victims: usize,
+    /// Unlinks that failed since the last one that did not.
+    failures_in_a_row: usize,
+    unread: Unread,
+    /// Set at a stop: nothing becomes visible any more.
+    is_closed: bool,
+    /// Set at the end of a stop: nothing leaves any more either.
+    is_frozen: bool,
     /// Bytes of each shard directory itself.
     shard_bytes: Vec<u64>,
     /// Their sum.
@@ -112,15 +152,24 @@ pub(crate) struct Index<W> {
 }
 
 impl<W> Index<W> {
-    /// An empty index under a cap of `max_bytes`, of which `low_water_bytes` are kept free.
-    pub(crate) fn new(max_bytes: u64, low_water_bytes: u64) -> Self {
+    /// An empty index. The first generation will be above `clock`.
+    pub(crate) fn new(limits: Limits, clock: u64) -> Self {
+        let age = limits.max_age_seconds.unwrap_or_default();
         Self {
             table: HashTable::new(),
-            slots: Slots::default(),
-            ledger: Ledger::new(max_bytes, low_water_bytes),
+            order: Order::new(clock, limits.lease_seconds, age),
+            limits,
+            ledger: Ledger::new(limits.max_bytes, limits.low_water_bytes),
             waiters: Waiters::default(),
+            writers: Writers::default(),
             orphans: HashMap::new(),
+            variants: 0,
+            suspects: 0,
             stuck_victims: 0,
+            failures_in_a_row: 0,
+            unread: Unread::nothing(),
+            is_closed: false,
+            is_frozen: false,
             shard_bytes: vec![0; Shard::COUNT],
             all_shard_bytes: 0,
             class_bytes: [0; Shard::CLASSES],
@@ -142,44 +191,71 @@ impl<W> Index<W> {
 
     fn find(&self, key: &Key) -> Option<u32> {
         let hash = Self::hash(&self.hash_key, key);
-        let slots = &self.slots;
-        self.table.find(hash, |slot| slots.key(*slot).is_some_and(|it| it == *key)).copied()
+        let slots = &self.order.slots;
+        self.table.find(hash, |slot| slots.get(*slot).is_some_and(|it| it.is_of(key))).copied()
     }
 
     fn found(&self, slot: u32) -> Option<Found> {
-        let entry = self.slots.get(slot)?;
-        Some(Found { file: entry.file(), verified: entry.is_verified, slot })
+        let entry = self.order.slots.get(slot)?;
+        Some(Found {
+            file: entry.file(),
+            is_verified: entry.is_verified(),
+            is_suspect: entry.is_suspect(),
+            has_variant: entry.has_variant(),
+            slot,
+        })
     }
 
-    /// Looks a key up without touching it.
-    #[cfg(test)]
+    /// The slot of an entry that was found before, if it still is this generation. I7.
+    fn still(&self, found: &Found) -> Option<u32> {
+        let generation = found.file.generation;
+        let is_same = |entry: &Entry| entry.generation == generation;
+        self.order.slots.get(found.slot).is_some_and(is_same).then_some(found.slot)
+    }
+
+    /// Looks a key up without using it.
     pub(crate) fn peek(&self, key: &Key) -> Option<Found> {
         self.find(key).and_then(|slot| self.found(slot))
     }
 
-    /// Looks a key up and moves it to the young end.
-    pub(crate) fn touch(&mut self, key: &Key) -> bool {
-        let slot = self.find(key);
-        if let Some(slot) = slot {
-            self.slots.move_to_young_end(slot);
+    /// Looks a key up and notes its use. A suspect is found but gets no lease before it is known
+    /// to be whole.
+    pub(crate) fn look_up(&mut self, key: &Key, purpose: Use) -> Option<Found> {
+        let slot = self.find(key)?;
+        let is_suspect = self.order.slots.get(slot)?.is_suspect();
+        match purpose {
+            Use::Promise if !is_suspect => self.promise(slot),
+            Use::Touch | Use::Promise => self.order.touch(slot),
+            Use::Look => {}
         }
-        slot.is_some()
+        self.found(slot)
     }
 
-    /// Looks a key up, touches it and counts a reader, who must say [`Index::close`] at the end.
-    pub(crate) fn open(&mut self, key: &Key) -> Option<Found> {
-        let slot = self.find(key)?;
-        self.slots.move_to_young_end(slot);
-        let entry = self.slots.get_mut(slot)?;
+    fn promise(&mut self, slot: u32) {
+        let most_bytes = match self.limits.lease_policy {
+            // Which one is the oldest is known when all are.
+            LeasePolicy::BreakOldest if !self.unread.is_some() => {
+                self.ledger.limit_bytes() / 10 * LEASED_TENTHS
+            }
+            LeasePolicy::BreakOldest | LeasePolicy::RefuseWrites => u64::MAX,
+        };
+        self.order.promise(slot, most_bytes);
+    }
+
+    /// Looks a key up, notes its use and counts a reader, who must say [`Index::close_reader`] at
+    /// the end.
+    pub(crate) fn open(&mut self, key: &Key, purpose: Use) -> Option<Found> {
+        let Found { slot, .. } = self.look_up(key, purpose)?;
+        let entry = self.order.slots.get_mut(slot)?;
         entry.readers = entry.readers.checked_add(1)?;
         self.found(slot)
     }
 
     /// Ends what [`Index::open`] began. I7: finds the entry by generation, wherever it is now.
-    pub(crate) fn close(&mut self, found: &Found) {
+    pub(crate) fn close_reader(&mut self, found: &Found) {
         let generation = found.file.generation;
-        if let Some(entry) = self.slots.get_mut(found.slot)
-            && entry.generation == generation
+        if let Some(slot) = self.still(found)
+            && let Some(entry) = self.order.slots.get_mut(slot)
         {
             entry.readers = entry.readers.saturating_sub(1);
             return;
@@ -192,205 +268,38 @@ impl<W> Index<W> {
         self.free_orphan_if_gone(generation);
     }
 
+    /// Keeps an entry from eviction until [`Index::unpin`]; false when it has left.
+    pub(crate) fn pin(&mut self, found: &Found) -> bool {
+        self.still(found).is_some_and(|slot| self.order.pin(slot))
+    }
+
+    /// Ends what [`Index::pin`] began; nothing when the entry has left meanwhile (I7).
+    pub(crate) fn unpin(&mut self, found: &Found) {
+        if let Some(slot) = self.still(found) {
+            self.order.unpin(slot);
+        }
+    }
+
     /// Remembers that the bytes of this generation hashed right. I7.
     pub(crate) fn mark_verified(&mut self, found: &Found) {
-        if let Some(entry) = self.slots.get_mut(found.slot)
-            && entry.generation == found.file.generation
-        {
-            entry.is_verified = true;
+        if let Some(entry) = self.still(found).and_then(|slot| self.order.slots.get_mut(slot)) {
+            entry.set_verified(true);
+            let was_suspect = entry.is_suspect();
+            entry.set_suspect(false);
+            self.suspects = self.suspects.saturating_sub(u64::from(was_suspect));
         }
     }
 
-    /// Asks for `bytes` before the first of them is written.
-    ///
-    /// Takes at most `burst` victims when they do not fit. First come, first served: nobody passes
-    /// the queue, so a large upload is not starved by small ones.
-    pub(crate) fn reserve(&mut self, bytes: u64, burst: usize, waker: W) -> Reserve {
-        if !self.ledger.can_ever_fit(bytes, self.removable_bytes()) {
-            return Reserve::Never;
-        }
-        if self.waiters.is_empty() && self.ledger.reserve(bytes) {
-            return Reserve::Granted;
-        }
-        let ticket = self.waiters.push(bytes, waker);
-        Reserve::Queued(ticket, self.evict_shortfall(0, burst))
+    /// Says what time it is, in seconds since 1970, and ends leases; true when more are to end.
+    pub(crate) fn set_now(&mut self, now: u64) -> bool {
+        self.order.set_now(now)
     }
 
-    /// Leaves the queue; false when the ticket was granted already.
-    pub(crate) fn cancel(&mut self, ticket: Ticket) -> bool {
-        self.waiters.remove(ticket)
-    }
-
-    /// Gives unused reserved bytes back.
-    pub(crate) fn unreserve(&mut self, bytes: u64) {
-        self.ledger.unreserve(bytes);
-    }
-
-    /// Reserves for the head of the queue as long as it fits; each grant must be delivered.
-    pub(crate) fn grant(&mut self) -> Vec<Grant<W>> {
-        let mut grants = Vec::new();
-        while let Some(bytes) = self.waiters.head_bytes() {
-            if !self.ledger.reserve(bytes) {
-                break;
-            }
-            grants.extend(self.waiters.pop());
-        }
-        grants
-    }
-
-    /// Makes a linked file visible: `reserved` bytes become its `charge`, the rest is free again.
-    ///
-    /// I5: the file is complete and verified; visibility and booking are one step.
-    pub(crate) fn publish(&mut self, file: FileName, reserved: u64, charge: u64) -> Publish {
-        self.ledger.settle(reserved, charge);
-        let replaced = match self.find(&file.key) {
-            Some(slot) if file.key.kind == Kind::Blob => {
-                self.slots.move_to_young_end(slot);
-                self.ledger.condemn(charge);
-                return Publish::Lost(Victim::new(file, charge));
-            }
-            Some(slot) => self.take(slot),
-            None => None,
-        };
-        self.insert(file, charge, true);
-        replaced.map_or(Publish::Inserted, Publish::Replaced)
-    }
-
-    /// Adds a file that a former process left, as the youngest entry so far.
-    ///
-    /// Of two generations of one key the newest stays, the other is a victim.
-    pub(crate) fn adopt(&mut self, file: FileName, charge: u64) -> Option<Victim> {
-        self.ledger.adopt(charge);
-        if let Some(slot) = self.find(&file.key) {
-            let stays = self.slots.get(slot).is_some_and(|it| it.generation > file.generation);
-            if stays {
-                self.ledger.condemn(charge);
-                return Some(Victim::new(file, charge));
-            }
-            let older = self.take(slot);
-            self.insert(file, charge, false);
-            return older;
-        }
-        self.insert(file, charge, false);
-        None
-    }
-
-    /// Takes the entry out of the map if it still is this generation. I7.
-    pub(crate) fn remove(&mut self, file: &FileName) -> Option<Victim> {
-        let slot = self.find(&file.key)?;
-        if self.slots.get(slot)?.generation != file.generation {
-            return None;
-        }
-        self.take(slot)
-    }
-
-    /// Takes up to `limit` victims, oldest first (I14), until the queue and the low-water mark
-    /// will be served. Empty when they are, or when there is nothing left to take.
-    pub(crate) fn evict_to_low_water(&mut self, limit: usize) -> Vec<Victim> {
-        self.evict_shortfall(self.ledger.low_water_bytes(), limit)
-    }
-
-    /// Whether the evictor has anything to do.
-    pub(crate) fn wants_eviction(&self) -> bool {
-        let spare = self.ledger.low_water_bytes() / 2;
-        self.ledger.shortfall(self.head_demand(), spare) > 0
-    }
-
-    /// Bytes to evict for: those of the head of the queue, if evicting can serve it at all. For
-    /// one that must wait for uploads or readers to end, emptying the store would gain nothing.
-    fn head_demand(&self) -> u64 {
-        let head = self.waiters.head_bytes().unwrap_or(0);
-        if self.ledger.could_fit(head, self.removable_bytes()) { head } else { 0 }
-    }
-
-    /// Overhead that goes with the entries: directories can be removed once they are empty.
-    fn removable_bytes(&self) -> u64 {
-        self.all_shard_bytes
-    }
-
-    /// Whether the evictor would find nothing to do and what it did is done.
-    #[cfg(test)]
-    pub(crate) fn is_converged(&self) -> bool {
-        let books = self.ledger.snapshot();
-        let spare = self.ledger.low_water_bytes();
-        let is_served = self.ledger.shortfall(self.head_demand(), spare) == 0;
-        (is_served || self.slots.oldest().is_none()) && books.dying_bytes == books.held_bytes
-    }
-
-    fn evict_shortfall(&mut self, spare: u64, limit: usize) -> Vec<Victim> {
-        let mut victims = Vec::new();
-        let wanted = self.head_demand();
-        // Where nothing can be unlinked, as on a disk that has become read-only, evicting would
-        // only take away what can still be read.
-        let limit = if self.stuck_victims < MAX_STUCK_VICTIMS { limit } else { 0 };
-        while victims.len() < limit && self.ledger.shortfall(wanted, spare) > 0 {
-            let Some(slot) = self.slots.oldest() else {
-                break;
-            };
-            victims.extend(self.take(slot));
-        }
-        victims
-    }
-
-    /// Says that the victim's file is gone; its bytes are free once no reader holds it open.
-    #[expect(clippy::needless_pass_by_value, reason = "a victim is buried once")]
-    pub(crate) fn bury(&mut self, victim: Victim) {
-        if victim.is_stuck {
-            self.stuck_victims = self.stuck_victims.saturating_sub(1);
-            self.ledger.unstick(victim.charge);
-        }
-        if let Some(orphan) = self.orphans.get_mut(&victim.file.generation) {
-            orphan.is_unlinked = true;
-            self.free_orphan_if_gone(victim.file.generation);
-            return;
-        }
-        self.ledger.release(victim.charge);
-    }
-
-    /// Says that the victim's unlink failed: its bytes are not free soon.
-    pub(crate) fn stick(&mut self, victim: &mut Victim) {
-        if !victim.is_stuck {
-            victim.is_stuck = true;
-            self.stuck_victims += 1;
-            self.ledger.stick(victim.charge);
-        }
-    }
-
-    /// Whether directories take so much of the cap that empty ones should be removed.
-    pub(crate) fn is_overhead_heavy(&self) -> bool {
-        self.ledger.is_overhead_heavy()
-    }
-
-    /// Books bytes under the root that are no entry: fixed directories, foreign files.
-    pub(crate) fn add_overhead(&mut self, bytes: u64) {
-        self.ledger.set_overhead(bytes, 0);
-    }
-
-    /// Books what a shard directory itself takes now; `None` leaves the books as they are.
-    pub(crate) fn settle_shard(&mut self, shard: Shard, bytes: Option<u64>) {
-        if let (Some(bytes), Some(known)) = (bytes, self.shard_bytes.get_mut(shard.index())) {
-            self.ledger.set_overhead(bytes, *known);
-            self.all_shard_bytes = self.all_shard_bytes - *known + bytes;
-            *known = bytes;
-        }
-    }
-
-    /// Books what the directory that holds a shard takes. It is only ever booked larger, so a late
-    /// report of an older size changes nothing.
-    pub(crate) fn settle_class(&mut self, shard: Shard, bytes: u64) {
-        if let Some(known) = self.class_bytes.get_mut(shard.class_index())
-            && bytes > *known
-        {
-            self.ledger.set_overhead(bytes, *known);
-            *known = bytes;
-        }
-    }
-
-    /// Up to `limit` files in no particular order, and where to go on; `None` at the end. Entries
-    /// that come or go between two calls may be missed or seen.
-    pub(crate) fn files_from(&self, from: u32, limit: usize) -> (Vec<FileName>, Option<u32>) {
-        let (entries, rest) = self.slots.some_from(from, limit);
-        (entries.map(Entry::file).collect(), rest)
+    /// Up to `limit` entries in no particular order, and where to go on; `None` at the end.
+    /// Entries that come or go between two calls may be missed or seen.
+    pub(crate) fn some_from(&self, from: u32, limit: usize) -> (Vec<Found>, Option<u32>) {
+        let (entries, rest) = self.order.slots.some_from(from, limit);
+        (entries.filter_map(|(slot, _)| self.found(slot)).collect(), rest)
     }
 
     /// Number of entries.
@@ -398,9 +307,27 @@ impl<W> Index<W> {
         self.table.len()
     }
 
-    /// Number of files that are gone from the map but held open by readers, and of queued waiters.
-    pub(crate) fn pending(&self) -> (usize, usize) {
-        (self.orphans.len(), self.waiters.len())
+    /// Number of entries with an executable variant.
+    pub(crate) fn variants(&self) -> u64 {
+        self.variants
+    }
+
+    /// Bytes of the entries under a lease, and how many leases were broken.
+    pub(crate) fn leases(&self) -> (u64, u64) {
+        (self.order.leased_bytes(), self.order.leases_broken())
+    }
+
+    /// Seconds since the last use of the entry that was used longest ago and may go; an entry
+    /// under a lease is younger than that.
+    pub(crate) fn oldest_age_seconds(&mut self) -> Option<u64> {
+        let (stamp, _) = self.order.oldest_free()?;
+        Some(self.order.timeline.age(stamp))
+    }
+
+    /// Number of files that are gone from the map but held open by readers, of queued waiters, and
+    /// of writes under way.
+    pub(crate) fn pending(&self) -> (usize, usize, usize) {
+        (self.orphans.len(), self.waiters.len(), self.writers.len())
     }
 
     /// The books.
@@ -408,63 +335,51 @@ impl<W> Index<W> {
         self.ledger.snapshot()
     }
 
-    /// Every file, oldest first.
+    /// Every file, the first to go first.
     #[cfg(test)]
     pub(crate) fn files(&self) -> Vec<FileName> {
-        self.slots.oldest_first().map(Entry::file).collect()
+        self.order.in_order().into_iter().map(Entry::file).collect()
     }
 
-    fn insert(&mut self, file: FileName, charge: u64, is_verified: bool) {
-        let hash = Self::hash(&self.hash_key, &file.key);
-        let slot = self.slots.insert_youngest(Entry::new(&file, charge, is_verified));
-        let (slots, hash_key) = (&self.slots, &self.hash_key);
+    /// Every file's path, those of variants too.
+    #[cfg(test)]
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let paths = |entry: &Entry| {
+            let variant = entry.has_variant().then(|| entry.file().variant_path());
+            [Some(entry.file().path()), variant].into_iter().flatten().collect::<Vec<_>>()
+        };
+        self.order.in_order().into_iter().flat_map(paths).collect()
+    }
+
+    fn insert(&mut self, entry: Entry, recovered: Option<bool>) -> u32 {
+        let hash = Self::hash(&self.hash_key, &entry.key());
+        let slot = match recovered {
+            Some(is_leased) => self.order.insert_recovered(entry, is_leased),
+            None => self.order.insert_youngest(entry),
+        };
+        let (slots, hash_key) = (&self.order.slots, &self.hash_key);
         self.table.insert_unique(hash, slot, |slot| {
-            slots.key(*slot).map_or(0, |key| Self::hash(hash_key, &key))
+            slots.get(*slot).map_or(0, |entry| Self::hash(hash_key, &entry.key()))
         });
-    }
-
-    /// The one way out of the map: every removal, whatever its reason, comes through here.
-    ///
-    /// I4: moves the stored charge, never a recomputed one.
-    fn take(&mut self, slot: u32) -> Option<Victim> {
-        let key = self.slots.key(slot)?;
-        let hash = Self::hash(&self.hash_key, &key);
-        if let Ok(occupied) = self.table.find_entry(hash, |it| *it == slot) {
-            occupied.remove();
-        }
-        let entry = self.slots.remove(slot)?;
-        let charge = entry.charge_bytes();
-        self.ledger.condemn(charge);
-        if entry.readers > 0 {
-            self.ledger.hold(charge);
-            let orphan = Orphan { charge, readers: entry.readers, is_unlinked: false };
-            self.orphans.insert(entry.generation, orphan);
-        }
-        Some(Victim::new(entry.file(), charge))
-    }
-
-    fn free_orphan_if_gone(&mut self, generation: Generation) {
-        let is_gone =
-            self.orphans.get(&generation).is_some_and(|it| it.is_unlinked && it.readers == 0);
-        if is_gone && let Some(orphan) = self.orphans.remove(&generation) {
-            self.ledger.unhold(orphan.charge);
-            self.ledger.release(orphan.charge);
-        }
+        slot
     }
 
     /// Recomputes every sum from the entries. I1, I2, I4.
     #[cfg(test)]
     pub(crate) fn check(&self) {
+        self.order.check();
         let books = self.ledger.snapshot();
-        let resident: u64 = self.slots.oldest_first().map(Entry::charge_bytes).sum();
+        let entries = self.order.in_order();
+        let resident: u64 = entries.iter().map(|it| it.charge_bytes()).sum();
         assert_eq!(books.resident_bytes, resident, "I1: resident is the sum of the charges");
         assert_eq!(books.ledger_errors, 0, "I4: no subtraction underflows");
         assert!(books.total_bytes() <= books.max_bytes, "I2: {books:?}");
-        assert_eq!(self.table.len(), self.slots.len());
-        assert_eq!(self.slots.oldest_first().count(), self.slots.len());
-        for entry in self.slots.oldest_first() {
-            assert!(self.find(&entry.file().key).is_some(), "every entry is found by its key");
+        assert_eq!(self.table.len(), self.order.slots.len());
+        for entry in &entries {
+            assert!(self.find(&entry.key()).is_some(), "every entry is found by its key");
         }
+        let variants = entries.iter().filter(|it| it.has_variant()).count() as u64;
+        assert_eq!(self.variants, variants, "I8");
         let held: u64 = self.orphans.values().map(|it| it.charge).sum();
         assert_eq!(books.held_bytes, held);
     }

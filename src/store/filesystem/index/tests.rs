@@ -1,8 +1,11 @@
 //! Single behaviors of the index.
 
+use super::room::MAX_FAILURES_IN_A_ROW;
 use super::*;
 use crate::digest::Digest;
 use crate::store::Namespace;
+use crate::store::filesystem::snapshot::Record;
+use crate::store::filesystem::tombstones::Reason;
 
 const BLOCK: u64 = 4096;
 
@@ -17,14 +20,46 @@ fn result_file(generation: u64) -> FileName {
     FileName { key, len_bytes: 10, generation: Generation(generation) }
 }
 
+fn limits(blocks: u64) -> Limits {
+    Limits {
+        max_bytes: blocks * BLOCK,
+        low_water_bytes: 0,
+        max_entries: None,
+        max_age_seconds: None,
+        lease_seconds: 0,
+        lease_policy: LeasePolicy::default(),
+    }
+}
+
 fn index(blocks: u64) -> Index<u32> {
-    Index::new(blocks * BLOCK, 0)
+    Index::new(limits(blocks), 1000)
+}
+
+fn claim(index: &mut Index<u32>, bytes: u64) -> Claim {
+    match index.reserve(bytes, 32, 0) {
+        Reserve::Granted(claim) => claim,
+        other => panic!("expected room, got {other:?}"),
+    }
 }
 
 fn insert(index: &mut Index<u32>, file: FileName) {
-    assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
-    assert_eq!(index.publish(file, BLOCK, BLOCK), Publish::Inserted);
+    let claim = claim(index, BLOCK);
+    assert_eq!(index.publish(file, claim, BLOCK), Publish::Inserted);
     index.check();
+}
+
+fn touch(index: &mut Index<u32>, key: &Key) -> bool {
+    index.look_up(key, Use::Touch).is_some()
+}
+
+fn remove(index: &mut Index<u32>, file: &FileName) -> Option<Victim> {
+    index.remove(file, Reason::Evicted)
+}
+
+fn record(file: FileName) -> Record {
+    let stamp = file.generation.0;
+    let (charge_bytes, variant_bytes) = (BLOCK, 0);
+    Record { file, charge_bytes, variant_bytes, stamp, is_leased: false, is_suspect: false }
 }
 
 fn queued(reserve: Reserve) -> (Ticket, Vec<Victim>) {
@@ -37,8 +72,8 @@ fn queued(reserve: Reserve) -> (Ticket, Vec<Victim>) {
 #[test]
 fn i1_i2_a_reservation_becomes_resident_and_the_excess_is_free_again() {
     let mut index = index(4);
-    assert!(matches!(index.reserve(3 * BLOCK, 32, 0), Reserve::Granted));
-    assert_eq!(index.publish(file(1, 1), 3 * BLOCK, BLOCK), Publish::Inserted);
+    let claim = claim(&mut index, 3 * BLOCK);
+    assert_eq!(index.publish(file(1, 1), claim, BLOCK), Publish::Inserted);
     let books = index.ledger();
     assert_eq!((books.resident_bytes, books.reserved_bytes), (BLOCK, 0));
     index.check();
@@ -65,9 +100,9 @@ fn i2_a_save_that_does_not_fit_waits_until_the_victim_is_buried() {
 fn i7_a_late_removal_does_not_touch_a_newer_generation() {
     let mut index = index(4);
     insert(&mut index, file(1, 1));
-    let old = index.remove(&file(1, 1)).unwrap();
+    let old = remove(&mut index, &file(1, 1)).unwrap();
     insert(&mut index, file(1, 2));
-    assert_eq!(index.remove(&file(1, 1)), None);
+    assert_eq!(remove(&mut index, &file(1, 1)), None);
     index.bury(old);
     assert!(index.peek(&file(1, 2).key).is_some());
     index.check();
@@ -98,7 +133,7 @@ fn i14_a_touch_moves_to_the_young_end() {
     for content in 0..3 {
         insert(&mut index, file(content, u64::from(content)));
     }
-    assert!(index.touch(&file(0, 0).key));
+    assert!(touch(&mut index, &file(0, 0).key));
     let (_, victims) = queued(index.reserve(BLOCK, 32, 0));
     assert_eq!(victims.first().map(|it| it.file), Some(file(1, 1)));
 }
@@ -106,7 +141,7 @@ fn i14_a_touch_moves_to_the_young_end() {
 #[test]
 fn the_queue_is_served_in_order_and_a_small_save_passes_nobody() {
     let mut index = index(4);
-    assert!(matches!(index.reserve(3 * BLOCK, 32, 0), Reserve::Granted));
+    let _claim = claim(&mut index, 3 * BLOCK);
     let (first, _) = queued(index.reserve(4 * BLOCK, 32, 1));
     let (_, _) = queued(index.reserve(BLOCK, 32, 2));
     assert!(index.grant().is_empty());
@@ -129,14 +164,14 @@ fn a_value_over_the_cap_is_refused_and_evicts_nothing() {
 fn i1_bytes_that_a_reader_holds_stay_charged_after_the_unlink() {
     let mut index = index(2);
     insert(&mut index, file(1, 1));
-    let found = index.open(&file(1, 1).key).unwrap();
-    let victim = index.remove(&file(1, 1)).unwrap();
+    let found = index.open(&file(1, 1).key, Use::Touch).unwrap();
+    let victim = remove(&mut index, &file(1, 1)).unwrap();
     index.bury(victim);
     assert_eq!(index.ledger().dying_bytes, BLOCK);
     index.check();
-    index.close(&found);
+    index.close_reader(&found);
     assert_eq!(index.ledger().dying_bytes, 0);
-    assert_eq!(index.pending(), (0, 0));
+    assert_eq!(index.pending(), (0, 0, 0));
     index.check();
 }
 
@@ -144,8 +179,8 @@ fn i1_bytes_that_a_reader_holds_stay_charged_after_the_unlink() {
 fn an_action_result_is_replaced_and_the_earlier_one_is_a_victim() {
     let mut index = index(4);
     insert(&mut index, result_file(1));
-    assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
-    let outcome = index.publish(result_file(2), BLOCK, BLOCK);
+    let claim = claim(&mut index, BLOCK);
+    let outcome = index.publish(result_file(2), claim, BLOCK);
     assert!(matches!(outcome, Publish::Replaced(ref victim) if victim.file == result_file(1)));
     assert_eq!(index.peek(&result_file(2).key).unwrap().file, result_file(2));
     index.check();
@@ -155,8 +190,8 @@ fn an_action_result_is_replaced_and_the_earlier_one_is_a_victim() {
 fn i5_a_second_upload_of_a_blob_loses_and_its_file_is_the_victim() {
     let mut index = index(4);
     insert(&mut index, file(1, 1));
-    assert!(matches!(index.reserve(BLOCK, 32, 0), Reserve::Granted));
-    let outcome = index.publish(file(1, 2), BLOCK, BLOCK);
+    let claim = claim(&mut index, BLOCK);
+    let outcome = index.publish(file(1, 2), claim, BLOCK);
     let Publish::Lost(victim) = outcome else { panic!("{outcome:?}") };
     assert_eq!(victim.file, file(1, 2));
     index.check();
@@ -169,8 +204,9 @@ fn i5_a_second_upload_of_a_blob_loses_and_its_file_is_the_victim() {
 fn i19_of_two_generations_the_newest_is_adopted_in_either_order() {
     for order in [[1, 2], [2, 1]] {
         let mut index = index(4);
-        let victims: Vec<_> =
-            order.into_iter().filter_map(|it| index.adopt(file(1, it), BLOCK)).collect();
+        index.begin_loading(UnreadShards::AtMost(2 * BLOCK), 2);
+        let records = order.map(|it| record(file(1, it)));
+        let victims = index.load_shard(Shard::of(&file(1, 1).key), &records, 0, 0);
         assert_eq!(victims.iter().map(|it| it.file.generation.0).collect::<Vec<_>>(), [1]);
         assert_eq!(index.peek(&file(1, 2).key).unwrap().file, file(1, 2));
         index.check();
@@ -181,11 +217,11 @@ fn i19_of_two_generations_the_newest_is_adopted_in_either_order() {
 fn i4_closing_twice_is_counted_not_wrapped() {
     let mut index = index(2);
     insert(&mut index, file(1, 1));
-    let found = index.open(&file(1, 1).key).unwrap();
-    let victim = index.remove(&file(1, 1)).unwrap();
+    let found = index.open(&file(1, 1).key, Use::Touch).unwrap();
+    let victim = remove(&mut index, &file(1, 1)).unwrap();
     index.bury(victim);
-    index.close(&found);
-    index.close(&found);
+    index.close_reader(&found);
+    index.close_reader(&found);
     let books = index.ledger();
     assert_eq!((books.dying_bytes, books.ledger_errors), (0, 1));
 }
@@ -197,14 +233,14 @@ fn nothing_more_is_evicted_where_nothing_can_be_unlinked() {
         insert(&mut index, file(content, u64::from(content)));
     }
     let (_, mut stuck) = queued(index.reserve(100 * BLOCK, 32, 0));
-    while stuck.len() < MAX_STUCK_VICTIMS {
-        stuck.extend(index.evict_to_low_water(MAX_STUCK_VICTIMS - stuck.len()));
+    while stuck.len() < MAX_FAILURES_IN_A_ROW {
+        stuck.extend(index.evict_to_low_water(MAX_FAILURES_IN_A_ROW - stuck.len()));
     }
     for victim in &mut stuck {
         index.stick(victim);
     }
     assert!(index.evict_to_low_water(64).is_empty());
-    assert_eq!(index.len(), 200 - MAX_STUCK_VICTIMS);
+    assert_eq!(index.len(), 200 - MAX_FAILURES_IN_A_ROW);
     // One success says that it works again.
     index.bury(stuck.pop().unwrap());
     assert_eq!(index.evict_to_low_water(64).len(), 64);

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::Claim;
+
 /// Names one place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
@@ -9,8 +11,8 @@ pub(crate) struct Ticket(u64);
 /// A reservation that was made for a waiter, who must be told.
 #[derive(Debug)]
 pub(crate) struct Grant<W> {
-    /// Bytes reserved.
-    pub(crate) bytes: u64,
+    /// What is reserved.
+    pub(crate) claim: Claim,
     /// How to tell the waiter.
     pub(crate) waker: W,
 }
@@ -18,7 +20,7 @@ pub(crate) struct Grant<W> {
 #[derive(Debug)]
 struct Waiter<W> {
     ticket: Ticket,
-    bytes: u64,
+    claim: Claim,
     waker: W,
 }
 
@@ -36,28 +38,30 @@ impl<W> Default for Waiters<W> {
 }
 
 impl<W> Waiters<W> {
-    pub(super) fn push(&mut self, bytes: u64, waker: W) -> Ticket {
+    pub(super) fn push(&mut self, claim: Claim, waker: W) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.queue.push_back(Waiter { ticket, bytes, waker });
+        self.queue.push_back(Waiter { ticket, claim, waker });
         ticket
     }
 
-    pub(super) fn remove(&mut self, ticket: Ticket) -> bool {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Claim> {
         // Tickets rise along the queue.
-        let Ok(at) = self.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket) else {
-            return false;
-        };
-        self.queue.remove(at).is_some()
+        let at = self.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()?;
+        self.queue.remove(at).map(|waiter| waiter.claim)
     }
 
     pub(super) fn head_bytes(&self) -> Option<u64> {
-        self.queue.front().map(|waiter| waiter.bytes)
+        self.queue.front().map(|waiter| waiter.claim.bytes)
     }
 
     pub(super) fn pop(&mut self) -> Option<Grant<W>> {
         let waiter = self.queue.pop_front()?;
-        Some(Grant { bytes: waiter.bytes, waker: waiter.waker })
+        Some(Grant { claim: waiter.claim, waker: waiter.waker })
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<(Claim, W)> {
+        self.queue.drain(..).map(|waiter| (waiter.claim, waiter.waker)).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -19,6 +19,14 @@ async fn a_small_cap_is_not_eaten_by_its_directories() {
 }
 
 #[tokio::test]
+async fn i4_a_snapshot_that_finds_no_room_takes_nothing_off_the_books() {
+    let dir = scratch();
+    let store = open(dir.path(), 128 << 10).await;
+    assert!(snapshots::make_room(&store.shared.parts).is_none());
+    check(&store);
+}
+
+#[tokio::test]
 async fn what_foreign_files_take_is_not_the_uploaders_mistake() {
     let dir = scratch();
     drop(open(dir.path(), 8 << 20).await);

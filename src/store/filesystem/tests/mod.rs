@@ -3,13 +3,28 @@
 #![expect(clippy::disallowed_methods, reason = "the tests play the others: clients and people")]
 
 mod books;
+mod crash;
 mod eviction;
+mod faults;
+mod full_disk;
+mod given_up;
+mod leases;
+mod life;
+mod links;
 mod model;
+mod purge;
 mod recovery;
+mod start;
+mod stop;
+mod suspects;
 mod transfer;
+mod variants;
+mod verify;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::*;
 use crate::digest::{Digest, DigestFunction};
@@ -21,16 +36,93 @@ pub(super) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in(chosen.unwrap_or_else(std::env::temp_dir)).unwrap()
 }
 
-/// A store whose evictor works only when somebody waits.
+/// A store whose evictor works only when somebody waits, and that promises, scrubs and
+/// writes down nothing by itself.
 fn options(root: &Path, max_bytes: u64) -> FilesystemOptions {
     FilesystemOptions {
         low_water_bytes: Some(0),
+        lease: Duration::ZERO,
+        scrub_bytes_per_second: 0,
+        snapshot_interval: Duration::from_hours(10_000),
         ..FilesystemOptions::new(root, Cap::Bytes(max_bytes))
     }
 }
 
 async fn open(root: &Path, max_bytes: u64) -> Arc<FilesystemStore> {
-    FilesystemStore::open(options(root, max_bytes)).await.unwrap()
+    open_with(options(root, max_bytes)).await
+}
+
+/// Opens a store and waits until all that was there is read.
+async fn open_with(options: FilesystemOptions) -> Arc<FilesystemStore> {
+    let store = FilesystemStore::open(options).await.unwrap();
+    store.loaded().await;
+    store
+}
+
+/// Opens a directory whose last store was dropped just now; its tasks may still be ending. Waits
+/// for nothing that is read later.
+async fn open_soon(options: FilesystemOptions) -> Arc<FilesystemStore> {
+    let begun = std::time::Instant::now();
+    loop {
+        match FilesystemStore::open(options.clone()).await {
+            Ok(store) => return store,
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                assert!(begun.elapsed() < PATIENCE, "the directory is still locked");
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The longest wait of a test; nothing is measured by it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until something is so; also where the clock of tokio stands still.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The same while the clock of tokio, which is paused, runs on.
+async fn until_later(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::advance(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets time pass for ages and leases, and has the index take notice.
+fn pass(store: &FilesystemStore, seconds: u64) {
+    let parts = &store.shared.parts;
+    for _ in 0..seconds.div_ceil(5) {
+        parts.clock.advance(5);
+        let now = parts.clock.now();
+        while parts.update(|index| index.set_now(now)) {}
+    }
+    parts.poke_evictor();
+}
+
+/// What `FORMAT` says.
+fn format_of(root: &Path) -> format::Format {
+    format::Format::parse(&std::fs::read_to_string(root.join("FORMAT")).unwrap()).unwrap()
+}
+
+async fn put_all(store: &FilesystemStore, blobs: &[(Key, Bytes)]) {
+    for (key, data) in blobs {
+        store.put(key, data.clone()).await.unwrap();
+    }
+}
+
+/// Which of the keys are missing, without touching any.
+fn absent(store: &FilesystemStore, keys: &[Key]) -> Vec<bool> {
+    let parts = &store.shared.parts;
+    parts.index.lock(|index| keys.iter().map(|key| index.peek(key).is_none()).collect())
 }
 
 fn blob(seed: u64, len: usize) -> (Key, Bytes) {
@@ -95,7 +187,7 @@ fn value_files(root: &Path) -> Vec<String> {
 fn check(store: &FilesystemStore) {
     let mut indexed: Vec<String> = store.shared.parts.index.lock(|index| {
         index.check();
-        index.files().iter().map(layout::FileName::path).collect()
+        index.paths()
     });
     indexed.sort();
     assert_eq!(value_files(store.root()), indexed, "I3: the files are those the index names");

@@ -14,7 +14,7 @@ async fn i19_a_restart_finds_every_entry_with_its_charge_and_order() {
     store.put(&result_key("a"), "result".into()).await.unwrap();
     store.put(&result_key("empty"), "".into()).await.unwrap();
     let before = store.stats();
-    store.shutdown().await.unwrap();
+    store.shutdown(Cleanup::Keep).await.unwrap();
     drop(store);
 
     let store = reopen(dir.path()).await;
@@ -174,6 +174,72 @@ async fn i17_a_store_that_was_shut_down_has_let_go_of_its_directory() {
         let store = open(dir.path(), 8 << 20).await;
         let (key, data) = blob(1, 1_000);
         store.put(&key, data).await.unwrap();
-        store.shutdown().await.unwrap();
+        store.shutdown(Cleanup::Keep).await.unwrap();
     }
+}
+
+/// A result that comes before its directory has been read is not taken for a former process's.
+#[tokio::test]
+async fn i7_i19_a_result_that_is_replaced_while_directories_are_read_stays() {
+    let dir = scratch();
+    let keys: Vec<Key> = (0..200).map(|seed| result_key(&format!("result {seed}"))).collect();
+    let store = open(dir.path(), 64 << 20).await;
+    for key in &keys {
+        store.put(key, "former".into()).await.unwrap();
+    }
+    drop(store);
+    let store = loop {
+        match FilesystemStore::open(options(dir.path(), 64 << 20)).await {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                tokio::task::yield_now().await;
+            }
+            opened => break opened.unwrap(),
+        }
+    };
+    // From the last one on: the background reads from the first.
+    for key in keys.iter().rev() {
+        store.put(key, "later".into()).await.unwrap();
+        let shard = layout::Shard::of(key);
+        assert!(store.shared.parts.index.lock(|index| index.is_read(shard)));
+    }
+    store.quiesce().await;
+    for key in &keys {
+        assert_eq!(read(&store, key).await.unwrap(), "later");
+    }
+    let stats = store.stats();
+    assert_eq!((stats.entries, stats.index_file_missing), (200, 0));
+    check(&store);
+}
+
+/// A power cut while a result is replaced: the later one has its name and not its bytes.
+#[tokio::test]
+async fn i18_i19_a_torn_replacement_does_not_take_the_former_result_with_it() {
+    let dir = scratch();
+    let [torn, whole] = ["torn", "whole"].map(result_key);
+    let store = open(dir.path(), 8 << 20).await;
+    let mut formers = Vec::new();
+    for key in [&torn, &whole] {
+        store.put(key, "former".into()).await.unwrap();
+        let file = store.shared.parts.index.lock(|index| index.peek(key).unwrap().file);
+        let path = dir.path().join(file.path());
+        formers.push((std::fs::read(&path).unwrap(), path));
+        store.put(key, "later!".into()).await.unwrap();
+    }
+    let later = store.shared.parts.index.lock(|index| index.peek(&torn).unwrap().file);
+    drop(store);
+    for (bytes, path) in formers {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let path = dir.path().join(later.path());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, vec![0; 6 + layout::RESULT_TRAILER_BYTES]).unwrap();
+    // Nothing says which mount it was, nor how much of it was on the disk.
+    std::fs::write(dir.path().join("FORMAT"), "castellan 1\nepoch 9\n").unwrap();
+
+    let store = reopen(dir.path()).await;
+    assert_eq!(read(&store, &torn).await.unwrap(), "former");
+    assert_eq!(read(&store, &whole).await.unwrap(), "later!");
+    store.quiesce().await;
+    assert_eq!(store.stats().entries, 2);
+    check(&store);
 }

@@ -178,7 +178,10 @@ async fn i20_corruption_is_an_error_before_the_last_byte_and_the_next_upload_hea
 pub(super) async fn reopen(root: &Path) -> Arc<FilesystemStore> {
     loop {
         match FilesystemStore::open(options(root, 8 << 20)).await {
-            Ok(store) => return store,
+            Ok(store) => {
+                store.loaded().await;
+                return store;
+            }
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 tokio::task::yield_now().await;
             }

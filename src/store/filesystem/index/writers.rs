@@ -1,0 +1,127 @@
+//! Writes under way, and the fences that purges put up between them and the index.
+//!
+//! Everything is a point on the line of logical time. A write begins at one; its file gets its
+//! generation at another, later one. A purge raises a fence to the present: what began or was
+//! written before it never becomes visible again (I16), in this process by the check at
+//! publication, after a crash by the check of each name that is found.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::super::layout::Generation;
+use crate::store::Namespace;
+
+/// Namespaces with a fence of their own; each costs a line in the format file.
+const MAX_FENCES: usize = 1024;
+
+/// What a purge is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurgeScope {
+    /// Everything.
+    All,
+    /// One namespace: the action results of an instance, or, [`Namespace::SHARED`], all blobs.
+    Namespace(Namespace),
+}
+
+impl PurgeScope {
+    /// Whether a value of this namespace is meant.
+    pub(crate) fn covers(self, namespace: Namespace) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(scope) => scope == namespace,
+        }
+    }
+}
+
+/// The fences: what is older than its fence is purged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fences {
+    pub(crate) all: u64,
+    pub(crate) namespaces: HashMap<Namespace, u64>,
+}
+
+impl Fences {
+    /// Whether what was written or begun at `moment` is purged.
+    pub(crate) fn cuts_off(&self, namespace: Namespace, moment: u64) -> bool {
+        moment < self.all || self.namespaces.get(&namespace).is_some_and(|fence| moment < *fence)
+    }
+}
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub(super) struct Writers {
+    /// When the live writes began, with how many began then.
+    live: BTreeMap<u64, u32>,
+    /// Generations given to files that are not booked yet.
+    publishing: BTreeSet<Generation>,
+    pub(super) fences: Fences,
+}
+
+impl Writers {
+    pub(super) fn begin(&mut self, moment: u64) {
+        *self.live.entry(moment).or_default() += 1;
+    }
+
+    /// False when there was no such write.
+    pub(super) fn end(&mut self, moment: u64) -> bool {
+        let Some(count) = self.live.get_mut(&moment) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.live.remove(&moment);
+        }
+        true
+    }
+
+    pub(super) fn begin_publication(&mut self, generation: Generation) {
+        self.publishing.insert(generation);
+    }
+
+    pub(super) fn end_publication(&mut self, generation: Generation) {
+        self.publishing.remove(&generation);
+    }
+
+    /// The oldest generation whose file may not have its name yet.
+    pub(super) fn oldest_publication(&self) -> Option<Generation> {
+        self.publishing.first().copied()
+    }
+
+    /// Live writes that began before `moment`.
+    pub(super) fn count_before(&self, moment: u64) -> usize {
+        self.live.range(..moment).map(|(_, count)| *count as usize).sum()
+    }
+
+    /// When the oldest live write began.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.live.first_key_value().map(|(moment, _)| *moment)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live.values().map(|count| *count as usize).sum()
+    }
+
+    /// Puts up a fence at `moment`; false when there are too many.
+    pub(super) fn raise_fence(&mut self, scope: PurgeScope, moment: u64) -> bool {
+        let fences = &mut self.fences;
+        match scope {
+            PurgeScope::All => {
+                fences.all = fences.all.max(moment);
+                fences.namespaces.retain(|_, fence| *fence > moment);
+            }
+            PurgeScope::Namespace(namespace) => {
+                let is_known = fences.namespaces.contains_key(&namespace);
+                if !is_known && fences.namespaces.len() >= MAX_FENCES {
+                    return false;
+                }
+                fences.namespaces.insert(namespace, moment);
+            }
+        }
+        true
+    }
+
+    /// Takes the fences of namespaces down that nobody can run into any more: no live write began
+    /// before them, and what lay behind them is gone from the disk for good. One at `gone_before`
+    /// itself may be of a purge under way.
+    pub(super) fn lower_fences(&mut self, gone_before: u64) {
+        let oldest = self.oldest().unwrap_or(u64::MAX);
+        self.fences.namespaces.retain(|_, fence| *fence >= gone_before || oldest < *fence);
+    }
+}

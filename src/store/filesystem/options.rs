@@ -1,0 +1,149 @@
+//! What a filesystem store is made with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::index::LeasePolicy;
+use super::sync_rounds::Durability;
+
+/// Below this a store cannot hold its fixed directories and a few small values.
+const MIN_CAP_BYTES: u64 = 128 << 10;
+
+/// How much a store may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// So many bytes of allocated blocks.
+    Bytes(u64),
+    /// A part of what the store could take: the free space and what it holds already.
+    Share {
+        /// The part, from 1 to 100.
+        percent: u8,
+        /// Not more than this, in bytes.
+        at_most_bytes: u64,
+    },
+}
+
+impl Cap {
+    /// Refuses a number of bytes that no store can work with.
+    pub fn check(self) -> Result<Self, String> {
+        match self {
+            Self::Bytes(bytes) if bytes < MIN_CAP_BYTES => {
+                Err(format!("{bytes} bytes are below the least usable, {MIN_CAP_BYTES}"))
+            }
+            cap => Ok(cap),
+        }
+    }
+
+    pub(super) fn resolve(self, available_bytes: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Share { percent, at_most_bytes } => {
+                (available_bytes / 100).saturating_mul(u64::from(percent)).min(at_most_bytes)
+            }
+        }
+    }
+}
+
+/// When bytes are hashed on the way out. Action results always are; what a power cut may have
+/// torn is before anything is said of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyOnRead {
+    /// At the first read in the life of a process, unless this process wrote them.
+    #[default]
+    First,
+    /// At every read.
+    Always,
+    /// Only by the scrub.
+    Never,
+}
+
+/// What a filesystem store is made with.
+#[derive(Clone, Debug)]
+pub struct FilesystemOptions {
+    /// The directory; made if missing.
+    pub root: PathBuf,
+    /// The hard cap: what `du` shows of `root` never exceeds it.
+    pub cap: Cap,
+    /// The largest value in bytes; `None` allows whatever fits under the cap.
+    pub max_blob_bytes: Option<u64>,
+    /// Room that the evictor keeps free, so that few writes have to evict; `None` takes a
+    /// hundredth of the cap, at most 256 MiB.
+    pub low_water_bytes: Option<u64>,
+    /// Free space that is left to others on the same disk, in bytes.
+    pub min_free_bytes: u64,
+    /// The most entries; `None` for as many as fit.
+    pub max_entries: Option<u64>,
+    /// The longest time without a use; `None` for as long as there is room.
+    pub max_age: Option<Duration>,
+    /// How long a value stays for sure after a client was told that it is there (I21); zero for
+    /// no promises.
+    pub lease: Duration,
+    /// What becomes of a write when such promises hold what it needs.
+    pub lease_policy: LeasePolicy,
+    /// The longest wait of an upload for room.
+    pub reserve_timeout: Duration,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// With [`Durability::Async`] what a power cut takes at most; how often it is written down what
+    /// is on the disk.
+    pub sync_interval: Duration,
+    /// How long a round of [`Durability::Group`] gathers writes.
+    pub group_interval: Duration,
+    /// When bytes are hashed on the way out.
+    pub verify_on_read: VerifyOnRead,
+    /// How fast the scrub reads; 0 for no scrub.
+    pub scrub_bytes_per_second: u64,
+    /// How often the order of use is written down, which a crash would lose.
+    pub snapshot_interval: Duration,
+}
+
+impl FilesystemOptions {
+    /// The defaults for a directory and a cap.
+    pub fn new(root: impl Into<PathBuf>, cap: Cap) -> Self {
+        Self {
+            root: root.into(),
+            cap,
+            max_blob_bytes: None,
+            low_water_bytes: None,
+            min_free_bytes: 0,
+            max_entries: None,
+            max_age: None,
+            lease: Duration::from_mins(30),
+            lease_policy: LeasePolicy::default(),
+            reserve_timeout: Duration::from_secs(30),
+            durability: Durability::default(),
+            sync_interval: Duration::from_secs(30),
+            group_interval: Duration::from_millis(5),
+            verify_on_read: VerifyOnRead::default(),
+            scrub_bytes_per_second: 8 << 20,
+            snapshot_interval: Duration::from_mins(5),
+        }
+    }
+
+    /// What is looked at while the store runs.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            min_free_bytes: self.min_free_bytes,
+            reserve_timeout: self.reserve_timeout,
+            durability: self.durability,
+            sync_interval: self.sync_interval,
+            group_interval: self.group_interval,
+            verify_on_read: self.verify_on_read,
+            scrub_bytes_per_second: self.scrub_bytes_per_second,
+            snapshot_interval: self.snapshot_interval,
+        }
+    }
+}
+
+/// See the fields of the same names of [`FilesystemOptions`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) min_free_bytes: u64,
+    pub(super) reserve_timeout: Duration,
+    pub(super) durability: Durability,
+    pub(super) sync_interval: Duration,
+    pub(super) group_interval: Duration,
+    pub(super) verify_on_read: VerifyOnRead,
+    pub(super) scrub_bytes_per_second: u64,
+    pub(super) snapshot_interval: Duration,
+}

@@ -1,0 +1,105 @@
+//! Purges: what is there goes, and what is on its way never arrives (I16).
+//!
+//! A purge raises a fence on the line of logical time and writes it down before anything else.
+//! From then on nothing older becomes visible: a write that began before the fence is refused at
+//! its publication, a file that lies on the disk behind it is unlinked when its shard is read, in
+//! this process or after a crash. Taking out what is there is then only tidying up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::index::PurgeScope;
+use super::shared::{Parts, Shared};
+use super::sync::{self, Mutex};
+use crate::store::StoreError;
+
+/// Slots looked at under one hold of the index lock.
+const BATCH: usize = 1024;
+/// How long a purge waits for the writes that it has cut off to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What a purge has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries that were taken out.
+    pub removed: u64,
+    /// Whether every write that had begun before has ended; those that have not will fail.
+    pub is_drained: bool,
+}
+
+/// The purges of one store.
+#[derive(Debug, Default)]
+pub(super) struct Purges {
+    /// The fences of those under way.
+    active: Mutex<Vec<u64>>,
+}
+
+impl Purges {
+    /// The fence of the oldest purge under way.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.active.lock().iter().min().copied()
+    }
+}
+
+/// Purges what is there now and what began before. When it returns nothing older is readable or
+/// can ever become so, restarts included.
+///
+/// Cancel safe: a purge that has begun goes on.
+pub(super) async fn purge(shared: &Arc<Shared>, scope: PurgeScope) -> Result<Purged, StoreError> {
+    let (report, outcome) = oneshot::channel();
+    let worker = Arc::clone(shared);
+    sync::spawn("purge", async move {
+        drop(report.send(purge_here(&worker.parts, scope).await));
+    });
+    outcome.await.map_err(|_| StoreError::ShuttingDown)?
+}
+
+async fn purge_here(parts: &Arc<Parts>, scope: PurgeScope) -> Result<Purged, StoreError> {
+    parts.counters.purges.add(1);
+    let fence = {
+        // Known to be under way before it is up, so that no sync takes it down too early.
+        let mut active = parts.purges.active.lock();
+        let fence = parts.index.lock(|index| index.raise_fence(scope));
+        active.extend(fence);
+        fence
+    };
+    let Some(fence) = fence else {
+        let is_closed = parts.index.lock(|index| index.is_closed());
+        return Err(if is_closed { StoreError::ShuttingDown } else { StoreError::TooManyPurges });
+    };
+    let outcome = purge_behind(parts, scope, fence).await;
+    parts.purges.active.lock().retain(|it| *it != fence);
+    outcome
+}
+
+async fn purge_behind(
+    parts: &Arc<Parts>,
+    scope: PurgeScope,
+    fence: u64,
+) -> Result<Purged, StoreError> {
+    let worker = Arc::clone(parts);
+    // Durable before anything is told (I16).
+    let written = parts.pool.run_unmetered(move || worker.state.update(&worker, |_| ())).await?;
+    // Also when that failed: the fence is up, and may be written down by the next who writes.
+    let worker = Arc::clone(parts);
+    let removed = parts.pool.run_unmetered(move || remove(&worker, scope, fence)).await?;
+    let is_drained = parts.wait_until(DRAIN, |index| index.writers_before(fence) == 0).await;
+    written.map_err(|error| StoreError::io("write a purge down", error))?;
+    tracing::info!(?scope, removed, is_drained, "purged");
+    Ok(Purged { removed, is_drained })
+}
+
+/// Takes out and unlinks everything behind a fence. Blocking.
+pub(super) fn remove(parts: &Parts, scope: PurgeScope, fence: u64) -> u64 {
+    let mut removed = 0;
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let (victims, rest) = parts.index.lock(|index| index.purge_from(scope, fence, from, BATCH));
+        removed += victims.len() as u64;
+        parts.bury(victims);
+        next = rest;
+    }
+    removed
+}
