@@ -15,6 +15,7 @@ use nativelink_config::{
 
 use super::problems::Problems;
 use super::served::{Served, resolve_parsed};
+use super::store_flags::whole_seconds;
 use crate::grpc::GrpcOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances};
 use crate::store::filesystem::{Cap, FilesystemOptions};
@@ -81,28 +82,27 @@ impl<'c> Planner<'c> {
 
     fn filesystem(&mut self, name: &Located<String>, spec: &FilesystemStore) -> FilesystemOptions {
         let policy = &spec.eviction_policy;
-        let unsupported = [
-            ("max_seconds", policy.max_seconds.is_some_and(|it| it > Duration::ZERO)),
-            ("max_count", policy.max_count.is_some_and(|it| it > 0)),
-        ];
-        for (key, is_set) in unsupported {
-            if is_set {
-                let text = format!("eviction_policy.{key} is not supported by this version");
-                self.problems.add(name.place.problem(text));
-            }
-        }
         let cap = match policy.max_bytes {
             Some(bytes) if bytes > 0 => {
                 if let Err(problem) = Cap::Bytes(bytes).check() {
                     let text = format!("eviction_policy.max_bytes {problem}");
                     self.problems.add(name.place.problem(text));
                 }
+                if policy.evict_bytes >= bytes {
+                    let text = "eviction_policy.evict_bytes is not below max_bytes: nothing stays";
+                    self.problems.add(name.place.problem(text));
+                }
                 Cap::Bytes(bytes)
             }
             _ => Cap::Share { percent: UNBOUNDED_SHARE_PERCENT, at_most_bytes: u64::MAX },
         };
-        let low_water_bytes = (policy.evict_bytes > 0).then_some(policy.evict_bytes);
-        FilesystemOptions { low_water_bytes, ..FilesystemOptions::new(&*spec.content_path, cap) }
+        // 0 is no limit, and the store's own choice of how much room is kept free.
+        FilesystemOptions {
+            low_water_bytes: Some(policy.evict_bytes).filter(|it| *it > 0),
+            max_entries: policy.max_count.filter(|it| *it > 0),
+            max_age: policy.max_seconds.filter(|it| !it.is_zero()).map(whole_seconds),
+            ..FilesystemOptions::new(&*spec.content_path, cap)
+        }
     }
 
     fn listeners(&mut self) -> Vec<GrpcListener> {

@@ -1,16 +1,20 @@
 //! The command line: one file per subcommand.
 //!
-//! Exit codes: 0 done, 1 failed while running, 64 (`EX_USAGE`) flags or configuration are wrong;
-//! then every problem is on standard error, a line each, before any port is opened.
+//! Exit codes: 0 done, 1 failed while running or nothing found, 64 (`EX_USAGE`) flags or
+//! configuration are wrong; then every problem is on standard error, a line each, before any port
+//! is opened.
 
 mod config_file;
 mod problems;
 mod serve;
 mod served;
+mod store_flags;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,12 +34,15 @@ struct Arguments {
 enum Command {
     /// Serve the remote cache over gRPC.
     Serve(Box<serve::ServeArguments>),
+    /// Say why a digest is missing, from the directory alone.
+    Why(why::WhyArguments),
 }
 
 /// Runs the program with these arguments; the first is its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Arguments::try_parse_from(arguments) {
         Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Arguments { command: Command::Why(arguments) }) => why::run(&arguments),
         Err(error) => {
             // Nothing is left to tell a closed terminal.
             drop(error.print());
@@ -43,4 +50,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS }
         }
     }
+}
+
+/// Says on standard error why the program ends with this code.
+fn fail(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
+    // Nothing is left to tell a closed terminal.
+    drop(writeln!(std::io::stderr(), "{}", message.to_string().trim_end()));
+    ExitCode::from(code)
 }

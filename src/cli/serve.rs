@@ -8,10 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_size};
 
-use super::EX_USAGE;
 use super::config_file;
 use super::problems::Problems;
 use super::served::{Served, resolve};
+use super::store_flags::StoreFlags;
+use super::{EX_USAGE, fail};
 use crate::grpc::GrpcOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
@@ -45,6 +46,9 @@ pub(super) struct ServeArguments {
     /// The largest blob to accept [default: what fits].
     #[arg(long, env = "CASTELLAN_MAX_BLOB_SIZE", value_name = "SIZE")]
     max_blob_size: Option<String>,
+
+    #[command(flatten)]
+    store: StoreFlags,
 
     /// Where to listen for gRPC; port 0 picks a free one [default: 127.0.0.1:50051].
     #[arg(long, env = "CASTELLAN_GRPC_LISTEN", value_name = "ADDRESS")]
@@ -102,12 +106,6 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     }
 }
 
-fn fail(code: u8, message: &dyn std::fmt::Display) -> ExitCode {
-    // Nothing is left to tell a closed terminal.
-    drop(writeln!(std::io::stderr(), "{}", message.to_string().trim_end()));
-    ExitCode::from(code)
-}
-
 async fn serve(settings: ServerSettings) -> Result<(), crate::server::ServerError> {
     // Before the ready line: a signal that follows it at once must drain, not kill.
     let mut signals = Signals::install().map_err(crate::server::ServerError::Signals)?;
@@ -141,6 +139,7 @@ fn plan(
     }
     let http_listen = problems.take("--http-listen", resolve(&arguments.http_listen));
     let drain_timeout = problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
+    let store_settings = arguments.store.read(&mut problems);
     let served = match &arguments.config {
         None => plan_default(arguments, env, &mut problems),
         Some(path) => {
@@ -152,7 +151,10 @@ fn plan(
         (Some(served), Some(filter), Some(http_listen), Some(drain_timeout))
             if problems.is_empty() =>
         {
-            let Served { stores, listeners, warnings } = served;
+            let Served { mut stores, listeners, warnings } = served;
+            for store in &mut stores {
+                store_settings.apply(store);
+            }
             let settings = ServerSettings { stores, listeners, http_listen, drain_timeout };
             Ok(Plan { settings, filter, warnings })
         }
@@ -162,12 +164,13 @@ fn plan(
 
 /// Two places that say where the data is would leave open which one counts.
 fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems) {
-    for (flag, is_given) in [
+    let own = [
         ("--dir", arguments.dir.is_some()),
         ("--max-size", arguments.max_size.is_some()),
         ("--max-blob-size", arguments.max_blob_size.is_some()),
         ("--grpc-listen", arguments.grpc_listen.is_some()),
-    ] {
+    ];
+    for (flag, is_given) in own.into_iter().chain(arguments.store.in_file()) {
         if is_given {
             problems
                 .add(format_args!("{flag}: the configuration file says this; drop one of them"));
@@ -218,7 +221,7 @@ fn cap_of(size: MaxSize) -> Cap {
 }
 
 /// `castellan` in the user's cache folder, as the XDG base directory specification has it.
-fn default_root(env: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, &'static str> {
+pub(super) fn default_root(env: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, &'static str> {
     let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
@@ -233,4 +236,13 @@ pub(super) fn problems_of(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> String {
     plan(arguments, env).map_or_else(|problems| problems.to_string(), |_| String::new())
+}
+
+/// The stores that `serve` would open.
+#[cfg(test)]
+pub(super) fn stores_of(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Vec<FilesystemOptions> {
+    plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.stores
 }

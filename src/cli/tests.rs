@@ -1,18 +1,36 @@
 //! Flags: how they are read, and that every problem is found at once.
 
+use std::io::Write as _;
+use std::time::Duration;
+
 use clap::Parser as _;
 
-use super::{Arguments, Command, serve};
+use super::{Arguments, Command, serve, why};
+use crate::store::filesystem::{
+    Cap, Durability, Explanation, FilesystemOptions, LeasePolicy, VerifyOnRead, Wanted,
+};
 
 fn arguments(flags: &[&str]) -> Result<Box<serve::ServeArguments>, clap::Error> {
     let all = ["castellan", "serve"].into_iter().chain(flags.iter().copied());
-    let Arguments { command: Command::Serve(arguments) } = Arguments::try_parse_from(all)?;
-    Ok(arguments)
+    match Arguments::try_parse_from(all)?.command {
+        Command::Serve(arguments) => Ok(arguments),
+        other @ Command::Why(_) => panic!("{other:?}"),
+    }
+}
+
+fn env(name: &str) -> Option<String> {
+    (name == "HOME").then(|| "/home/somebody".to_owned())
 }
 
 fn problems(flags: &[&str]) -> String {
-    let env = |name: &str| (name == "HOME").then(|| "/home/somebody".to_owned());
     serve::problems_of(&arguments(flags).unwrap(), &env)
+}
+
+/// The one store that `serve` would open.
+fn store(flags: &[&str]) -> FilesystemOptions {
+    let mut stores = serve::stores_of(&arguments(flags).unwrap(), &env);
+    assert_eq!(stores.len(), 1);
+    stores.remove(0)
 }
 
 #[test]
@@ -80,4 +98,143 @@ fn a_flag_beside_a_file_that_says_the_same_is_a_problem() {
 fn unknown_flags_are_refused() {
     assert!(arguments(&["--max-sise", "1GiB"]).is_err());
     assert!(arguments(&["one.json5", "two.json5"]).is_err());
+}
+
+#[test]
+fn store_flags_reach_the_store() {
+    let store = store(&[
+        "--min-free=1GiB",
+        "--max-entries=5",
+        "--max-age=1500ms",
+        "--lease=3h",
+        "--on-lease-pressure=refuse",
+        "--durability=group",
+        "--sync-interval=50ms",
+        "--verify-on-read=always",
+        "--scrub-rate=0",
+        "--snapshot-interval=1min",
+    ]);
+    assert_eq!((store.min_free_bytes, store.max_entries), (1 << 30, Some(5)));
+    assert_eq!(store.max_age, Some(Duration::from_secs(2)), "never too early");
+    assert_eq!(store.lease, Duration::from_hours(3));
+    assert_eq!(store.lease_policy, LeasePolicy::RefuseWrites);
+    assert_eq!(store.durability, Durability::Group);
+    assert_eq!(store.sync_interval, Duration::from_millis(50));
+    assert_eq!(store.verify_on_read, VerifyOnRead::Always);
+    assert_eq!(store.scrub_bytes_per_second, 0);
+    assert_eq!(store.snapshot_interval, Duration::from_mins(1));
+}
+
+#[test]
+fn without_store_flags_the_store_has_its_defaults() {
+    let expected = FilesystemOptions::new("/home/somebody/.cache/castellan", Cap::Bytes(1 << 30));
+    assert_eq!(format!("{:?}", store(&["--max-size=1GiB"])), format!("{expected:?}"));
+    assert_eq!(store(&["--lease=0"]).lease, Duration::ZERO);
+}
+
+#[test]
+fn store_flags_that_make_no_sense_are_refused_all_at_once() {
+    let wrong = [
+        ("--min-free", ["lots", "80%"]),
+        ("--max-entries", ["0", "-1"]),
+        ("--max-age", ["0", "500ms"]),
+        ("--lease", ["8 days", "10ms"]),
+        ("--on-lease-pressure", ["Break", ""]),
+        ("--durability", ["sync", "group,fsync"]),
+        ("--sync-interval", ["0", "2h"]),
+        ("--verify-on-read", ["sometimes", "yes"]),
+        ("--scrub-rate", ["fast", "-1"]),
+        ("--snapshot-interval", ["0", "2 days"]),
+    ];
+    for which in [0, 1] {
+        let flags: Vec<String> =
+            wrong.iter().map(|(flag, values)| format!("{flag}={}", values[which])).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let found = problems(&flags);
+        for (flag, values) in wrong {
+            assert!(found.contains(&format!("error: {flag}: ")), "{flag} {values:?} in {found}");
+        }
+        assert_eq!(found.lines().count(), wrong.len(), "{found}");
+    }
+}
+
+/// One store with this policy in its third line, served with these flags.
+fn with_policy(policy: &str, flags: &[&str], look: impl Fn(&str, &serve::ServeArguments)) {
+    let text = format!(
+        "{{\n  stores: [\n    {{ name: 'A', filesystem: {{ content_path: '/srv/a', \
+         eviction_policy: {{ {policy} }} }} }},\n    {{ name: 'B', filesystem: \
+         {{ content_path: '/srv/b' }} }},\n  ],\n  servers: [{{\n    \
+         listener: {{ http: {{ socket_address: '127.0.0.1:0' }} }},\n    services: {{\n      \
+         cas: [{{ instance_name: '', cas_store: 'A' }}],\n      \
+         ac: [{{ instance_name: '', ac_store: 'B' }}],\n    }},\n  }}],\n}}\n"
+    );
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let path = file.path().to_str().unwrap();
+    look(path, &arguments(&[&[path], flags].concat()).unwrap());
+}
+
+#[test]
+fn an_eviction_policy_reaches_the_store() {
+    for (policy, max_age, max_entries, low_water_bytes) in [
+        ("max_bytes: '1gib'", None, None, None),
+        ("max_bytes: '1gib', max_seconds: 0, max_count: 0, evict_bytes: 0", None, None, None),
+        ("max_bytes: '1gib', max_seconds: 90", Some(90), None, None),
+        ("max_bytes: '1gib', max_seconds: '500ms', max_count: 7", Some(1), Some(7), None),
+        ("max_bytes: '1gib', evict_bytes: '1mib'", None, None, Some(1 << 20)),
+    ] {
+        with_policy(policy, &["--lease", "1h"], |_, arguments| {
+            let stores = serve::stores_of(arguments, &env);
+            let store = &stores[0];
+            assert_eq!(store.cap, Cap::Bytes(1 << 30));
+            assert_eq!(store.max_age, max_age.map(Duration::from_secs), "{policy}");
+            assert_eq!((store.max_entries, store.low_water_bytes), (max_entries, low_water_bytes));
+            assert_eq!(store.lease, Duration::from_hours(1), "what the file does not say");
+        });
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_eviction_policy_is_reported_with_its_place() {
+    let policy = "max_bytes: '64kib', evict_bytes: '64kib'";
+    with_policy(policy, &["--max-age", "1h", "--max-entries", "1"], |path, arguments| {
+        let found = serve::problems_of(arguments, &env);
+        let at = format!("error: {path}:3:13: stores[0].name: eviction_policy.");
+        assert!(found.contains(&format!("{at}max_bytes 65536 bytes are below")), "{found}");
+        assert!(found.contains(&format!("{at}evict_bytes is not below max_bytes")), "{found}");
+        for flag in ["--max-age", "--max-entries"] {
+            let text = format!("error: {flag}: the configuration file says this");
+            assert!(found.contains(&text), "{found}");
+        }
+    });
+}
+
+#[test]
+fn times_and_spans_are_for_people() {
+    for (seconds, text) in [
+        (0, "1970-01-01 00:00:00 UTC"),
+        (951_868_799, "2000-02-29 23:59:59 UTC"),
+        (951_868_800, "2000-03-01 00:00:00 UTC"),
+        (1_798_761_599, "2026-12-31 23:59:59 UTC"),
+        (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+    ] {
+        assert_eq!(why::utc(seconds), text);
+    }
+    for (seconds, text) in
+        [(0, "0s"), (59, "59s"), (61, "1min 1s"), (3661, "1h 1min"), (90_000, "1d 1h")]
+    {
+        assert_eq!(why::span(seconds), text);
+    }
+}
+
+#[test]
+fn what_is_not_known_is_said_to_be_so() {
+    let wanted = Wanted::parse(&"a".repeat(64)).unwrap();
+    let explanation =
+        Explanation { files: Vec::new(), removals: Vec::new(), remembered: 12, looked_at: 0 };
+    let answer = why::Answer { wanted: &wanted, explanation: &explanation };
+    let text = "not known: never stored, or removed longer ago than the log remembers (12 records)";
+    assert_eq!(answer.text().trim_end(), text);
+    let json = "{\"status\":\"unknown\",\"files\":[],\"removals\":[],\"remembered\":12}\n";
+    assert_eq!(answer.json(), json);
 }
