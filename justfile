@@ -16,9 +16,14 @@ fmt-check:
 
 clippy:
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --lib --tests --locked --features shuttle -- -D warnings
 
 test:
     cargo test --workspace --locked
+
+# The store under a model checker: so many schedules of each race.
+schedules N="50000":
+    CASTELLAN_SCHEDULES={{ N }} cargo test --lib --locked --features shuttle schedules -- --nocapture
 
 # Build with Bazel against the server, wipe, build again: every action must be a hit.
 e2e:

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use castellan::digest::{Digest, DigestFunction};
-use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
+use castellan::store::filesystem::{Cap, Cleanup, FilesystemOptions, FilesystemStore};
 use castellan::store::{BlobStore as _, BlobStoreExt as _, Key};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ pub(crate) async fn run(report: &mut Report, round: usize, directory: &Path, dat
         let steps = Amount::Steps((FILES * REPEATS) as u64);
         report.add_local(round, &format!("store: look-up of one key, {name}"), steps, sample);
     }
-    store.shutdown().await.unwrap();
+    store.shutdown(Cleanup::Keep).await.unwrap();
 }
 
 async fn machine(report: &mut Report, round: usize, directory: &Path) {

@@ -1,4 +1,6 @@
 //! What the cache costs: `cargo bench`, or `cargo bench -- read` for the rows that say "read".
+//! `cargo bench -- startup --entries 1000000` measures nothing but starts, on so many blobs;
+//! `cargo bench -- fill --entries 1000000` only makes such a directory and leaves it.
 //!
 //! Method: a real server in a process of its own, so that its CPU time can be told from that of
 //! the client beside it. Each round starts a server on an empty directory and runs every case
@@ -20,10 +22,12 @@
 mod batches;
 mod data;
 mod empty;
+mod generate;
 mod local;
 mod measure;
 mod process;
 mod results;
+mod startup;
 mod streams;
 
 use std::path::PathBuf;
@@ -43,17 +47,27 @@ struct Choices {
     directory: PathBuf,
     rounds: usize,
     word: String,
+    entries: u64,
 }
 
 fn choices() -> Choices {
     let rounds = std::env::var("CASTELLAN_BENCH_ROUNDS").ok();
     let directory = std::env::var_os("CASTELLAN_BENCH_DIR");
-    // Cargo itself adds `--bench`.
-    let word = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let (mut word, mut entries) = (None, startup::DEFAULT_ENTRIES);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--entries" {
+            entries = arguments.next().unwrap().parse().unwrap();
+        } else if !argument.starts_with('-') {
+            // Cargo itself adds `--bench`.
+            word = word.or(Some(argument));
+        }
+    }
     Choices {
         directory: directory.map_or_else(std::env::temp_dir, PathBuf::from),
         rounds: rounds.map_or(DEFAULT_ROUNDS, |text| text.parse().unwrap()),
         word: word.unwrap_or_default(),
+        entries,
     }
 }
 
@@ -62,7 +76,13 @@ fn main() {
     if std::env::var_os(empty::MARK).is_some() {
         runtime.block_on(empty::serve());
     } else {
-        runtime.block_on(measure_all(&choices()));
+        let choices = choices();
+        let Choices { directory, rounds, entries, word } = &choices;
+        match word.as_str() {
+            "startup" => runtime.block_on(startup::run(directory, *rounds, *entries)),
+            "fill" => generate::fill(directory, *entries),
+            _ => runtime.block_on(measure_all(&choices)),
+        }
     }
 }
 

@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use castellan::digest::DigestFunction;
 use castellan::grpc::GrpcOptions;
+use castellan::store::filesystem::{Cap, FilesystemOptions};
 use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::support::client::part;
 use crate::support::wait::stats_reach;
-use crate::support::{Blob, Client, Process, TestServer, assert_code, disk};
+use crate::support::{Blob, Client, Process, TestServer, assert_code, disk, start_store};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -107,7 +109,9 @@ async fn ten_times_the_cap(lens: impl Fn(u64) -> Vec<usize>) {
     const CAP: u64 = 64 << 20;
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
-    let process = Process::serve(root, &["--max-size", "64MiB", "--log", "warn"]);
+    // A lease would keep what was asked for longer than what was written later.
+    let flags = ["--max-size", "64MiB", "--lease", "0", "--log", "warn"];
+    let process = Process::serve(root, &flags);
     let clock = Arc::new(AtomicU64::new(1));
     let mut writers = JoinSet::new();
     for writer in 0..16 {
@@ -167,7 +171,10 @@ async fn i2_i23_ten_times_the_cap_in_uploads_that_do_not_fit_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i2_the_books_never_exceed_the_cap() {
     const CAP: u64 = 8 << 20;
-    let server = TestServer::start_with(CAP, GrpcOptions::default()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = FilesystemOptions::new(directory.path(), Cap::Bytes(CAP));
+    store.lease = Duration::ZERO;
+    let server = start_store(directory, store).await;
     let clock = Arc::new(AtomicU64::new(1));
     let mut writers = JoinSet::new();
     let address = server.server.grpc_address().unwrap().to_string();

@@ -29,16 +29,26 @@ mod find_missing;
 #[cfg(test)]
 mod get_tree;
 #[cfg(test)]
+mod hammer;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
 mod malformed_results;
 #[cfg(test)]
 mod metadata;
 #[cfg(test)]
+mod power_loss;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod robustness;
+#[cfg(test)]
+mod startup;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod why;

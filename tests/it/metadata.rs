@@ -42,7 +42,7 @@ async fn reapi_95_a_store_that_stops_is_unavailable_with_a_delay() {
     let server = TestServer::start().await;
     let [old, new] = ["old", "new"].map(Blob::new);
     server.put(&[&old]).await;
-    server.store().shutdown().await.unwrap();
+    server.store().shutdown(castellan::store::filesystem::Cleanup::Keep).await.unwrap();
     for chunk_bytes in [1, 3] {
         let requests = crate::support::write_requests(&new.write_name(), &new.data, chunk_bytes);
         let outcome = server.byte_stream().write(tokio_stream::iter(requests)).await;

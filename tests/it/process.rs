@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::support::client::{drain, part, parts, rest, whole};
 use crate::support::wait::{committed_reaches, eventually};
-use crate::support::{Blob, Client, Process, assert_code, disk};
+use crate::support::{Blob, Client, Process, assert_code, disk, get};
 
 const MIB: usize = 1 << 20;
 const FREE_PORTS: [&str; 4] = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
@@ -27,16 +27,6 @@ fn stderr(output: &Output) -> String {
 fn write_file(path: &Path, text: &str) {
     let mut file = std::fs::File::create(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
-}
-
-/// `GET` of a path; the status line and the body.
-fn get(address: &str, path: &str) -> (String, String) {
-    let mut socket = TcpStream::connect(address).unwrap();
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut reply = String::new();
-    socket.read_to_string(&mut reply).unwrap();
-    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
-    (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
 /// Waits until a drain has begun: nothing is accepted any more.
@@ -221,6 +211,7 @@ async fn every_setting_can_come_from_the_environment() {
         ("CASTELLAN_DIR", root.to_str().unwrap()),
         ("CASTELLAN_MAX_SIZE", "64MiB"),
         ("CASTELLAN_MAX_BLOB_SIZE", "1MiB"),
+        ("CASTELLAN_LEASE", "3h"),
         ("CASTELLAN_GRPC_LISTEN", grpc.as_str()),
         ("CASTELLAN_HTTP_LISTEN", http.as_str()),
         ("CASTELLAN_DRAIN_TIMEOUT", "10ms"),
@@ -265,6 +256,16 @@ async fn a_flag_beats_its_variable() {
     let flags = [
         ("CASTELLAN_MAX_SIZE", "--max-size", "64MiB"),
         ("CASTELLAN_MAX_BLOB_SIZE", "--max-blob-size", "2MiB"),
+        ("CASTELLAN_MIN_FREE", "--min-free", "1MiB"),
+        ("CASTELLAN_MAX_ENTRIES", "--max-entries", "1000"),
+        ("CASTELLAN_MAX_AGE", "--max-age", "7 days"),
+        ("CASTELLAN_LEASE", "--lease", "0"),
+        ("CASTELLAN_ON_LEASE_PRESSURE", "--on-lease-pressure", "refuse"),
+        ("CASTELLAN_DURABILITY", "--durability", "group"),
+        ("CASTELLAN_SYNC_INTERVAL", "--sync-interval", "1s"),
+        ("CASTELLAN_VERIFY_ON_READ", "--verify-on-read", "always"),
+        ("CASTELLAN_SCRUB_RATE", "--scrub-rate", "1MiB"),
+        ("CASTELLAN_SNAPSHOT_INTERVAL", "--snapshot-interval", "1min"),
         ("CASTELLAN_GRPC_LISTEN", "--grpc-listen", "127.0.0.1:0"),
         ("CASTELLAN_HTTP_LISTEN", "--http-listen", "127.0.0.1:0"),
         ("CASTELLAN_DRAIN_TIMEOUT", "--drain-timeout", "30s"),

@@ -65,6 +65,11 @@ impl Client {
         self.socket.shutdown(Shutdown::Both).unwrap();
     }
 
+    /// For the services that have no method here.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) fn byte_stream(&self) -> ByteStreamClient<Channel> {
         ByteStreamClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
