@@ -47,7 +47,8 @@ fn make_room_blocking(parts: &Parts, bytes: u64) {
         let freed: u64 = victims.iter().map(Victim::charge).sum();
         parts.bury(victims);
         wanted = wanted.saturating_sub(freed);
-        if wanted == 0 {
+        let is_short = parts.index.lock(|index| index.is_short_of_disk());
+        if wanted == 0 && !is_short {
             return;
         }
     }

@@ -37,9 +37,10 @@ pub(super) struct Purges {
 }
 
 impl Purges {
-    /// The fence of the oldest purge under way.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.active.lock().iter().min().copied()
+    /// Looks at something while no purge begins or ends, with the fence of the oldest under way.
+    pub(super) fn hold<R>(&self, look: impl FnOnce(Option<u64>) -> R) -> R {
+        let active = self.active.lock();
+        look(active.iter().min().copied())
     }
 }
 

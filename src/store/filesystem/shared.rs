@@ -185,15 +185,18 @@ impl Parts {
 
     /// A moment up to which every purge has been carried out to the end, or 0.
     pub(super) fn purged_before(&self) -> u64 {
-        // Those that the evictor has in hand are not unlinked either.
-        let (now, are_gone, oldest_write) = self
-            .index
-            .lock(|index| (index.clock(), index.are_victims_gone(), index.oldest_write()));
-        if !are_gone || !self.loader.is_done() || !self.failed.lock().is_empty() {
-            return 0;
-        }
-        // A write that began before a fence may have named its file already.
-        let bounds = [self.purges.oldest(), oldest_write];
-        bounds.into_iter().flatten().fold(now + 1, u64::min)
+        // One look: a purge that ends in between would be in neither part of it.
+        self.purges.hold(|oldest_purge| {
+            let (now, are_gone, oldest_write) = self
+                .index
+                .lock(|index| (index.clock(), index.are_victims_gone(), index.oldest_write()));
+            // Those that the evictor has in hand are not unlinked either.
+            if !are_gone || !self.loader.is_done() || !self.failed.lock().is_empty() {
+                return 0;
+            }
+            // A write that began before a fence may have named its file already.
+            let bounds = [oldest_purge, oldest_write];
+            bounds.into_iter().flatten().fold(now + 1, u64::min)
+        })
     }
 }

@@ -117,12 +117,15 @@ impl<W> Index<W> {
     }
 
     /// Takes victims because the disk itself is full, whatever the books say: at least `bytes`
-    /// and `files`.
+    /// and `files`, and until every reservation fits what the disk has: whoever makes room makes
+    /// it for all who write, or another would take it.
     pub(crate) fn evict_for_disk(&mut self, bytes: u64, files: usize, limit: usize) -> Vec<Victim> {
         let mut victims = Vec::new();
         let mut freed = 0;
         self.break_leases_over_limit();
-        while victims.len() < self.allowed(limit) && (freed < bytes || victims.len() < files) {
+        while victims.len() < self.allowed(limit)
+            && (freed < bytes || victims.len() < files || self.ledger.shortfall(0, 0) > 0)
+        {
             let Some(victim) = self.take_oldest(Reason::Evicted, true) else { break };
             freed += victim.charge();
             victims.push(victim);
@@ -158,6 +161,11 @@ impl<W> Index<W> {
             victims.push(victim);
         }
         Err(victims)
+    }
+
+    /// Whether there are reservations that the disk has no room for.
+    pub(crate) fn is_short_of_disk(&self) -> bool {
+        self.ledger.shortfall(0, 0) > 0
     }
 
     /// Allows `bytes` of the cap for the present.

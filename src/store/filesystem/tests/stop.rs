@@ -149,7 +149,7 @@ async fn i17_removal_takes_what_was_written_while_it_waited() {
     let upload = begin(&store, &slow, 1_000).await;
     let worker = Arc::clone(&store);
     let stop = tokio::task::spawn(async move { worker.shutdown(Cleanup::Remove).await });
-    until("the purge waits", || store.shared.parts.purges.oldest().is_some()).await;
+    until("the purge waits", || store.shared.parts.purges.hold(|oldest| oldest).is_some()).await;
     let (late, data) = blob(2, 1_000);
     store.put(&late, data).await.unwrap();
     drop(upload);
