@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::full_disk;
 use super::index::{Claim, Reserve, Ticket, Victim};
 use super::layout::file_bytes;
 use super::shared::Parts;
@@ -78,11 +79,14 @@ pub(super) async fn reserve(
     len_bytes: u64,
 ) -> Result<Reservation, StoreError> {
     let bytes = parts.blocks.reservation_for(file_bytes(kind, len_bytes));
-    let (waker, granted) = oneshot::channel();
-    let (outcome, wants_eviction) = parts.index.lock(|index| {
-        let outcome = index.reserve(bytes, INLINE_BURST, waker);
-        (outcome, index.wants_eviction())
-    });
+    let (mut outcome, mut wants_eviction, mut granted) = ask(parts, bytes);
+    if matches!(outcome, Reserve::DiskFull) {
+        // It may have more by now than when it was measured last.
+        let worker = Arc::clone(parts);
+        let measured = parts.pool.run_unmetered(move || full_disk::measure(&worker)).await?;
+        measured.map_err(|error| StoreError::io("measure the disk", error))?;
+        (outcome, wants_eviction, granted) = ask(parts, bytes);
+    }
     if wants_eviction {
         parts.poke_evictor();
     }
@@ -103,6 +107,16 @@ pub(super) async fn reserve(
             wait(waiting, parts.settings.reserve_timeout, len_bytes).await
         }
     }
+}
+
+/// Asks the index once; whether the evictor is needed, and where a grant would come.
+fn ask(parts: &Parts, bytes: u64) -> (Reserve, bool, oneshot::Receiver<Claim>) {
+    let (waker, granted) = oneshot::channel();
+    let (outcome, wants_eviction) = parts.index.lock(|index| {
+        let outcome = index.reserve(bytes, INLINE_BURST, waker);
+        (outcome, index.wants_eviction())
+    });
+    (outcome, wants_eviction, granted)
 }
 
 async fn wait(
