@@ -52,7 +52,9 @@ impl TestServer {
         max_bytes: u64,
         options: GrpcOptions,
     ) -> Self {
-        let store = FilesystemOptions::new(directory.path(), Cap::Bytes(max_bytes));
+        let mut store = FilesystemOptions::new(directory.path(), Cap::Bytes(max_bytes));
+        // What a test has damaged is found by its requests, not by the walk in the background.
+        store.scrub_bytes_per_second = 0;
         let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
         Self::start_settings(directory, store, Instances::Any(settings), options).await
     }
