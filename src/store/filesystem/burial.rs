@@ -54,7 +54,7 @@ impl Parts {
         let path = if part == Part::Variant { file.variant_path() } else { file.path() };
         let unlinked = self.disk.unlink(&path);
         let shard = Shard::of(&file.key);
-        self.directory_sizes.exclusive(shard, || self.settle_empty_shard(shard));
+        self.directory_sizes.exclusive(shard, || self.settle_directory(shard, true));
         let Err(error) = unlinked else {
             self.update(|index| claim.into_iter().for_each(|claim| index.unreserve(claim)));
             return;
@@ -63,10 +63,12 @@ impl Parts {
         self.keep_failed(victim, &error);
     }
 
-    /// Removes the directory of a shard if nothing is in it, and books what it takes. Only while
-    /// nobody else measures it.
-    pub(super) fn settle_empty_shard(&self, shard: Shard) {
-        self.disk.remove_empty_directory(&shard.path());
+    /// Books what the directory of a shard takes, removed before if it may be and nothing is in it.
+    /// Only while nobody else measures it.
+    pub(super) fn settle_directory(&self, shard: Shard, may_be_removed: bool) {
+        if may_be_removed {
+            self.disk.remove_empty_directory(&shard.path());
+        }
         let bytes = self.disk.allocated_at(&shard.path()).ok();
         self.index.lock(|index| index.settle_shard(shard, bytes));
     }
@@ -101,13 +103,7 @@ impl Parts {
         }
         let shards: BTreeSet<Shard> = unlinked.iter().map(|it| Shard::of(&it.file.key)).collect();
         for shard in shards {
-            self.directory_sizes.exclusive(shard, || {
-                if is_heavy {
-                    self.disk.remove_empty_directory(&shard.path());
-                }
-                let bytes = self.disk.allocated_at(&shard.path()).ok();
-                self.index.lock(|index| index.settle_shard(shard, bytes));
-            });
+            self.directory_sizes.exclusive(shard, || self.settle_directory(shard, is_heavy));
         }
     }
 
@@ -146,6 +142,15 @@ impl Parts {
         if matches!(self.disk.exists(&file.path()), Ok(false)) {
             self.forget(&[*file]);
         }
+    }
+
+    /// Takes out an entry whose bytes are not what was stored.
+    pub(super) fn condemn_corrupt(&self, file: &FileName) {
+        let victim = self.index.lock(|index| index.remove(file, Reason::Corrupt));
+        if victim.is_some() {
+            tracing::error!(key = %file.key, "stored bytes are corrupt, entry removed");
+        }
+        self.bury(victim.into_iter().collect());
     }
 
     fn bury_missing(&self, victims: Vec<Victim>) {

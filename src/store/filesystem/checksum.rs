@@ -3,7 +3,10 @@
 //! A blob hashes to its digest. An action result does not, so its file ends with a checksum over
 //! its key and its bytes; a result that was stored under another key is as wrong as a changed one.
 
-use super::layout::RESULT_TRAILER_BYTES;
+use std::io;
+
+use super::disk::ReadFile;
+use super::layout::{FileName, RESULT_TRAILER_BYTES};
 use crate::digest::Hasher;
 use crate::store::{Key, Kind, StoreError};
 
@@ -70,6 +73,37 @@ impl Checksum {
             Self::Result(hasher) => stored == Some(trailer(&hasher).as_slice()),
         }
     }
+}
+
+/// Reads a whole file piece by piece and says whether its bytes are those that its name promises.
+/// Each piece of the value goes through `take`, with its offset. Blocking.
+pub(super) fn check_file(
+    file: &ReadFile,
+    name: &FileName,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8], u64) -> io::Result<()>,
+) -> io::Result<bool> {
+    let mut checksum = Checksum::new(&name.key);
+    let mut offset = 0;
+    while offset < name.len_bytes {
+        let rest = usize::try_from(name.len_bytes - offset).unwrap_or(usize::MAX);
+        let want = rest.min(buffer.len());
+        let space = buffer.get_mut(..want).unwrap_or_default();
+        let read = file.read_full(space, offset)?;
+        let piece = space.get(..read).unwrap_or_default();
+        if piece.is_empty() {
+            return Ok(false);
+        }
+        checksum.update(piece);
+        take(piece, offset)?;
+        offset += read as u64;
+    }
+    let mut stored = Trailer::default();
+    let has_trailer = name.key.kind == Kind::ActionResult;
+    if has_trailer {
+        file.read_full(&mut stored, offset)?;
+    }
+    Ok(checksum.matches(&name.key, has_trailer.then_some(stored.as_slice())))
 }
 
 fn trailer(hasher: &blake3::Hasher) -> Trailer {

@@ -17,13 +17,13 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::checksum::Checksum;
+use super::checksum::check_file;
 use super::disk::{Moment, ReadFile};
-use super::layout::{FileName, Generation, LEAST_VARIANT_BYTES, RESULT_TRAILER_BYTES, Shard};
+use super::layout::{FileName, Generation, LEAST_VARIANT_BYTES, Shard};
 use super::shared::Parts;
 use super::snapshot::{Record, SnapshotIndex};
 use super::sync::Mutex;
-use crate::store::{Key, Kind, StoreError};
+use crate::store::{Key, StoreError};
 
 /// Shards that requests and the background read at once.
 const MAX_READERS: usize = 8;
@@ -406,26 +406,6 @@ fn remove_torn(parts: &Parts, record: &Record, taken: &mut Taken) {
 /// Whether a file has the bytes that its name promises. Blocking.
 fn is_whole(parts: &Parts, file: &FileName) -> io::Result<bool> {
     let Some(opened) = parts.disk.open_file(&file.path())? else { return Ok(false) };
-    if opened.len_bytes() != file.file_bytes() {
-        return Ok(false);
-    }
-    let mut checksum = Checksum::new(&file.key);
-    let mut buffer = vec![0; READ_BYTES];
-    let mut offset = 0;
-    while offset < file.len_bytes {
-        let rest = usize::try_from(file.len_bytes - offset).unwrap_or(READ_BYTES);
-        let space = buffer.get_mut(..rest.min(READ_BYTES)).unwrap_or_default();
-        let read = opened.read_full(space, offset)?;
-        if read == 0 {
-            return Ok(false);
-        }
-        checksum.update(space.get(..read).unwrap_or_default());
-        offset += read as u64;
-    }
-    let mut trailer = [0; RESULT_TRAILER_BYTES];
-    let has_trailer = file.key.kind == Kind::ActionResult;
-    if has_trailer {
-        opened.read_full(&mut trailer, offset)?;
-    }
-    Ok(checksum.matches(&file.key, has_trailer.then_some(trailer.as_slice())))
+    let has_length = opened.len_bytes() == file.file_bytes();
+    Ok(has_length && check_file(&opened, file, &mut vec![0; READ_BYTES], |_, _| Ok(()))?)
 }

@@ -147,7 +147,7 @@ impl FilesystemStore {
     /// The file is mode 0444, its bytes are known to be right, and it stays until the result is
     /// dropped. Cancel safe.
     pub async fn linkable(&self, digest: Digest) -> Result<Option<PinnedFile>, StoreError> {
-        pins::blob(&self.shared, &Key::blob(digest)).await
+        pins::pin(&self.shared, &Key::blob(digest), false).await
     }
 
     /// The executable variant of a blob to make hard links to, mode 0555, made on first demand;
@@ -155,7 +155,7 @@ impl FilesystemStore {
     ///
     /// Cancel safe: a variant that has been begun is finished.
     pub async fn executable(&self, digest: Digest) -> Result<Option<PinnedFile>, StoreError> {
-        pins::executable(&self.shared, &Key::blob(digest)).await
+        pins::pin(&self.shared, &Key::blob(digest), true).await
     }
 
     /// Removes everything in a scope. When it returns, nothing that was written or begun before

@@ -124,6 +124,7 @@ impl FilesystemOptions {
     pub(super) fn settings(&self) -> Settings {
         Settings {
             min_free_bytes: self.min_free_bytes,
+            has_entry_limit: self.max_entries.is_some(),
             reserve_timeout: self.reserve_timeout,
             durability: self.durability,
             sync_interval: self.sync_interval,
@@ -139,6 +140,8 @@ impl FilesystemOptions {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) min_free_bytes: u64,
+    /// Whether there is [`FilesystemOptions::max_entries`].
+    pub(super) has_entry_limit: bool,
     pub(super) reserve_timeout: Duration,
     pub(super) durability: Durability,
     pub(super) sync_interval: Duration,

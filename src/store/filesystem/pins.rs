@@ -7,12 +7,11 @@ use std::sync::Arc;
 use super::disk::{self, FileMode};
 use super::full_disk;
 use super::index::{Found, Use};
-use super::layout::Generation;
+use super::layout::FileName;
 use super::publication::{Finished, Named};
 use super::reader;
 use super::reservation::{Reservation, reserve};
 use super::shared::{Parts, Shared};
-use super::tombstones::Reason;
 use super::{loader, variants};
 use crate::store::{Key, StoreError};
 
@@ -132,21 +131,19 @@ impl PinnedFile {
     /// Pins what holds the bytes now; false when nothing does.
     async fn follow(&mut self) -> Result<bool, StoreError> {
         let key = self.pin.found.file.key;
-        let fresh = if self.is_executable {
-            executable(&self.shared, &key).await?
-        } else {
-            blob(&self.shared, &key).await?
-        };
+        let fresh = pin(&self.shared, &key, self.is_executable).await?;
         let Some(fresh) = fresh else { return Ok(false) };
         *self = fresh;
         Ok(true)
     }
 }
 
-/// Pins a blob for links; `None` when it is absent. Its bytes are known to be right.
-pub(super) async fn blob(
+/// Pins a blob for links, or its executable variant, made on first demand; `None` when the blob is
+/// absent or leaves meanwhile. The bytes are known to be right.
+pub(super) async fn pin(
     shared: &Arc<Shared>,
     key: &Key,
+    is_executable: bool,
 ) -> Result<Option<PinnedFile>, StoreError> {
     let parts = &shared.parts;
     loader::ensure(parts, std::slice::from_ref(key)).await?;
@@ -154,43 +151,22 @@ pub(super) async fn blob(
         let Some(found) = parts.index.lock(|index| index.look_up(key, Use::Touch)) else {
             return Ok(None);
         };
-        // A link outlives every later check, so the first look is a full one (I20).
-        if !found.is_verified && !reader::verify(shared, key).await? {
-            continue;
-        }
-        if let Some(pin) = Pin::new(parts, found) {
-            let shared = Arc::clone(shared);
-            return Ok(Some(PinnedFile { shared, pin, is_executable: false }));
-        }
-    }
-    Ok(None)
-}
-
-/// Pins the executable variant of a blob, made on first demand; `None` when the blob is absent or
-/// left while the variant was made.
-pub(super) async fn executable(
-    shared: &Arc<Shared>,
-    key: &Key,
-) -> Result<Option<PinnedFile>, StoreError> {
-    let parts = &shared.parts;
-    loader::ensure(parts, std::slice::from_ref(key)).await?;
-    for _ in 0..MAX_ROUNDS {
-        let Some(found) = parts.index.lock(|index| index.look_up(key, Use::Touch)) else {
-            return Ok(None);
-        };
-        if found.has_variant {
-            if let Some(pin) = Pin::new(parts, found) {
-                let shared = Arc::clone(shared);
-                return Ok(Some(PinnedFile { shared, pin, is_executable: true }));
+        // Held until this call has a pin of its own.
+        let mut made = None;
+        if is_executable && !found.has_variant {
+            made = variants::make(shared, found).await?;
+            if made.is_none() {
+                return Ok(None);
             }
+        }
+        // A link outlives every later check, so the first look is a full one (I20).
+        if !is_executable && !found.is_verified && !reader::verify(shared, key).await? {
             continue;
         }
-        // The pin of the maker holds the variant until this one has its own.
-        let Some(made) = variants::make(shared, found).await? else { return Ok(None) };
-        if let Some(pin) = Pin::new(parts, found) {
-            drop(made);
-            let shared = Arc::clone(shared);
-            return Ok(Some(PinnedFile { shared, pin, is_executable: true }));
+        let pin = Pin::new(parts, found);
+        drop(made);
+        if let Some(pin) = pin {
+            return Ok(Some(PinnedFile { shared: Arc::clone(shared), pin, is_executable }));
         }
     }
     Ok(None)
@@ -205,7 +181,7 @@ async fn renew(parts: &Arc<Parts>, old: &Found) -> Result<(), StoreError> {
     let (worker, old) = (Arc::clone(parts), *old);
     let renewed = parts.pool.run(move || copy_blob(&worker, &old, reservation)).await?;
     match renewed {
-        Ok(Some(named)) => named.book_renewed(&old).map(drop),
+        Ok(Some(named)) => named.book_renewed(&old),
         // It has left, or somebody else has renewed it.
         Ok(None) => Ok(()),
         Err(error) if disk::is_full(&error) => {
@@ -228,30 +204,19 @@ fn copy_blob(
     let Some(generation) = parts.index.lock(|index| index.begin_renewal(old, claim)) else {
         return Ok(None);
     };
-    let outcome = write_copy(parts, old, generation, reservation);
-    if !matches!(outcome, Ok(Some(_))) {
-        parts.index.lock(|index| index.abandon_publication(generation));
-    }
-    match outcome {
+    // I18: what it takes the place of may be on the disk, acknowledged.
+    let named = Named::new(parts, FileName { generation, ..old.file }, true);
+    let finished = Finished { file: parts.disk.create(FileMode::Blob)?, reservation };
+    match variants::copy(parts, old, &finished.file) {
+        Ok(true) => named.take(finished).map(Some).map_err(|failure| failure.source),
+        Ok(false) => {
+            parts.condemn_corrupt(&old.file);
+            Ok(None)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             parts.forget_if_missing(&old.file);
             Ok(None)
         }
-        outcome => outcome,
+        Err(error) => Err(error),
     }
-}
-
-fn write_copy(
-    parts: &Arc<Parts>,
-    old: &Found,
-    generation: Generation,
-    reservation: Reservation,
-) -> io::Result<Option<Named>> {
-    let finished = Finished { file: parts.disk.create(FileMode::Blob)?, reservation };
-    if variants::copy(parts, old, &finished.file)? {
-        return Named::copy(parts, &old.file, generation, finished).map(Some);
-    }
-    let victim = parts.index.lock(|index| index.remove(&old.file, Reason::Corrupt));
-    parts.bury(victim.into_iter().collect());
-    Ok(None)
 }

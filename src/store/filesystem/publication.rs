@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::disk::{self, UnnamedFile};
 use super::full_disk;
-use super::index::{Part, Publish, Start};
-use super::layout::{FileName, Generation, Shard};
+use super::index::{Claim, Found, Index, Part, Publish, Start};
+use super::layout::{FileName, Shard};
 use super::reservation::Reservation;
-use super::shared::Parts;
+use super::shared::{Parts, Waker};
 use super::sync_rounds::Durability;
 use crate::store::{Key, StoreError};
 
@@ -51,9 +51,9 @@ impl Drop for Named {
 }
 
 /// Why a file has no name, and the file if it can be tried again.
-struct Failure {
+pub(super) struct Failure {
     finished: Finished,
-    source: io::Error,
+    pub(super) source: io::Error,
 }
 
 /// What became of an attempt to name a file.
@@ -123,28 +123,36 @@ fn name(
         Start::Purged => return Err(parts.cancelled_by_purge()),
         Start::Closed => return Err(StoreError::ShuttingDown),
     };
-    let mut named = Named {
-        file: FileName { key, len_bytes, generation },
-        charge: 0,
-        new_shard: None,
-        is_linked: false,
-        must_sync: false,
-        parts: Arc::clone(parts),
-        reservation: None,
-    };
-    match named.link(&finished.file) {
-        Ok(()) => {
-            let Finished { file, reservation } = finished;
-            // A temporary name goes before the bytes are booked as those of one file.
-            drop(file);
-            named.reservation = Some(reservation);
-            Ok(Naming::Named(named))
-        }
-        Err(source) => Ok(Naming::Failed(Failure { finished, source })),
-    }
+    let named = Named::new(parts, FileName { key, len_bytes, generation }, false);
+    Ok(named.take(finished).map_or_else(Naming::Failed, Naming::Named))
 }
 
 impl Named {
+    /// A file to be, whose generation is given out; abandoned when dropped.
+    pub(super) fn new(parts: &Arc<Parts>, file: FileName, must_sync: bool) -> Self {
+        Self {
+            file,
+            charge: 0,
+            new_shard: None,
+            is_linked: false,
+            must_sync,
+            parts: Arc::clone(parts),
+            reservation: None,
+        }
+    }
+
+    /// Gives the file its name.
+    pub(super) fn take(mut self, finished: Finished) -> Result<Self, Failure> {
+        if let Err(source) = self.link(&finished.file) {
+            return Err(Failure { finished, source });
+        }
+        let Finished { file, reservation } = finished;
+        // A temporary name goes before the bytes are booked as those of one file.
+        drop(file);
+        self.reservation = Some(reservation);
+        Ok(self)
+    }
+
     fn link(&mut self, file: &UnnamedFile) -> io::Result<()> {
         let parts = &self.parts;
         let is_durable = self.must_sync || parts.settings.durability == Durability::Fsync;
@@ -165,54 +173,28 @@ impl Named {
     }
 
     /// Makes it visible and books it.
-    fn book(mut self) -> Result<(), StoreError> {
+    fn book(self) -> Result<(), StoreError> {
+        self.book_as(Index::publish)
+    }
+
+    /// Makes it visible in the place of the generation that it is a copy of, if that is still
+    /// there.
+    pub(super) fn book_renewed(self, old: &Found) -> Result<(), StoreError> {
+        self.book_as(|index, file, claim, charge| index.publish_renewed(old, file, claim, charge))
+    }
+
+    fn book_as(
+        mut self,
+        publish: impl FnOnce(&mut Index<Waker>, FileName, Claim, u64) -> Publish,
+    ) -> Result<(), StoreError> {
         let claim = self.reservation.take().and_then(Reservation::into_claim);
         let Some(claim) = claim else { return Err(StoreError::ShuttingDown) };
         self.is_linked = false;
-        let parts = Arc::clone(&self.parts);
         let (file, charge) = (self.file, self.charge);
-        let outcome = book_in_shard(&parts, Shard::of(&file.key), self.new_shard, |index| {
-            index.publish(file, claim, charge)
+        let outcome = book_in_shard(&self.parts, Shard::of(&file.key), self.new_shard, |index| {
+            publish(index, file, claim, charge)
         });
-        settle(&parts, outcome)
-    }
-
-    /// Makes it visible in the place of the generation it is a copy of; false when that has left.
-    pub(super) fn book_renewed(mut self, old: &super::index::Found) -> Result<bool, StoreError> {
-        let claim = self.reservation.take().and_then(Reservation::into_claim);
-        let Some(claim) = claim else { return Err(StoreError::ShuttingDown) };
-        self.is_linked = false;
-        let parts = Arc::clone(&self.parts);
-        let (file, charge) = (self.file, self.charge);
-        let outcome = book_in_shard(&parts, Shard::of(&file.key), self.new_shard, |index| {
-            index.publish_renewed(old, file, claim, charge)
-        });
-        let is_renewed = matches!(outcome, Publish::Replaced(_));
-        settle(&parts, outcome)?;
-        Ok(is_renewed)
-    }
-
-    /// Names the fresh copy of a blob.
-    pub(super) fn copy(
-        parts: &Arc<Parts>,
-        old: &FileName,
-        generation: Generation,
-        finished: Finished,
-    ) -> io::Result<Self> {
-        let mut named = Self {
-            file: FileName { generation, ..*old },
-            charge: 0,
-            new_shard: None,
-            is_linked: false,
-            must_sync: true,
-            parts: Arc::clone(parts),
-            reservation: None,
-        };
-        named.link(&finished.file)?;
-        let Finished { file, reservation } = finished;
-        drop(file);
-        named.reservation = Some(reservation);
-        Ok(named)
+        settle(&self.parts, outcome)
     }
 }
 
@@ -235,7 +217,9 @@ fn settle(parts: &Parts, outcome: Publish) -> Result<(), StoreError> {
         }
     }
     parts.counters.publications.add(1);
-    parts.evict_over_count();
+    if parts.settings.has_entry_limit {
+        parts.evict_over_count();
+    }
     Ok(())
 }
 
@@ -251,7 +235,7 @@ pub(super) fn link_in_shard(
             parts.directory_sizes.exclusive(shard, || {
                 parts.make_shard(shard)?;
                 // I3: an empty directory takes room as well.
-                link().inspect_err(|_| parts.settle_empty_shard(shard))?;
+                link().inspect_err(|_| parts.settle_directory(shard, true))?;
                 Ok(Some(shard))
             })
         }
@@ -264,7 +248,7 @@ pub(super) fn book_in_shard<R>(
     parts: &Parts,
     shard: Shard,
     new_shard: Option<Shard>,
-    book: impl FnOnce(&mut super::index::Index<super::shared::Waker>) -> R,
+    book: impl FnOnce(&mut Index<Waker>) -> R,
 ) -> R {
     let class_bytes = new_shard.and_then(|it| parts.disk.allocated_at(&it.class_path()).ok());
     parts.directory_sizes.measure(&parts.disk, shard, |shard_bytes| {

@@ -86,7 +86,8 @@ async fn purge_behind(
     // Also when that failed: the fence is up, and may be written down by the next who writes.
     let worker = Arc::clone(parts);
     let removed = parts.pool.run_unmetered(move || remove(&worker, scope, fence)).await?;
-    let is_drained = parts.wait_until(DRAIN, |index| index.writers_before(fence) == 0).await;
+    let have_ended = || parts.index.lock(|index| index.writers_before(fence)) == 0;
+    let is_drained = parts.wait_until(DRAIN, have_ended).await;
     written.map_err(|error| StoreError::io("write a purge down", error))?;
     tracing::info!(?scope, removed, is_drained, "purged");
     Ok(Purged { removed, is_drained })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buffers::{BUFFER_BYTES, Buffer};
-use super::checksum::Checksum;
+use super::checksum::{Checksum, check_file};
 use super::disk::{Cached, ReadFile};
 use super::flights::Outcome;
 use super::index::{Found, Use};
@@ -14,7 +14,6 @@ use super::loader;
 use super::options::VerifyOnRead;
 use super::shared::Shared;
 use super::sync;
-use super::tombstones::Reason;
 use crate::store::{ByteRange, Key, Kind, StoreError};
 
 /// An open value. Holds the descriptor, so eviction cannot take the bytes away, and a reader's
@@ -59,20 +58,14 @@ struct OpenEntry {
 
 impl Drop for OpenEntry {
     fn drop(&mut self) {
-        self.shared.parts.update(|index| index.close_reader(&self.found));
+        // Most entries are still there and nothing has become free.
+        if self.shared.parts.index.lock(|index| index.close_reader(&self.found)) {
+            self.shared.parts.update(|_| ());
+        }
     }
 }
 
 impl OpenEntry {
-    /// Removes an entry that turned out to be no good, unless it is a newer one by now (I7).
-    fn condemn(&self, reason: Reason) -> bool {
-        let file = self.found.file;
-        let victim = self.shared.parts.index.lock(|index| index.remove(&file, reason));
-        let is_removed = victim.is_some();
-        self.shared.parts.bury(victim.into_iter().collect());
-        is_removed
-    }
-
     /// Acts on the outcome of a check.
     fn conclude(&self, is_right: bool) -> Result<(), StoreError> {
         if !is_right {
@@ -84,9 +77,7 @@ impl OpenEntry {
 
     fn corrupt(&self) -> StoreError {
         let key = self.found.file.key;
-        if self.condemn(Reason::Corrupt) {
-            tracing::error!(%key, "stored bytes are corrupt, entry removed");
-        }
+        self.shared.parts.condemn_corrupt(&self.found.file);
         StoreError::Corrupt { key: key.to_string() }
     }
 }
@@ -142,11 +133,7 @@ async fn open_entry(
                 // Torn by a crash or tampered with: a miss, healed by the next upload.
                 drop(open.corrupt());
             }
-            None if open.condemn(Reason::Missing) => {
-                shared.parts.counters.index_file_missing.add(1);
-                tracing::warn!(%key, "file of an entry is gone, entry removed");
-            }
-            None => {}
+            None => shared.parts.forget(&[found.file]),
         }
     }
     Ok(None)
@@ -349,36 +336,13 @@ fn check_beside(open: &Arc<OpenFile>) -> Outcome<bool> {
 /// Hashes a whole file and acts on what it finds.
 async fn check_whole(open: Arc<OpenFile>) -> Result<bool, StoreError> {
     let worker = Arc::clone(&open);
-    let job = move || hash_whole(&worker);
+    let job = move || {
+        let mut buffer = worker.entry.shared.buffers.take();
+        let name = &worker.entry.found.file;
+        check_file(&worker.file, name, buffer.space(BUFFER_BYTES), |_, _| Ok(()))
+    };
     let outcome = open.entry.shared.parts.pool.run(job).await?;
     let is_right = outcome.map_err(|error| StoreError::io("read a blob", error))?;
     // A mismatch removes the entry at once, whoever waits for it.
     Ok(open.entry.conclude(is_right).is_ok())
-}
-
-/// Blocking.
-fn hash_whole(open: &OpenFile) -> std::io::Result<bool> {
-    let file = &open.entry.found.file;
-    let mut buffer = open.entry.shared.buffers.take();
-    let mut checksum = Checksum::new(&file.key);
-    let mut offset = 0;
-    while offset < file.len_bytes {
-        let rest = usize::try_from(file.len_bytes - offset).unwrap_or(usize::MAX);
-        let space = buffer.space(BUFFER_BYTES.min(rest));
-        let read = open.file.read_full(space, offset)?;
-        checksum.update(space.get(..read).unwrap_or_default());
-        offset += read as u64;
-        if read == 0 {
-            return Ok(false);
-        }
-    }
-    let mut trailer = [0; RESULT_TRAILER_BYTES];
-    let stored = match file.key.kind {
-        Kind::Blob => None,
-        Kind::ActionResult => {
-            open.file.read_full(&mut trailer, offset)?;
-            Some(trailer.as_slice())
-        }
-    };
-    Ok(checksum.matches(&file.key, stored))
 }

@@ -137,14 +137,14 @@ impl Parts {
     pub(super) async fn wait_until(
         &self,
         limit: Duration,
-        holds: impl Fn(&Index<Waker>) -> bool + Send + Sync,
+        holds: impl Fn() -> bool + Send + Sync,
     ) -> bool {
         let waiting = async {
             loop {
                 let mut changed = std::pin::pin!(self.write_ended.notified());
                 // Listening before looking: a change between the two is not missed.
                 changed.as_mut().enable();
-                if self.index.lock(|index| holds(index)) {
+                if holds() {
                     return;
                 }
                 changed.await;
@@ -181,6 +181,14 @@ impl Parts {
     pub(super) fn cancelled_by_purge(&self) -> StoreError {
         self.counters.purge_cancelled_writes.add(1);
         StoreError::Purged
+    }
+
+    /// Whether there is anything on the disk that a power cut or a failed sync may have torn: then
+    /// the mark of what is durable stays where it is (I18).
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.loader.may_find_suspects()
+            || self.index.lock(|index| index.suspects()) > 0
+            || self.rounds.have_failed()
     }
 
     /// A moment up to which every purge has been carried out to the end, or 0.

@@ -63,7 +63,7 @@ pub(super) async fn run_snapshots(parts: Arc<Parts>, closing: CancellationToken)
 /// Makes room for a snapshot, by eviction if need be; `None` when that is not worth it. Blocking.
 pub(super) fn make_room(parts: &Parts) -> Option<OwnRoom<'_>> {
     let (entries, max_bytes, points, shards) = parts.index.lock(|index| {
-        let shards = index.directory_bytes().0.iter().filter(|bytes| **bytes > 0).count();
+        let shards = index.shard_bytes().iter().filter(|bytes| **bytes > 0).count();
         (index.len() as u64, index.ledger().max_bytes, index.timeline().len(), shards)
     });
     // And what may be added while it is written.
@@ -114,15 +114,13 @@ fn write_file(parts: &Parts, room_bytes: u64) -> io::Result<()> {
         });
         writer.section(shard, batches)?;
     }
-    let (shard_bytes, class_bytes) = parts.index.lock(|index| index.directory_bytes());
+    let shard_bytes = parts.index.lock(|index| index.shard_bytes().to_vec());
     for (shard, bytes) in Shard::all().zip(shard_bytes).filter(|(_, bytes)| *bytes > 0) {
         writer.shard_directory_bytes(shard, bytes)?;
     }
     let (clock, timeline) = parts.index.lock(|index| (index.clock() + 1, index.timeline()));
-    let epoch = super::layout::Generation(clock).epoch();
-    let written_at = parts.clock.now();
     let foreign_bytes = parts.loader.foreign_bytes();
-    writer.finish(&Summary { epoch, clock, written_at, timeline, class_bytes, foreign_bytes })?;
+    writer.finish(&Summary { clock, timeline, foreign_bytes })?;
     to.file.commit()
 }
 

@@ -157,7 +157,8 @@ fn open_snapshot(disk: &Disk) -> io::Result<Option<OldSnapshot>> {
 /// The last start before this one, 0 when there was none. I6: the first generation of this process
 /// will be above every one given out before.
 fn last_epoch(disk: &Disk, former: &Format, is_whole: bool, legacy: &Legacy) -> io::Result<u32> {
-    let noted = legacy.snapshot.as_ref().map_or(0, |it| it.index.summary().epoch);
+    let clock = legacy.snapshot.as_ref().map_or(0, |it| it.index.summary().clock);
+    let noted = Generation(clock).epoch();
     let epoch = former.epoch.max(noted);
     if is_whole {
         return Ok(epoch);

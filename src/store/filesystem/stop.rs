@@ -20,7 +20,7 @@ use super::{loader, purge};
 const WRITES_STOP: Duration = Duration::from_secs(10);
 /// How long it waits for all tasks of the store.
 const TASKS_STOP: Duration = Duration::from_secs(10);
-/// How long it waits for the disk, twice: for the values and for the snapshot.
+/// How long it waits for the disk: for the values and the snapshot.
 const DISK_STOP: Duration = Duration::from_secs(30);
 
 /// What a stop leaves behind.
@@ -49,13 +49,16 @@ pub(super) async fn stop(
     drop(parts.index.lock(Index::close));
     parts.write_ended.notify_waiters();
     // Uploads that go on are refused at their end; what has its name already is waited for.
-    let writes_ended = timeout(WRITES_STOP, until_quiet(shared)).await.is_ok();
+    let is_publishing = || parts.index.lock(|index| index.is_publishing());
+    let have_ended = || !is_publishing() && shared.variants.is_empty();
+    let writes_ended = parts.wait_until(WRITES_STOP, have_ended).await;
     if !writes_ended {
         tracing::warn!("writes still under way, not waiting any longer");
     }
     // A write that is refused at the last moment has ended before its file is gone.
-    let are_settled = |index: &Index<_>| index.are_victims_gone() || index.has_stuck_victims();
-    parts.wait_until(WRITES_STOP, are_settled).await;
+    let are_gone =
+        || parts.index.lock(|index| index.are_victims_gone() || index.has_stuck_victims());
+    parts.wait_until(WRITES_STOP, are_gone).await;
     shared.close();
     let tasks_ended = end(tasks).await;
     let worker = Arc::clone(parts);
@@ -72,20 +75,6 @@ pub(super) async fn stop(
     match timeout(DISK_STOP, stopping).await {
         Ok(stopped) => stopped.map_err(io::Error::other)?,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk did not sync in time")),
-    }
-}
-
-/// Waits until nothing is being published and no variant being made.
-async fn until_quiet(shared: &Shared) {
-    loop {
-        let mut changed = std::pin::pin!(shared.parts.write_ended.notified());
-        // Listening before looking: a change between the two is not missed.
-        changed.as_mut().enable();
-        let is_publishing = shared.parts.index.lock(|index| index.is_publishing());
-        if !is_publishing && shared.variants.is_empty() {
-            return;
-        }
-        changed.await;
     }
 }
 
@@ -116,15 +105,13 @@ fn keep(parts: &Parts, is_quiet: bool) -> io::Result<()> {
     // A store that is stopped before it was read has nothing to say about what it did not read.
     let is_complete = parts.index.lock(Index::freeze);
     parts.disk.sync()?;
-    // What a failed sync has dropped must be doubted at the next start (I18).
     let is_whole = !parts.rounds.have_failed() && parts.failed.lock().is_empty();
     let is_clean = is_quiet && is_complete && is_whole;
+    let is_in_doubt = parts.is_in_doubt();
     let snapshot = room.filter(|_| is_clean).map(snapshots::write).transpose()?;
     parts.state.update(parts, |format| {
         let clock = parts.index.lock(|index| index.clock());
-        let has_suspects =
-            parts.loader.may_find_suspects() || parts.index.lock(|index| index.suspects()) > 0;
-        if !has_suspects && is_clean {
+        if is_clean && !is_in_doubt {
             format.durable = Some(Generation(clock + 1));
             parts.state.stamp_identity(format);
         }

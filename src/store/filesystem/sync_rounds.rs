@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::layout::Generation;
 use super::shared::Parts;
-use super::sync::{Instant, Mutex, sleep, sleep_until};
+use super::sync::{Instant, sleep, sleep_until};
 use crate::store::StoreError;
 
 /// What an acknowledged write survives.
@@ -34,7 +34,8 @@ pub enum Durability {
 pub(super) struct SyncRounds {
     /// Wakes the task for a round of the group class. Holds one call.
     wake: Notify,
-    rounds: Mutex<Rounds>,
+    /// The number of the last round that has begun.
+    begun: AtomicU64,
     /// The number of the last round that has ended, and of the last that failed.
     ended: watch::Sender<(u64, u64)>,
     /// Whether a sync has failed: what it should have put on the disk may never get there, and a
@@ -44,17 +45,11 @@ pub(super) struct SyncRounds {
     written_down: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Rounds {
-    /// The round that a writer who comes now waits for.
-    next: u64,
-}
-
 impl Default for SyncRounds {
     fn default() -> Self {
         Self {
             wake: Notify::new(),
-            rounds: Mutex::new(Rounds { next: 1 }),
+            begun: AtomicU64::new(0),
             ended: watch::channel((0, 0)).0,
             has_failed: AtomicBool::new(false),
             written_down: AtomicU64::new(u64::MAX),
@@ -69,7 +64,7 @@ impl SyncRounds {
     /// write, and a second sync would say that all is well.
     pub(super) async fn next_round(&self) -> Result<(), StoreError> {
         let mut ended = self.ended.subscribe();
-        let round = self.rounds.lock().next;
+        let round = self.begun.load(Ordering::SeqCst) + 1;
         self.wake.notify_one();
         let closed = |_| StoreError::ShuttingDown;
         let (_, failed) = *ended.wait_for(|(last, _)| *last >= round).await.map_err(closed)?;
@@ -86,10 +81,7 @@ impl SyncRounds {
     }
 
     fn begin(&self) -> u64 {
-        let mut rounds = self.rounds.lock();
-        let round = rounds.next;
-        rounds.next += 1;
-        round
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     fn end(&self, round: u64, is_synced: bool) {
@@ -188,15 +180,13 @@ impl Mark {
         parts.index.lock(|index| index.lower_fences(self.purged_before));
         // While there are files that the last power cut may have torn, a crash must find them
         // above the mark again.
-        let has_suspects = parts.loader.may_find_suspects()
-            || parts.index.lock(|index| index.suspects()) > 0
-            || parts.rounds.have_failed();
+        let is_in_doubt = parts.is_in_doubt();
         parts.state.update(parts, |format| {
-            if !has_suspects {
+            if !is_in_doubt {
                 format.durable = Some(self.named_below);
                 parts.state.stamp_identity(format);
             }
         })?;
-        Ok(!has_suspects)
+        Ok(!is_in_doubt)
     }
 }

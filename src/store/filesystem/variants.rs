@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checksum::Checksum;
+use super::checksum::check_file;
 use super::disk::{self, FileMode, UnnamedFile};
 use super::full_disk;
 use super::index::{Found, Part};
@@ -22,7 +22,6 @@ use super::reservation::{Reservation, reserve};
 use super::shared::{Parts, Shared};
 use super::sync;
 use super::sync_rounds::Durability;
-use super::tombstones::Reason;
 use crate::store::StoreError;
 
 /// How long a variant may stay unpublished because another process has a copy of the descriptor
@@ -111,11 +110,7 @@ fn write(parts: &Arc<Parts>, blob: &Found, reservation: Reservation) -> io::Resu
     match copy(parts, blob, &finished.file) {
         Ok(true) => {}
         Ok(false) => {
-            let victim = parts.index.lock(|index| index.remove(&blob.file, Reason::Corrupt));
-            if victim.is_some() {
-                tracing::error!(key = %blob.file.key, "stored bytes are corrupt, entry removed");
-            }
-            parts.bury(victim.into_iter().collect());
+            parts.condemn_corrupt(&blob.file);
             return Ok(None);
         }
         // Its file is gone: evicted meanwhile, or deleted by somebody.
@@ -162,21 +157,9 @@ pub(super) fn copy(parts: &Parts, blob: &Found, to: &UnnamedFile) -> io::Result<
     if blob.is_verified && source.len_bytes() == blob.file.len_bytes && to.clone_from(&source)? {
         return Ok(true);
     }
-    let mut checksum = Checksum::new(&blob.file.key);
-    let mut buffer =
-        vec![0; COPY_BYTES.min(usize::try_from(source.len_bytes()).unwrap_or(COPY_BYTES))];
-    let mut offset = 0;
-    while offset < blob.file.len_bytes {
-        let read = source.read_full(&mut buffer, offset)?;
-        let chunk = buffer.get(..read).unwrap_or_default();
-        if chunk.is_empty() {
-            return Ok(false);
-        }
-        checksum.update(chunk);
-        to.write_at(chunk, offset)?;
-        offset += read as u64;
-    }
-    Ok(offset == blob.file.len_bytes && checksum.matches(&blob.file.key, None))
+    let len_bytes = usize::try_from(source.len_bytes()).unwrap_or(COPY_BYTES);
+    let mut buffer = vec![0; COPY_BYTES.min(len_bytes)];
+    check_file(&source, &blob.file, &mut buffer, |piece, offset| to.write_at(piece, offset))
 }
 
 /// Waits until nobody can write to the variant, then books it if its blob is still there.

@@ -5,6 +5,7 @@
 
 use super::entry::Entry;
 use super::removal::{Part, Victim};
+use super::waiters::Grant;
 use super::writers::Fences;
 use super::{Index, Orphan};
 use crate::store::filesystem::layout::{Generation, Shard};
@@ -177,20 +178,15 @@ impl<W> Index<W> {
         self.writers.oldest_publication().unwrap_or(now).min(now)
     }
 
-    /// Refuses what is not visible yet from now on. Those who wait for room get none: their wakers
-    /// are to be dropped.
-    pub(crate) fn close(&mut self) -> Vec<W> {
+    /// Refuses what is not visible yet from now on. Those who wait for room get none: what they
+    /// waited with is to be dropped.
+    pub(crate) fn close(&mut self) -> Vec<Grant<W>> {
         self.is_closed = true;
-        let waiting = self.waiters.take_all();
-        let ended: Vec<(u64, W)> =
-            waiting.into_iter().map(|(claim, waker)| (claim.began, waker)).collect();
-        ended
-            .into_iter()
-            .map(|(began, waker)| {
-                self.end_write(began);
-                waker
-            })
-            .collect()
+        let waiting: Vec<Grant<W>> = std::iter::from_fn(|| self.waiters.pop()).collect();
+        for Grant { claim, .. } in &waiting {
+            self.end_write(claim.began);
+        }
+        waiting
     }
 
     /// Whether [`Index::close`] was called.
@@ -253,8 +249,8 @@ impl<W> Index<W> {
         self.order.timeline.points()
     }
 
-    /// What the directories take: each shard's, and each that holds shards.
-    pub(crate) fn directory_bytes(&self) -> (Vec<u64>, [u64; Shard::CLASSES]) {
-        (self.shard_bytes.clone(), self.class_bytes)
+    /// What the directory of each shard takes.
+    pub(crate) fn shard_bytes(&self) -> &[u64] {
+        &self.shard_bytes
     }
 }

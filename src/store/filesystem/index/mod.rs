@@ -251,21 +251,22 @@ impl<W> Index<W> {
         self.found(slot)
     }
 
-    /// Ends what [`Index::open`] began. I7: finds the entry by generation, wherever it is now.
-    pub(crate) fn close_reader(&mut self, found: &Found) {
+    /// Ends what [`Index::open`] began; true when bytes have become free by that. I7: finds the
+    /// entry by generation, wherever it is now.
+    pub(crate) fn close_reader(&mut self, found: &Found) -> bool {
         let generation = found.file.generation;
         if let Some(slot) = self.still(found)
             && let Some(entry) = self.order.slots.get_mut(slot)
         {
             entry.readers = entry.readers.saturating_sub(1);
-            return;
+            return false;
         }
         let Some(orphan) = self.orphans.get_mut(&generation) else {
             self.ledger.note_error();
-            return;
+            return false;
         };
         orphan.readers = orphan.readers.saturating_sub(1);
-        self.free_orphan_if_gone(generation);
+        self.free_orphan_if_gone(generation)
     }
 
     /// Keeps an entry from eviction until [`Index::unpin`]; false when it has left.

@@ -166,13 +166,14 @@ impl<W> Index<W> {
         }
     }
 
-    pub(super) fn free_orphan_if_gone(&mut self, generation: Generation) {
+    pub(super) fn free_orphan_if_gone(&mut self, generation: Generation) -> bool {
         let is_gone =
             self.orphans.get(&generation).is_some_and(|it| it.is_unlinked && it.readers == 0);
         if is_gone && let Some(orphan) = self.orphans.remove(&generation) {
             self.ledger.unhold(orphan.charge);
             self.ledger.release(orphan.charge);
         }
+        is_gone
     }
 
     /// Puts up a fence: whatever was written or begun before now is purged. The moment of the

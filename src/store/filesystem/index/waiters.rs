@@ -60,10 +60,6 @@ impl<W> Waiters<W> {
         Some(Grant { claim: waiter.claim, waker: waiter.waker })
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<(Claim, W)> {
-        self.queue.drain(..).map(|waiter| (waiter.claim, waiter.waker)).collect()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

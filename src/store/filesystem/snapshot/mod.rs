@@ -10,8 +10,7 @@
 //!            its records, all of one length, least recently used first
 //! directory  number of shards (4), then for each:
 //!            shard (2) records (4) charges (8) bytes of its directory (8) checksum (16)
-//! summary    epoch (4) clock (8) time (8) foreign bytes (8) bytes of each class directory (8 each)
-//!            number of points (4), then for each: stamp (8) time (8)
+//! summary    clock (8) foreign bytes (8) number of points (4), then for each: stamp (8) time (8)
 //! trailer    offset of the directory (8) length of directory and summary (8)
 //!            BLAKE3 of header, directory, summary and the two numbers before (32)
 //!            "castellan snap 1"
@@ -46,18 +45,12 @@ const SECTION_CONTEXT: &str = "castellan 2026 snapshot section";
 /// What a snapshot says about the store as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// The start of the process that took it.
-    pub(crate) epoch: u32,
     /// The logical time when it was taken: every generation and stamp in it is below.
     pub(crate) clock: u64,
-    /// When it was taken, in seconds since 1970.
-    pub(crate) written_at: u64,
     /// Stamps and the seconds since 1970 when they were given out; at most
     /// [`Summary::MAX_TIMELINE`].
     pub(crate) timeline: Vec<(u64, u64)>,
-    /// What the directories that hold shards take themselves, in bytes.
-    pub(crate) class_bytes: [u64; Shard::CLASSES],
-    /// What files that are not the store's take, in bytes.
+    /// What files that are not the store's take in the shards, in bytes.
     pub(crate) foreign_bytes: u64,
 }
 

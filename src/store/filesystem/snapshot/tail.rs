@@ -12,7 +12,7 @@ pub(super) const MAX_TAIL_BYTES: usize = tail_bytes(Shard::COUNT, Summary::MAX_T
 
 /// The length of a directory of so many shards and a summary of so many points, in bytes.
 pub(super) const fn tail_bytes(shards: usize, points: usize) -> usize {
-    let summary_bytes = 4 + 8 * 3 + 8 * Shard::CLASSES + 4;
+    let summary_bytes = 8 * 2 + 4;
     4 + shards * ENTRY_BYTES + summary_bytes + points * POINT_BYTES
 }
 
@@ -61,11 +61,8 @@ pub(super) fn encode(directory: &Directory, summary: &Summary) -> Vec<u8> {
     for (to, from) in bytes.iter_mut().zip(count.to_le_bytes()) {
         *to = from;
     }
-    bytes.extend_from_slice(&summary.epoch.to_le_bytes());
-    let numbers = [summary.clock, summary.written_at, summary.foreign_bytes];
-    for number in numbers.iter().chain(&summary.class_bytes) {
-        bytes.extend_from_slice(&number.to_le_bytes());
-    }
+    bytes.extend_from_slice(&summary.clock.to_le_bytes());
+    bytes.extend_from_slice(&summary.foreign_bytes.to_le_bytes());
     let points = u32::try_from(summary.timeline.len()).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&points.to_le_bytes());
     for (stamp, unix_seconds) in &summary.timeline {
@@ -106,16 +103,8 @@ fn decode_directory(fields: &mut Fields<'_>) -> Option<Directory> {
 }
 
 fn decode_summary(fields: &mut Fields<'_>) -> Option<Summary> {
-    let mut summary = Summary {
-        epoch: fields.u32()?,
-        clock: fields.u64()?,
-        written_at: fields.u64()?,
-        foreign_bytes: fields.u64()?,
-        ..Summary::default()
-    };
-    for bytes in &mut summary.class_bytes {
-        *bytes = fields.u64()?;
-    }
+    let (clock, foreign_bytes) = (fields.u64()?, fields.u64()?);
+    let mut summary = Summary { clock, foreign_bytes, timeline: Vec::new() };
     let points = usize::try_from(fields.u32()?).ok()?;
     if points > Summary::MAX_TIMELINE || fields.len() != points * POINT_BYTES {
         return None;

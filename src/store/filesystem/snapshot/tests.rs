@@ -36,11 +36,8 @@ fn blob(seed: u64, stamp: u64) -> Record {
 
 fn summary() -> Summary {
     Summary {
-        epoch: 3,
         clock: 1 << 50,
-        written_at: 1_800_000_000,
         timeline: vec![(5, 1_799_999_000), (9, 1_799_999_500)],
-        class_bytes: std::array::from_fn(|at| 4096 * at as u64),
         foreign_bytes: 12_288,
     }
 }
@@ -402,11 +399,10 @@ const CLOCK: u64 = 1 << 60;
 
 prop_compose! {
     fn any_summary()(
-        (epoch, written_at, foreign_bytes) in any::<(u32, u64, u64)>(),
+        foreign_bytes in any::<u64>(),
         timeline in prop::collection::vec(any::<(u64, u64)>(), 0..20),
-        class_bytes in any::<[u64; Shard::CLASSES]>(),
     ) -> Summary {
-        Summary { epoch, clock: CLOCK, written_at, timeline, class_bytes, foreign_bytes }
+        Summary { clock: CLOCK, timeline, foreign_bytes }
     }
 }
 
