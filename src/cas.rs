@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::{BeginPut, BlobReader, BlobStore, BlobStoreExt, ByteRange, Key, StoreError};
 
 /// The blobs of an instance.
@@ -35,6 +35,18 @@ impl Cas {
     /// Whether a blob is present; refreshes it.
     pub async fn contains(&self, digest: Digest) -> Result<bool, StoreError> {
         Ok(digest.is_empty() || self.store.contains(&Key::blob(digest)).await?)
+    }
+
+    /// The digest of the blob with this hash; `None` when it is absent. No use of the blob.
+    pub async fn find_by_hash(
+        &self,
+        function: DigestFunction,
+        hash: [u8; HASH_BYTES],
+    ) -> Result<Option<Digest>, StoreError> {
+        if hash == function.empty_hash() {
+            return Ok(Some(Digest { function, hash, size_bytes: 0 }));
+        }
+        self.store.find_by_hash(function, hash).await
     }
 
     /// Opens a blob; `None` when it is absent.

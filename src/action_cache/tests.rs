@@ -18,7 +18,7 @@ use prost::Message;
 
 use super::{ActionCache, ActionCacheError, InlineRequest};
 use crate::cas::Cas;
-use crate::digest::{Digest, DigestFunction};
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Namespace, StoreError};
 
 /// A store in memory.
@@ -60,6 +60,18 @@ impl BlobStore for MemoryStore {
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         self.values.lock().insert(*key, data);
         Ok(())
+    }
+
+    async fn find_by_hash(
+        &self,
+        _function: DigestFunction,
+        _hash: [u8; HASH_BYTES],
+    ) -> Result<Option<Digest>, StoreError> {
+        Ok(None)
+    }
+
+    async fn remove(&self, key: &Key) -> Result<bool, StoreError> {
+        Ok(self.values.lock().remove(key).is_some())
     }
 
     fn max_blob_bytes(&self) -> u64 {

@@ -19,7 +19,16 @@ impl Namespace {
 
     /// The namespace of an instance name.
     pub fn of_instance(instance_name: &str) -> Self {
-        let hash = blake3::hash(instance_name.as_bytes());
+        Self::first_of(&blake3::hash(instance_name.as_bytes()))
+    }
+
+    /// The namespace of values that are no action results, under the prefix they are asked for.
+    pub fn of_values(prefix: &str) -> Self {
+        let hash = blake3::derive_key("castellan 2026 namespace of values", prefix.as_bytes());
+        Self::first_of(&hash.into())
+    }
+
+    fn first_of(hash: &blake3::Hash) -> Self {
         let mut id = [0; Self::BYTES];
         for (to, from) in id.iter_mut().zip(hash.as_bytes()) {
             *to = *from;
@@ -61,9 +70,23 @@ impl Key {
         Self { namespace: Namespace::SHARED, kind: Kind::Blob, digest }
     }
 
+    /// Whether it is of this blob, or of a result of the action with this digest.
+    pub fn is_of(&self, digest: &Digest) -> bool {
+        match self.kind {
+            Kind::Blob => self.digest == *digest,
+            Kind::ActionResult => {
+                self.digest.function == digest.function && self.digest.hash == digest.hash
+            }
+        }
+    }
+
     /// The key of an action result.
+    ///
+    /// The size of the action is no part of it: two actions of one hash are one, and clients that
+    /// speak HTTP know no sizes.
     pub fn action_result(namespace: Namespace, action_digest: Digest) -> Self {
-        Self { namespace, kind: Kind::ActionResult, digest: action_digest }
+        let digest = Digest { size_bytes: 0, ..action_digest };
+        Self { namespace, kind: Kind::ActionResult, digest }
     }
 }
 
@@ -71,7 +94,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             Kind::Blob => write!(f, "blobs/{}", self.digest),
-            Kind::ActionResult => write!(f, "actionResults/{}", self.digest),
+            Kind::ActionResult => write!(f, "actionResults/{}", self.digest.hash_hex().as_str()),
         }
     }
 }

@@ -12,6 +12,8 @@ mod reader;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
+
 pub use error::StoreError;
 pub use key::{Key, Kind, Namespace};
 pub use reader::{BlobReader, ByteRange};
@@ -54,6 +56,21 @@ pub trait BlobStore: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// The bytes of a blob are verified even when the blob is there already.
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError>;
+
+    /// The digest of the blob with this hash; `None` when it is absent.
+    ///
+    /// For clients that know no sizes. Is no use of the blob and no promise.
+    async fn find_by_hash(
+        &self,
+        function: DigestFunction,
+        hash: [u8; HASH_BYTES],
+    ) -> Result<Option<Digest>, StoreError>;
+
+    /// Removes a value; false when it was not there.
+    ///
+    /// A write of it that is under way may make it visible again, and a power cut soon after may
+    /// bring it back: a purge is what takes things away for good.
+    async fn remove(&self, key: &Key) -> Result<bool, StoreError>;
 
     /// The largest value that can ever be stored, in bytes.
     fn max_blob_bytes(&self) -> u64;

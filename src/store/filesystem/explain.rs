@@ -8,12 +8,13 @@ use std::path::Path;
 
 use super::disk::Onlooker;
 use super::layout::{FileName, Shard};
+use super::shared::Parts;
 use super::state::FORMAT_NAME;
 use super::tombstone_log::{REMOVED_NAME, Removal};
 use super::tombstones;
 use super::wall_clock::WallClock;
 use crate::digest::{Digest, DigestFunction, HASH_BYTES, InvalidDigest};
-use crate::store::Key;
+use crate::store::{Key, Kind};
 
 /// A digest as people have it: from a log of a client, with or without function and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,10 +71,12 @@ impl Wanted {
         DigestFunction::ALL.into_iter().filter(move |it| only.is_none_or(|only| only == *it))
     }
 
-    fn is_about(&self, digest: &Digest) -> bool {
+    fn is_about(&self, key: &Key) -> bool {
+        let digest = &key.digest;
         self.hash == digest.hash
             && self.functions().any(|function| function == digest.function)
-            && self.size_bytes.is_none_or(|size_bytes| size_bytes == digest.size_bytes)
+            && (key.kind == Kind::ActionResult
+                || self.size_bytes.is_none_or(|size_bytes| size_bytes == digest.size_bytes))
     }
 }
 
@@ -116,9 +119,18 @@ pub fn explain(root: &Path, wanted: &Wanted) -> io::Result<Explanation> {
     // The log after the files: what goes meanwhile is in one of them, or in neither for a second.
     let files = files(&directory, wanted)?;
     let ring = directory.read(REMOVED_NAME)?.unwrap_or_default();
-    let (removals, remembered) = tombstones::scan(&ring, |digest| wanted.is_about(digest));
+    let (removals, remembered) = tombstones::scan(&ring, |key| wanted.is_about(key));
     let removals = removals.iter().map(Removal::from).collect();
     Ok(Explanation { files, removals, remembered, looked_at: WallClock::default().now() })
+}
+
+/// The same for the directory of a running store, with the removals of the last second too.
+/// Blocking.
+pub(super) fn explain_running(parts: &Parts, wanted: &Wanted) -> io::Result<Explanation> {
+    let files = files(&Onlooker::open(parts.disk.root_path())?, wanted)?;
+    let (removals, remembered) =
+        parts.tombstones.find_hash(&wanted.hash, |key| wanted.is_about(key));
+    Ok(Explanation { files, removals, remembered, looked_at: parts.clock.now() })
 }
 
 fn files(directory: &Onlooker, wanted: &Wanted) -> io::Result<Vec<ValueFile>> {
@@ -131,7 +143,7 @@ fn files(directory: &Onlooker, wanted: &Wanted) -> io::Result<Vec<ValueFile>> {
         for found in directory.list(&shard.path())?.unwrap_or_default() {
             let parsed = FileName::parse_any(shard, &found.name).filter(|_| found.is_file);
             let Some((file, is_variant)) = parsed else { continue };
-            if !wanted.is_about(&file.key.digest) {
+            if !wanted.is_about(&file.key) {
                 continue;
             }
             let path = if is_variant { file.variant_path() } else { file.path() };

@@ -5,7 +5,7 @@
 //! ```text
 //! LOCK FORMAT
 //! blobs/<function>/<aa>/<hash>-<size>.<generation>
-//! actions/<function>/<aa>/<hash>-<size>-<namespace>-<length>.<generation>
+//! actions/<function>/<aa>/<hash>-<namespace>-<length>.<generation>
 //! ```
 //! A blob that a worker has asked for as an executable has a second file, named like the first with
 //! `.exec` behind it. `<aa>` is the first byte of the hash. A generation is never given out twice,
@@ -142,6 +142,11 @@ pub(crate) fn fixed_directories() -> Vec<String> {
     paths
 }
 
+/// A directory in the root of a store for a second one, of values that are no action results.
+pub const VALUES_DIR: &str = "values";
+/// The name of the socket in the root on which the server listens to its operator.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
 /// Everything the name of a file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileName {
@@ -165,11 +170,11 @@ impl FileName {
         let digest = &self.key.digest;
         let hash = digest.hash_hex();
         // Writing to a String cannot fail.
-        let _ = write!(path, "/{}-{}", hash.as_str(), digest.size_bytes);
+        let _ = write!(path, "/{}", hash.as_str());
         if self.key.kind == Kind::ActionResult {
-            let namespace = const_hex::encode(self.key.namespace.0);
-            let _ = write!(path, "-{namespace}-{}", self.len_bytes);
+            let _ = write!(path, "-{}", const_hex::encode(self.key.namespace.0));
         }
+        let _ = write!(path, "-{}", self.len_bytes);
         let _ = write!(path, ".{}", self.generation.0);
         path
     }
@@ -200,16 +205,15 @@ impl FileName {
         let mut parts = identity.split('-');
         let mut hash = [0; HASH_BYTES];
         const_hex::decode_to_slice(parts.next()?, &mut hash).ok()?;
-        let size_bytes = parts.next()?.parse().ok()?;
-        let digest = Digest { function: shard.function(), hash, size_bytes };
-        let (key, len_bytes) = match shard.kind() {
-            Kind::Blob => (Key::blob(digest), size_bytes),
-            Kind::ActionResult => {
-                let mut namespace = [0; Namespace::BYTES];
-                const_hex::decode_to_slice(parts.next()?, &mut namespace).ok()?;
-                let len_bytes = parts.next()?.parse().ok()?;
-                (Key::action_result(Namespace(namespace), digest), len_bytes)
-            }
+        let mut namespace = [0; Namespace::BYTES];
+        if shard.kind() == Kind::ActionResult {
+            const_hex::decode_to_slice(parts.next()?, &mut namespace).ok()?;
+        }
+        let len_bytes = parts.next()?.parse().ok()?;
+        let digest = Digest { function: shard.function(), hash, size_bytes: len_bytes };
+        let key = match shard.kind() {
+            Kind::Blob => Key::blob(digest),
+            Kind::ActionResult => Key::action_result(Namespace(namespace), digest),
         };
         let generation = Generation(generation.parse().ok()?);
         // What this store could not have written; adopting it would break the books or the count.

@@ -36,12 +36,14 @@ mod reservation;
 #[cfg(test)]
 mod schedules;
 mod scrub;
+mod selection;
 mod shared;
 mod snapshot;
 mod snapshots;
 mod start;
 mod state;
 mod stop;
+mod survey;
 mod sync;
 mod sync_rounds;
 #[cfg(not(feature = "shuttle"))]
@@ -64,17 +66,20 @@ use tokio::sync::Semaphore;
 pub use counters::StoreStats;
 pub use explain::{Explanation, ValueFile, Wanted, explain};
 pub use index::{LeasePolicy, PurgeScope};
+pub use layout::{ADMIN_SOCKET, VALUES_DIR};
 pub use options::{Cap, FilesystemOptions, VerifyOnRead};
 pub use pins::PinnedFile;
 pub use purge::Purged;
 pub use reader::FileReader;
+pub use selection::{Selected, Selection};
 pub use stop::Cleanup;
+pub use survey::{AGE_LIMITS, Share, Survey};
 pub use sync_rounds::Durability;
 pub use tombstone_log::Removal;
 pub use upload::FilesystemUpload;
 
 use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, StoreError, Upload};
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use disk::Disk;
 use index::{Found, Use};
 use shared::Shared;
@@ -167,9 +172,35 @@ impl FilesystemStore {
         purge::purge(&self.shared, scope).await
     }
 
+    /// Counts what a purge would take out. Waits until every directory has been read, bounded.
+    /// Cancel safe.
+    pub async fn select(&self, selection: Selection) -> Result<Selected, StoreError> {
+        selection::select(&self.shared.parts, selection).await
+    }
+
+    /// Takes out what is selected; as final as [`FilesystemStore::purge`] (I16).
+    ///
+    /// Cancel safe: a purge that has begun goes on.
+    pub async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
+        selection::purge(&self.shared, selection).await
+    }
+
+    /// What fills the store. Cancel safe.
+    pub async fn survey(&self) -> Survey {
+        survey::survey(&self.shared.parts).await
+    }
+
     /// The removals of a digest that are remembered, the latest first.
     pub fn removals(&self, digest: &Digest) -> Vec<Removal> {
         self.shared.parts.tombstones.find(digest)
+    }
+
+    /// What is known about a digest: its files, or when and why it went. Cancel safe.
+    pub async fn explain(&self, wanted: Wanted) -> Result<Explanation, StoreError> {
+        let parts = Arc::clone(&self.shared.parts);
+        let job = move || explain::explain_running(&parts, &wanted);
+        let explained = self.shared.parts.pool.run_unmetered(job).await?;
+        explained.map_err(|error| StoreError::io("look for a digest", error))
     }
 
     /// Refuses new work, lets what is under way end, puts everything on the disk (I17).
@@ -294,6 +325,21 @@ impl BlobStore for FilesystemStore {
             return upload::verify_whole(&self.shared, *key, data).await;
         }
         upload::store_whole(&self.shared, *key, data).await
+    }
+
+    async fn find_by_hash(
+        &self,
+        function: DigestFunction,
+        hash: [u8; HASH_BYTES],
+    ) -> Result<Option<Digest>, StoreError> {
+        let parts = &self.shared.parts;
+        let any_size = Key::blob(Digest { function, hash, size_bytes: 0 });
+        loader::ensure(parts, &[any_size]).await?;
+        Ok(parts.index.lock(|index| index.blob_with_hash(function, hash)))
+    }
+
+    async fn remove(&self, key: &Key) -> Result<bool, StoreError> {
+        purge::remove_one(&self.shared, *key).await
     }
 
     fn max_blob_bytes(&self) -> u64 {

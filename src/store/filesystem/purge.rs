@@ -11,14 +11,19 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::index::PurgeScope;
+use super::loader;
 use super::shared::{Parts, Shared};
 use super::sync::{self, Mutex};
-use crate::store::StoreError;
+use super::tombstones::Reason;
+use crate::store::{Key, StoreError};
 
 /// Slots looked at under one hold of the index lock.
 const BATCH: usize = 1024;
 /// How long a purge waits for the writes that it has cut off to end.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why what a purge takes out has left.
+pub(super) const REASON: Reason = Reason::Purged;
 
 /// What a purge has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,4 +109,21 @@ pub(super) fn remove(parts: &Parts, scope: PurgeScope, fence: u64) -> u64 {
         next = rest;
     }
     removed
+}
+
+/// Removes one value for a client; false when it was not there. Cancel safe: it has or has not.
+pub(super) async fn remove_one(shared: &Arc<Shared>, key: Key) -> Result<bool, StoreError> {
+    let parts = &shared.parts;
+    loader::ensure(parts, &[key]).await?;
+    let worker = Arc::clone(parts);
+    let job = move || {
+        let victim = worker.index.lock(|index| {
+            let found = index.peek(&key)?;
+            index.remove(&found.file, REASON)
+        });
+        let is_removed = victim.is_some();
+        worker.bury(victim.into_iter().collect());
+        is_removed
+    };
+    parts.pool.run(job).await
 }

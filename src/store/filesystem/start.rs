@@ -16,7 +16,10 @@ use super::disk::{Disk, MountIdentity};
 use super::format::Format;
 use super::index::{Index, Limits, UnreadShards};
 use super::index_cell::IndexCell;
-use super::layout::{BlockSize, FileName, Generation, MAX_VALUE_BYTES, Shard, fixed_directories};
+use super::layout::{
+    ADMIN_SOCKET, BlockSize, FileName, Generation, MAX_VALUE_BYTES, Shard, VALUES_DIR,
+    fixed_directories,
+};
 use super::loader::{Legacy, Loader, OldSnapshot};
 use super::options::{Cap, FilesystemOptions};
 use super::pool::Pool;
@@ -28,6 +31,10 @@ use super::sync::Mutex;
 use super::sync_rounds::{Durability, SyncRounds};
 use super::tombstone_log::{REMOVED_NAME, TombstoneLog};
 use super::wall_clock::WallClock;
+
+/// What may lie in the directory of a store and is none of its business: a second store, which
+/// keeps its own books, and a socket, which takes no room.
+const NEIGHBORS: [&str; 2] = [VALUES_DIR, ADMIN_SOCKET];
 
 /// What the store itself takes beside the values and the shards.
 struct Overhead {
@@ -223,8 +230,8 @@ impl Overhead {
 
     fn look_around(&mut self, disk: &Disk) -> io::Result<()> {
         let own_files = ["LOCK", FORMAT_NAME, SNAPSHOT_NAME, REMOVED_NAME, "tmp"];
-        let own: HashSet<String> =
-            own_files.map(str::to_owned).into_iter().chain(fixed_directories()).collect();
+        let known = own_files.into_iter().chain(NEIGHBORS).map(str::to_owned);
+        let own: HashSet<String> = known.chain(fixed_directories()).collect();
         let shards: HashSet<String> = Shard::all().map(Shard::path).collect();
         for folder in [".".to_owned()].into_iter().chain(fixed_directories()) {
             for entry in disk.list(&folder)?.unwrap_or_default() {

@@ -8,7 +8,7 @@ use super::disk::{Disk, RingFile};
 use super::index::Victim;
 use super::sync::Mutex;
 use super::tombstones::{RECORD_BYTES, Reason, Tombstone, Tombstones, capacity_for};
-use crate::digest::Digest;
+use crate::digest::{Digest, HASH_BYTES};
 use crate::store::Key;
 
 /// Its name.
@@ -115,5 +115,15 @@ impl TombstoneLog {
     /// The removals of a digest that are remembered, the latest first.
     pub(super) fn find(&self, digest: &Digest) -> Vec<Removal> {
         self.ring.lock().find(digest).iter().map(Removal::from).collect()
+    }
+
+    /// Those of a hash whose keys are `wanted`, and how many removals are remembered in all.
+    pub(super) fn find_hash(
+        &self,
+        hash: &[u8; HASH_BYTES],
+        wanted: impl Fn(&Key) -> bool,
+    ) -> (Vec<Removal>, usize) {
+        let ring = self.ring.lock();
+        (ring.find_hash(hash, wanted).iter().map(Removal::from).collect(), ring.len())
     }
 }

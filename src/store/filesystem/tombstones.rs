@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use super::fields::{Fields, MAX_SHORT, short};
 use super::layout::Generation;
-use crate::digest::{Digest, DigestFunction};
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::{Key, Kind, Namespace};
 
 /// The length of a record in bytes.
@@ -160,8 +160,23 @@ impl Tombstones {
     /// The removals of a digest, the latest first: blobs and action results of all namespaces.
     /// Reads the whole log.
     pub(crate) fn find(&self, digest: &Digest) -> Vec<Tombstone> {
+        self.find_hash(&digest.hash, |key| key.is_of(digest))
+    }
+
+    /// How many removals are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Those of a hash whose keys are `wanted`, the latest first. Reads the whole log.
+    pub(crate) fn find_hash(
+        &self,
+        hash: &[u8; HASH_BYTES],
+        wanted: impl Fn(&Key) -> bool,
+    ) -> Vec<Tombstone> {
         let latest_first = self.records.iter().rev();
-        latest_first.filter_map(|(_, encoded)| decode_if_of(encoded, digest)).collect()
+        let of_hash = latest_first.filter_map(|(_, encoded)| decode_if_of(encoded, hash));
+        of_hash.filter(|it| wanted(&it.key)).collect()
     }
 
     fn place_of(&self, sequence: u64) -> Option<u64> {
@@ -189,7 +204,7 @@ pub(crate) fn capacity_for(cap_bytes: u64) -> usize {
 
 /// The removals in a file of those digests that are `wanted`, the latest first, and how many
 /// records it has in all. The file may be in use.
-pub(crate) fn scan(bytes: &[u8], wanted: impl Fn(&Digest) -> bool) -> (Vec<Tombstone>, usize) {
+pub(crate) fn scan(bytes: &[u8], wanted: impl Fn(&Key) -> bool) -> (Vec<Tombstone>, usize) {
     let records = bytes.as_chunks::<RECORD_BYTES>().0.iter();
     let mut found: Vec<(u64, Tombstone)> = records
         .filter_map(|encoded| Some((checked_sequence(encoded)?, decode(encoded)?)))
@@ -199,7 +214,7 @@ pub(crate) fn scan(bytes: &[u8], wanted: impl Fn(&Digest) -> bool) -> (Vec<Tombs
     found.dedup_by_key(|(sequence, _)| *sequence);
     let count = found.len();
     let tombstones = found.into_iter().map(|(_, tombstone)| tombstone);
-    (tombstones.filter(|it| wanted(&it.key.digest)).collect(), count)
+    (tombstones.filter(|it| wanted(&it.key)).collect(), count)
 }
 
 fn encode(sequence: u64, tombstone: &Tombstone) -> Encoded {
@@ -246,13 +261,10 @@ fn decode(encoded: &Encoded) -> Option<Tombstone> {
     Some(Tombstone { key, generation, removed_at, reason, unused_seconds, age_seconds })
 }
 
-/// Reads a record when it is about `digest`; most are told apart by their hash alone.
-fn decode_if_of(encoded: &Encoded, digest: &Digest) -> Option<Tombstone> {
-    let hash = encoded.get(HASH_OFFSET..HASH_OFFSET + digest.hash.len())?;
-    if hash != digest.hash {
-        return None;
-    }
-    decode(encoded).filter(|tombstone| tombstone.key.digest == *digest)
+/// Reads a record when it is about this hash.
+fn decode_if_of(encoded: &Encoded, hash: &[u8; HASH_BYTES]) -> Option<Tombstone> {
+    let noted = encoded.get(HASH_OFFSET..HASH_OFFSET + HASH_BYTES)?;
+    if noted == hash { decode(encoded) } else { None }
 }
 
 /// The sequence number of a record that is as it was written.

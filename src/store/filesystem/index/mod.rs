@@ -34,6 +34,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use super::layout::{FileName, Generation, Shard};
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::{Key, Kind};
 use entry::Entry;
 use ledger::Ledger;
@@ -99,6 +100,18 @@ pub(crate) struct Found {
     /// Whether its executable variant is there.
     pub(crate) has_variant: bool,
     slot: u32,
+}
+
+/// An entry as its operator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SurveyedEntry {
+    pub(crate) key: Key,
+    /// What the file of its value takes.
+    pub(crate) value_bytes: u64,
+    /// What its executable variant takes.
+    pub(crate) variant_bytes: u64,
+    /// Seconds since its last use.
+    pub(crate) unused_seconds: u64,
 }
 
 /// What a look-up is for.
@@ -218,6 +231,23 @@ impl<W> Index<W> {
         self.find(key).and_then(|slot| self.found(slot))
     }
 
+    /// The blob with this hash, whatever its size: bytes are verified, so there is one at most.
+    pub(crate) fn blob_with_hash(
+        &self,
+        function: DigestFunction,
+        hash: [u8; HASH_BYTES],
+    ) -> Option<Digest> {
+        let any_size = Key::blob(Digest { function, hash, size_bytes: 0 });
+        let slots = &self.order.slots;
+        let digest_of = |slot: &u32| {
+            let key = slots.get(*slot)?.key();
+            let is_it = |it: &Digest| it.function == function && it.hash == hash;
+            Some(key.digest).filter(|it| key.kind == Kind::Blob && is_it(it))
+        };
+        let is_it = |slot: &u32| digest_of(slot).is_some();
+        self.table.find(Self::hash(&self.hash_key, &any_size), is_it).and_then(digest_of)
+    }
+
     /// Looks a key up and notes its use. A suspect is found but gets no lease before it is known
     /// to be whole.
     pub(crate) fn look_up(&mut self, key: &Key, purpose: Use) -> Option<Found> {
@@ -301,6 +331,18 @@ impl<W> Index<W> {
     pub(crate) fn some_from(&self, from: u32, limit: usize) -> (Vec<Found>, Option<u32>) {
         let (entries, rest) = self.order.slots.some_from(from, limit);
         (entries.filter_map(|(slot, _)| self.found(slot)).collect(), rest)
+    }
+
+    /// What some entries are and take, as [`Index::some_from`] gives them.
+    pub(crate) fn survey_from(&self, from: u32, limit: usize) -> (Vec<SurveyedEntry>, Option<u32>) {
+        let (entries, rest) = self.order.slots.some_from(from, limit);
+        let surveyed = entries.map(|(_, entry)| SurveyedEntry {
+            key: entry.key(),
+            value_bytes: entry.file_charge_bytes(),
+            variant_bytes: entry.variant_bytes(),
+            unused_seconds: self.order.timeline.age(entry.stamp),
+        });
+        (surveyed.collect(), rest)
     }
 
     /// Number of entries.

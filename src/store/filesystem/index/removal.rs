@@ -1,10 +1,12 @@
 //! How an entry leaves: from the map at once, from the disk by whoever holds the token, from the
 //! books when its files are gone.
 
+use super::entry::Entry;
 use super::writers::PurgeScope;
 use super::{Claim, Index, Orphan};
 use crate::store::filesystem::layout::{FileName, Generation, Shard};
 use crate::store::filesystem::mutants::{self, Mutant};
+use crate::store::filesystem::selection::Selection;
 use crate::store::filesystem::tombstones::Reason;
 
 /// Which files a victim is.
@@ -204,6 +206,27 @@ impl<W> Index<W> {
             .collect();
         let victims = slots.into_iter().filter_map(|slot| self.take(slot, Reason::Purged));
         (victims.collect(), rest)
+    }
+
+    /// The moment now, on the line of logical time; what begins later is younger.
+    pub(crate) fn tick(&mut self) -> u64 {
+        self.order.tick()
+    }
+
+    /// What is selected in some slots, with its charge; where to go on, `None` at the end.
+    pub(crate) fn selected_from(
+        &self,
+        selection: &Selection,
+        from: u32,
+        limit: usize,
+    ) -> (Vec<(FileName, u64)>, Option<u32>) {
+        let (entries, rest) = self.order.slots.some_from(from, limit);
+        let is_meant = |entry: &&Entry| {
+            let age = self.order.timeline.age(entry.generation.0);
+            selection.covers(&entry.key(), age)
+        };
+        let entries = entries.map(|(_, entry)| entry).filter(is_meant);
+        (entries.map(|entry| (entry.file(), entry.charge_bytes())).collect(), rest)
     }
 
     /// When the oldest write under way began.

@@ -15,7 +15,7 @@ use crate::store::{Key, Kind, Namespace};
 /// What both kinds end with: generation, stamp, charge, variant and flags.
 const COMMON_BYTES: usize = 8 + 8 + 6 + 6 + 1;
 const BLOB_BYTES: usize = 32 + 6 + COMMON_BYTES;
-const ACTION_RESULT_BYTES: usize = 32 + 8 + Namespace::BYTES + 6 + COMMON_BYTES;
+const ACTION_RESULT_BYTES: usize = 32 + Namespace::BYTES + 6 + COMMON_BYTES;
 /// The longest record, in bytes.
 pub(super) const MAX_RECORD_BYTES: usize = ACTION_RESULT_BYTES;
 
@@ -59,7 +59,6 @@ impl Record {
         let Key { namespace, kind, digest } = self.file.key;
         into.extend_from_slice(&digest.hash);
         if kind == Kind::ActionResult {
-            into.extend_from_slice(&digest.size_bytes.to_le_bytes());
             into.extend_from_slice(&namespace.0);
         }
         into.extend_from_slice(&fields::short(self.file.len_bytes)?);
@@ -83,9 +82,8 @@ impl Record {
                 (Key::blob(Digest { function, hash, size_bytes }), size_bytes)
             }
             Kind::ActionResult => {
-                let size_bytes = fields.u64()?;
                 let namespace = Namespace(fields.take()?);
-                let digest = Digest { function, hash, size_bytes };
+                let digest = Digest { function, hash, size_bytes: 0 };
                 (Key::action_result(namespace, digest), fields.short()?)
             }
         };

@@ -1,0 +1,143 @@
+//! Purges of a part, looked at before and then carried out.
+//!
+//! A fence cuts off a namespace or everything. What is chosen otherwise has no place on the line of
+//! logical time, so it is taken out, writes that were under way are waited for, and what they
+//! brought is taken out too. A sync makes it last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::index::{Index, PurgeScope};
+use super::purge::{self, DRAIN, Purged};
+use super::shared::{Parts, Shared};
+use super::sync;
+use crate::digest::HASH_BYTES;
+use crate::store::{Key, Kind, Namespace, StoreError};
+
+/// Slots looked at under one hold of the index lock.
+const BATCH: usize = 1024;
+
+/// What a purge is to take out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Everything in a scope.
+    Scope(PurgeScope),
+    /// Action results, of one namespace or of all, that were written longer ago than this.
+    ResultsOlderThan {
+        /// Whose; `None` for everybody's.
+        namespace: Option<Namespace>,
+        /// In whole seconds; rounded down.
+        age: Duration,
+    },
+    /// The blob with this hash, and the results of the action with it, in every namespace.
+    Hash([u8; HASH_BYTES]),
+}
+
+/// What a selection holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// Number of entries.
+    pub entries: u64,
+    /// What they take, in bytes, executable variants included.
+    pub charged_bytes: u64,
+}
+
+impl Selection {
+    /// Whether an entry of this age in seconds is meant.
+    pub(crate) fn covers(&self, key: &Key, age_seconds: u64) -> bool {
+        match self {
+            Self::Scope(scope) => scope.covers(key.namespace),
+            Self::ResultsOlderThan { namespace, age } => {
+                let is_whose = namespace.is_none_or(|namespace| namespace == key.namespace);
+                key.kind == Kind::ActionResult && is_whose && age_seconds >= age.as_secs()
+            }
+            Self::Hash(hash) => key.digest.hash == *hash,
+        }
+    }
+}
+
+/// Counts what a purge would take out. Waits until every directory has been read.
+pub(super) async fn select(
+    parts: &Arc<Parts>,
+    selection: Selection,
+) -> Result<Selected, StoreError> {
+    wait_for_loader(parts).await?;
+    let mut selected = Selected::default();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let (batch, rest) = parts.index.lock(|index| index.selected_from(&selection, from, BATCH));
+        selected.entries += batch.len() as u64;
+        selected.charged_bytes += batch.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        next = rest;
+        tokio::task::yield_now().await;
+    }
+    Ok(selected)
+}
+
+/// Takes out what is selected. When it returns, nothing of it that was written or begun before the
+/// call is readable or can become so, restarts included (I16).
+///
+/// Cancel safe: a purge that has begun goes on.
+pub(super) async fn purge(
+    shared: &Arc<Shared>,
+    selection: Selection,
+) -> Result<Purged, StoreError> {
+    if let Selection::Scope(scope) = selection {
+        return purge::purge(shared, scope).await;
+    }
+    let (report, outcome) = oneshot::channel();
+    let worker = Arc::clone(&shared.parts);
+    sync::spawn("purge", async move {
+        drop(report.send(purge_here(&worker, selection).await));
+    });
+    outcome.await.map_err(|_| StoreError::ShuttingDown)?
+}
+
+async fn purge_here(parts: &Arc<Parts>, selection: Selection) -> Result<Purged, StoreError> {
+    wait_for_loader(parts).await?;
+    parts.counters.purges.add(1);
+    let begun = parts.index.lock(Index::tick);
+    let mut removed = remove(parts, selection).await?;
+    let have_ended = || parts.index.lock(|index| index.writers_before(begun)) == 0;
+    let is_drained = parts.wait_until(DRAIN, have_ended).await;
+    // I16: what those writes have brought in the meantime.
+    removed += remove(parts, selection).await?;
+    parts.rounds.next_round().await?;
+    tracing::info!(?selection, removed, is_drained, "purged");
+    Ok(Purged { removed, is_drained })
+}
+
+async fn remove(parts: &Arc<Parts>, selection: Selection) -> Result<u64, StoreError> {
+    let worker = Arc::clone(parts);
+    let job = move || {
+        let mut removed = 0;
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let (victims, rest) = worker.index.lock(|index| {
+                let (batch, rest) = index.selected_from(&selection, from, BATCH);
+                let files = batch.into_iter().map(|(file, _)| file);
+                let victims = files.filter_map(|file| index.remove(&file, purge::REASON));
+                (victims.collect::<Vec<_>>(), rest)
+            });
+            removed += victims.len() as u64;
+            worker.bury(victims);
+            next = rest;
+        }
+        removed
+    };
+    parts.pool.run_unmetered(job).await
+}
+
+/// How long a purge waits for directories that are still being read.
+const LOADING: Duration = Duration::from_mins(1);
+
+async fn wait_for_loader(parts: &Arc<Parts>) -> Result<(), StoreError> {
+    let is_read = || parts.index.lock(|index| index.unread_shards()) == 0;
+    if is_read() || parts.wait_until(LOADING, is_read).await {
+        return Ok(());
+    }
+    let source = std::io::ErrorKind::TimedOut.into();
+    Err(StoreError::Io { operation: "wait until every directory is read", source })
+}
