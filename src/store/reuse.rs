@@ -38,6 +38,7 @@ mod recency;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -150,12 +151,10 @@ impl<S: BuildHasher> ReuseDistances<S> {
             return None;
         }
         let found = self.found.load(Ordering::Relaxed) as f64;
-        let hits = if cap_bytes < self.present_bytes {
-            found - sample.found_weight + sample.found.up_to(cap_bytes)
-        } else if cap_bytes == self.present_bytes {
-            found
-        } else {
-            found + sample.missed.up_to(cap_bytes)
+        let hits = match cap_bytes.cmp(&self.present_bytes) {
+            Less => found - sample.found_weight + sample.found.up_to(cap_bytes),
+            Equal => found,
+            Greater => found + sample.missed.up_to(cap_bytes),
         };
         Some((hits / references).clamp(0.0, 1.0))
     }
