@@ -20,11 +20,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::grpc::{self, GrpcHandle, GrpcOptions};
-use crate::http;
+use crate::http::{self, metrics::Exposition};
 use crate::instance::{self, InstanceStores};
 use crate::listener;
 use crate::shutdown::{self, Readiness};
 use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent_errors::RecentErrors;
 
 /// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
 /// they see refused connections as cache errors.
@@ -54,6 +56,8 @@ pub struct ServerSettings {
     pub http_listen: SocketAddr,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
+    /// What has gone wrong so far.
+    pub recent_errors: RecentErrors,
 }
 
 /// One gRPC listener.
@@ -151,17 +155,20 @@ impl Server {
             bound.push((listen(listener.address)?, listener));
         }
         let stores = open_stores(settings.stores).await?;
+        let metrics = Metrics::new(settings.recent_errors);
+        let exposition = Exposition::new(Arc::clone(&metrics), &stores);
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
         let places = listener::places();
         let mut grpc = Vec::new();
         for (socket, listener) in bound {
+            let shared = ForListeners { metrics: &metrics, readiness: &readiness, stop: &stop };
             let places = Arc::clone(&places);
-            grpc.push(start_grpc(socket, listener, &stores, &readiness, &stop, places).await?);
+            grpc.push(start_grpc(socket, listener, &stores, shared, places).await?);
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
-        let http = start_http(http_listener, readiness, stop_http.clone());
+        let http = start_http(http_listener, readiness, exposition, stop_http.clone());
         let drain_timeout = settings.drain_timeout;
         Ok(Self { stores, grpc, http_address, http, stop, stop_http, drain_timeout })
     }
@@ -311,12 +318,19 @@ fn instance_stores(
     })
 }
 
+/// What all gRPC listeners share.
+#[derive(Clone, Copy)]
+struct ForListeners<'a> {
+    metrics: &'a Arc<Metrics>,
+    readiness: &'a Readiness,
+    stop: &'a CancellationToken,
+}
+
 async fn start_grpc(
     socket: TcpListener,
     listener: GrpcListener,
     stores: &[Arc<FilesystemStore>],
-    readiness: &Readiness,
-    stop: &CancellationToken,
+    shared: ForListeners<'_>,
     places: Arc<Semaphore>,
 ) -> Result<RunningGrpc, ServerError> {
     let address = local_address(&socket, listener.address)?;
@@ -335,7 +349,8 @@ async fn start_grpc(
             instance::Instances::named(named?)
         }
     };
-    let front = grpc::build(Arc::new(instances), options, readiness.clone()).await;
+    let instances = Arc::new(instances.counted_by(Arc::clone(shared.metrics)));
+    let front = grpc::build(instances, options, shared.readiness.clone()).await;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
@@ -347,7 +362,7 @@ async fn start_grpc(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(front.routes);
     let incoming = listener::connections(socket, places);
-    let stopped = stop.clone().cancelled_owned();
+    let stopped = shared.stop.clone().cancelled_owned();
     let serving = async move {
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
             tracing::error!(%error, "gRPC listener failed");
@@ -360,10 +375,12 @@ async fn start_grpc(
 fn start_http(
     listener: TcpListener,
     readiness: Readiness,
+    exposition: Arc<Exposition>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let serving = async move {
-        let server = axum::serve(listener, http::router(readiness));
+        let router = http::observed(http::router(readiness), exposition);
+        let server = axum::serve(listener, router);
         let server = server.with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%error, "HTTP listener failed");

@@ -2,6 +2,9 @@
 //!
 //! It must never touch a store to answer a probe: a slow disk is no reason to be restarted.
 
+pub mod metrics;
+mod observe;
+mod store_metrics;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+pub use self::observe::observed;
 use crate::shutdown::Readiness;
 
 /// The routes of the HTTP listener.

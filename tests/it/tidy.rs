@@ -17,13 +17,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("listener", &[]),
     ("store", &["digest", "shutdown"]),
-    ("cas", &["digest", "store"]),
+    ("cas", &["digest", "store", "telemetry"]),
     ("encoded", &["digest"]),
-    ("action_cache", &["cas", "digest", "encoded", "store"]),
-    ("instance", &["action_cache", "cas", "digest", "store"]),
-    ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
-    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store"]),
-    ("server", &["grpc", "http", "instance", "listener", "shutdown", "store"]),
+    ("action_cache", &["cas", "digest", "encoded", "store", "telemetry"]),
+    ("instance", &["action_cache", "cas", "digest", "store", "telemetry"]),
+    (
+        "grpc",
+        &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
+    ),
+    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store", "telemetry"]),
+    ("server", &["grpc", "http", "instance", "listener", "shutdown", "store", "telemetry"]),
     ("cli", &["grpc", "server", "shutdown", "store", "telemetry"]),
 ];
 
@@ -39,8 +42,15 @@ const CONFINED: &[(&str, &[&str])] = &[
         "rustix::io",
         &["src/grpc/status.rs", "src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"],
     ),
-    // The configuration file is the one other file that is read.
-    ("std::fs", &["src/store/filesystem/disk/", "src/cli/config_file.rs"]),
+    // The configuration file is the one other file that is read, and what the kernel says.
+    (
+        "std::fs",
+        &[
+            "src/store/filesystem/disk/",
+            "src/cli/config_file.rs",
+            "src/telemetry/metrics/process.rs",
+        ],
+    ),
     // The model checker takes over what the store's threads share.
     ("shuttle::", &["src/store/filesystem/sync.rs"]),
     ("tokio::fs", &[]),
