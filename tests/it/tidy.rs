@@ -22,9 +22,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("action_cache", &["cas", "digest", "encoded", "store"]),
     ("instance", &["action_cache", "cas", "digest", "store"]),
     ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
-    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store"]),
+    ("http", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
     ("server", &["grpc", "http", "instance", "listener", "shutdown", "store"]),
-    ("cli", &["grpc", "server", "shutdown", "store", "telemetry"]),
+    ("cli", &["grpc", "http", "server", "shutdown", "store", "telemetry"]),
 ];
 
 /// Crates and standard modules that belong to some places only.
@@ -37,7 +37,12 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rustix::fs", &["src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"]),
     (
         "rustix::io",
-        &["src/grpc/status.rs", "src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"],
+        &[
+            "src/grpc/status.rs",
+            "src/http/status.rs",
+            "src/store/filesystem/disk/",
+            "src/store/filesystem/deletions.rs",
+        ],
     ),
     // The configuration file is the one other file that is read.
     ("std::fs", &["src/store/filesystem/disk/", "src/cli/config_file.rs"]),
