@@ -33,6 +33,8 @@ mod hammer;
 #[cfg(test)]
 mod http_cache;
 #[cfg(test)]
+mod http_table;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod malformed_results;
