@@ -14,6 +14,7 @@ use super::served::{Served, resolve};
 use super::store_flags::StoreFlags;
 use super::{EX_USAGE, fail};
 use crate::grpc::GrpcOptions;
+use crate::http::HttpOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
 use crate::store::filesystem::{Cap, FilesystemOptions};
@@ -155,10 +156,12 @@ fn plan(
             for store in &mut stores {
                 store_settings.apply(store);
             }
+            let http = HttpOptions::default();
             let settings = ServerSettings {
                 stores,
                 listeners,
                 http_listen,
+                http,
                 drain_timeout,
                 recent_errors: RecentErrors::default(),
             };

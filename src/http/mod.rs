@@ -1,23 +1,53 @@
-//! L3: the HTTP listener. So far it only says whether the process lives and wants work.
+//! L3: the HTTP listener: the cache for clients that speak plain HTTP, and health probes.
 //!
-//! It must never touch a store to answer a probe: a slow disk is no reason to be restarted.
+//! Owns the options of the wire and the assembly of its routes. What REAPI means is decided below;
+//! what a failure is called is decided in `status`. It must never touch a store to answer a probe:
+//! a slow disk is no reason to be restarted.
 
+mod activity;
+mod body;
+mod cache;
+mod connections;
 pub mod metrics;
 mod observe;
+mod options;
+mod status;
 mod store_metrics;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+pub use self::connections::{Connections, serve};
 pub use self::observe::observed;
+pub use self::options::HttpOptions;
+use crate::instance::Instances;
 use crate::shutdown::Readiness;
 
+/// What the routes of the HTTP listener work on.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// The instances that the cache serves.
+    pub instances: Arc<Instances>,
+    /// Whether new work is still welcome.
+    pub readiness: Readiness,
+    /// The bounds.
+    pub options: HttpOptions,
+}
+
 /// The routes of the HTTP listener.
-pub fn router(readiness: Readiness) -> Router {
+///
+/// The cache is what all other paths lead to, because any prefix may name an instance.
+pub fn router(front: Front) -> Router {
+    Router::new().merge(probes(front.readiness.clone())).merge(cache::routes(front))
+}
+
+fn probes(readiness: Readiness) -> Router {
     Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(readiness)
 }
 

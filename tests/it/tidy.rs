@@ -25,9 +25,12 @@ const LAYERS: &[(&str, &[&str])] = &[
         "grpc",
         &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
     ),
-    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store", "telemetry"]),
+    (
+        "http",
+        &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
+    ),
     ("server", &["grpc", "http", "instance", "listener", "shutdown", "store", "telemetry"]),
-    ("cli", &["grpc", "server", "shutdown", "store", "telemetry"]),
+    ("cli", &["grpc", "http", "server", "shutdown", "store", "telemetry"]),
 ];
 
 /// Crates and standard modules that belong to some places only.
@@ -40,7 +43,12 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rustix::fs", &["src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"]),
     (
         "rustix::io",
-        &["src/grpc/status.rs", "src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"],
+        &[
+            "src/grpc/status.rs",
+            "src/http/status.rs",
+            "src/store/filesystem/disk/",
+            "src/store/filesystem/deletions.rs",
+        ],
     ),
     // The configuration file is the one other file that is read, and what the kernel says.
     (

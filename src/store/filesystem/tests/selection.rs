@@ -89,7 +89,8 @@ async fn i16_a_write_under_way_does_not_undo_the_purge_of_its_hash() {
 async fn a_survey_says_what_fills_the_store() {
     let dir = scratch();
     let store = open(dir.path(), 8 << 20).await;
-    let blobs: Vec<_> = (0..12).map(|seed| blob(seed, 5_000 * (1 + seed as usize))).collect();
+    let blobs: Vec<_> =
+        (0..12).map(|seed| blob(seed, 5_000 * (1 + usize::try_from(seed).unwrap()))).collect();
     put_all(&store, &blobs[..6]).await;
     pass(&store, 7 * 3_600);
     put_all(&store, &blobs[6..]).await;
