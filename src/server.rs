@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,6 +26,10 @@ use crate::instance::{self, InstanceStores};
 use crate::listener;
 use crate::shutdown::{self, Readiness};
 use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
+use crate::values::Values;
+
+use values::OpenValues;
+pub use values::ValuesSettings;
 
 /// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
 /// they see refused connections as cache errors.
@@ -48,6 +53,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct ServerSettings {
     /// The stores; the rest refers to them by position.
     pub stores: Vec<FilesystemOptions>,
+    /// Values that are no action results; `None` for none.
+    pub values: Option<ValuesSettings>,
     /// Where and what to serve over gRPC; at least one.
     pub listeners: Vec<GrpcListener>,
     /// Where to listen for HTTP.
@@ -126,6 +133,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     stores: Vec<Arc<FilesystemStore>>,
+    values: Option<Arc<FilesystemStore>>,
     grpc: Vec<RunningGrpc>,
     http_address: SocketAddr,
     http: JoinHandle<()>,
@@ -150,7 +158,8 @@ impl Server {
         for listener in settings.listeners {
             bound.push((listen(listener.address)?, listener));
         }
-        let stores = open_stores(settings.stores).await?;
+        let (stores, values) = open_stores(settings.stores, settings.values).await?;
+        let (values_store, values) = values.map(|it| (it.store, it.values)).unzip();
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
         let places = listener::places();
@@ -161,9 +170,17 @@ impl Server {
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
-        let http = start_http(http_listener, readiness, stop_http.clone());
-        let drain_timeout = settings.drain_timeout;
-        Ok(Self { stores, grpc, http_address, http, stop, stop_http, drain_timeout })
+        let http = start_http(http_listener, readiness, values, stop_http.clone());
+        Ok(Self {
+            stores,
+            values: values_store,
+            grpc,
+            http_address,
+            http,
+            stop,
+            stop_http,
+            drain_timeout: settings.drain_timeout,
+        })
     }
 
     /// The line that says where the server can be reached.
@@ -187,6 +204,11 @@ impl Server {
         &self.stores
     }
 
+    /// The store of values that are no action results.
+    pub fn values_store(&self) -> Option<&Arc<FilesystemStore>> {
+        self.values.as_ref()
+    }
+
     /// Accepts nothing more, lets running requests end, stops the stores. Every stage is bounded.
     pub async fn shutdown(self) -> Result<(), ServerError> {
         for grpc in &self.grpc {
@@ -199,7 +221,7 @@ impl Server {
         // Last: while calls run, probes are told that the process is draining, not gone.
         self.stop_http.cancel();
         end_listeners(&[], vec![self.http], CONNECTION_GRACE).await;
-        first_error(self.stores.iter().map(|store| async {
+        first_error(self.stores.iter().chain(&self.values).map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
         }))
@@ -263,24 +285,36 @@ where
 
 async fn open_stores(
     options: Vec<FilesystemOptions>,
-) -> Result<Vec<Arc<FilesystemStore>>, ServerError> {
+    values: Option<ValuesSettings>,
+) -> Result<(Vec<Arc<FilesystemStore>>, Option<OpenValues>), ServerError> {
+    let first = options.first().cloned();
     let mut stores = Vec::new();
     for options in options {
-        let root = options.root.display().to_string();
-        let store = FilesystemStore::open(options)
-            .await
-            .map_err(|source| ServerError::Store { root: root.clone(), source })?;
-        let stats = store.stats();
-        tracing::info!(
-            root,
-            max_bytes = stats.max_bytes,
-            used_bytes = stats.charged_bytes(),
-            entries = stats.entries,
-            "store open"
-        );
-        stores.push(store);
+        stores.push(open_store(options).await?);
     }
-    Ok(stores)
+    let values = match (values, first, stores.first()) {
+        (Some(settings), Some(options), Some(store)) => {
+            values::open(settings, &options, store).await?
+        }
+        _ => None,
+    };
+    Ok((stores, values))
+}
+
+async fn open_store(options: FilesystemOptions) -> Result<Arc<FilesystemStore>, ServerError> {
+    let root = options.root.display().to_string();
+    let store = FilesystemStore::open(options)
+        .await
+        .map_err(|source| ServerError::Store { root: root.clone(), source })?;
+    let stats = store.stats();
+    tracing::info!(
+        root,
+        max_bytes = stats.max_bytes,
+        used_bytes = stats.charged_bytes(),
+        entries = stats.entries,
+        "store open"
+    );
+    Ok(store)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
@@ -360,10 +394,12 @@ async fn start_grpc(
 fn start_http(
     listener: TcpListener,
     readiness: Readiness,
+    values: Option<Arc<Values>>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
+    let router = http::router(readiness).merge(http::values::routes(values));
     let serving = async move {
-        let server = axum::serve(listener, http::router(readiness));
+        let server = axum::serve(listener, router);
         let server = server.with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%error, "HTTP listener failed");

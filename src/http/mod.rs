@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod tests;
+pub mod values;
 
 use axum::Router;
 use axum::extract::State;

@@ -18,13 +18,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("listener", &[]),
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store"]),
+    ("values", &["digest", "store"]),
     ("encoded", &["digest"]),
     ("action_cache", &["cas", "digest", "encoded", "store"]),
     ("instance", &["action_cache", "cas", "digest", "store"]),
     ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
-    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store"]),
-    ("server", &["grpc", "http", "instance", "listener", "shutdown", "store"]),
-    ("cli", &["grpc", "server", "shutdown", "store", "telemetry"]),
+    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store", "values"]),
+    ("server", &["grpc", "http", "instance", "listener", "shutdown", "store", "values"]),
+    ("cli", &["grpc", "server", "shutdown", "store", "telemetry", "values"]),
 ];
 
 /// Crates and standard modules that belong to some places only.

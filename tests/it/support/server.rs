@@ -69,6 +69,7 @@ impl TestServer {
         let loopback = ([127, 0, 0, 1], 0).into();
         let settings = ServerSettings {
             stores: vec![store],
+            values: None,
             listeners: vec![GrpcListener { address: loopback, instances, options }],
             http_listen: loopback,
             drain_timeout: Duration::from_secs(10),
