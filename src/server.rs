@@ -19,14 +19,14 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::grpc::{self, GrpcHandle, GrpcOptions};
-use crate::http;
+use crate::grpc::{self, GrpcFront, GrpcHandle, GrpcOptions};
+use crate::http::{self, Connections, Front, HttpOptions};
 use crate::instance::{self, InstanceStores};
 use crate::listener;
 use crate::shutdown::{self, Readiness};
 use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
-use crate::values::Values;
 
 use values::OpenValues;
 pub use values::ValuesSettings;
@@ -57,8 +57,10 @@ pub struct ServerSettings {
     pub values: Option<ValuesSettings>,
     /// Where and what to serve over gRPC; at least one.
     pub listeners: Vec<GrpcListener>,
-    /// Where to listen for HTTP.
+    /// Where to listen for HTTP. What it serves is what the first gRPC listener does.
     pub http_listen: SocketAddr,
+    /// How.
+    pub http: HttpOptions,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
 }
@@ -135,8 +137,7 @@ pub struct Server {
     stores: Vec<Arc<FilesystemStore>>,
     values: Option<Arc<FilesystemStore>>,
     grpc: Vec<RunningGrpc>,
-    http_address: SocketAddr,
-    http: JoinHandle<()>,
+    http: RunningHttp,
     stop: CancellationToken,
     stop_http: CancellationToken,
     drain_timeout: Duration,
@@ -146,6 +147,13 @@ pub struct Server {
 struct RunningGrpc {
     address: SocketAddr,
     handle: GrpcHandle,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct RunningHttp {
+    address: SocketAddr,
+    calls: TaskTracker,
     task: JoinHandle<()>,
 }
 
@@ -164,29 +172,44 @@ impl Server {
         let stop = CancellationToken::new();
         let places = listener::places();
         let mut grpc = Vec::new();
+        let mut served = None;
         for (socket, listener) in bound {
-            let places = Arc::clone(&places);
-            grpc.push(start_grpc(socket, listener, &stores, &readiness, &stop, places).await?);
+            let instances = Arc::new(instances(&stores, &listener.instances)?);
+            served.get_or_insert_with(|| Arc::clone(&instances));
+            let options = options(listener.options, &stores);
+            let front = grpc::build(instances, options, readiness.clone()).await;
+            let address = local_address(&socket, listener.address)?;
+            grpc.push(start_grpc(socket, address, front, Arc::clone(&places), &stop));
         }
-        let http_address = local_address(&http_listener, settings.http_listen)?;
+        let address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
-        let http = start_http(http_listener, readiness, values, stop_http.clone());
-        Ok(Self {
-            stores,
-            values: values_store,
-            grpc,
-            http_address,
-            http,
-            stop,
-            stop_http,
-            drain_timeout: settings.drain_timeout,
-        })
+        let front = Front {
+            instances: served
+                .unwrap_or_else(|| Arc::new(instance::Instances::named(HashMap::new()))),
+            values,
+            readiness,
+            options: settings.http.clone(),
+        };
+        let connections = Connections {
+            router: http::router(front),
+            options: settings.http,
+            calls: TaskTracker::new(),
+            stop: stop_http.clone(),
+        };
+        let incoming = listener::connections(http_listener, places);
+        let http = RunningHttp {
+            address,
+            calls: connections.calls.clone(),
+            task: shutdown::spawn("http", http::serve(incoming, connections)),
+        };
+        let drain_timeout = settings.drain_timeout;
+        Ok(Self { stores, values: values_store, grpc, http, stop, stop_http, drain_timeout })
     }
 
     /// The line that says where the server can be reached.
     pub fn ready_line(&self) -> String {
         let grpc: Vec<String> = self.grpc.iter().map(|it| it.address.to_string()).collect();
-        format!("castellan ready grpc={} http={}", grpc.join(","), self.http_address)
+        format!("castellan ready grpc={} http={}", grpc.join(","), self.http.address)
     }
 
     /// Where the first gRPC listener is.
@@ -196,7 +219,7 @@ impl Server {
 
     /// Where the HTTP listener is.
     pub fn http_address(&self) -> SocketAddr {
-        self.http_address
+        self.http.address
     }
 
     /// The stores, in the order of the settings.
@@ -215,12 +238,13 @@ impl Server {
             grpc.handle.start_draining().await;
         }
         self.stop.cancel();
-        let (handles, tasks): (Vec<GrpcHandle>, Vec<JoinHandle<()>>) =
-            self.grpc.into_iter().map(|grpc| (grpc.handle, grpc.task)).unzip();
-        end_listeners(&handles, tasks, self.drain_timeout).await;
+        let (mut calls, tasks): (Vec<TaskTracker>, Vec<JoinHandle<()>>) =
+            self.grpc.into_iter().map(|grpc| (grpc.handle.calls().clone(), grpc.task)).unzip();
+        calls.push(self.http.calls);
+        end_listeners(&calls, tasks, self.drain_timeout).await;
         // Last: while calls run, probes are told that the process is draining, not gone.
         self.stop_http.cancel();
-        end_listeners(&[], vec![self.http], CONNECTION_GRACE).await;
+        end_listeners(&[], vec![self.http.task], CONNECTION_GRACE).await;
         first_error(self.stores.iter().chain(&self.values).map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
@@ -230,18 +254,15 @@ impl Server {
 }
 
 /// Waits for calls and then for connections; ends what is left when the time is up.
-async fn end_listeners(
-    handles: &[GrpcHandle],
-    tasks: Vec<JoinHandle<()>>,
-    drain_timeout: Duration,
-) {
+async fn end_listeners(calls: &[TaskTracker], tasks: Vec<JoinHandle<()>>, drain_timeout: Duration) {
     let deadline = sleep(drain_timeout).deadline();
     let aborts: Vec<AbortHandle> = tasks.iter().map(JoinHandle::abort_handle).collect();
     let mut listeners_ended = pin!(join_all(tasks));
     loop {
         let calls_ended = async {
-            for handle in handles {
-                handle.calls_ended().await;
+            for calls in calls {
+                calls.close();
+                calls.wait().await;
             }
         };
         if timeout_at(deadline, calls_ended).await.is_err() {
@@ -251,7 +272,7 @@ async fn end_listeners(
             return;
         }
         // A call that its client sent before it heard of the end is a call like any other.
-        if Instant::now() >= deadline || handles.iter().all(GrpcHandle::is_idle) {
+        if Instant::now() >= deadline || calls.iter().all(TaskTracker::is_empty) {
             tracing::debug!("connections still open, closing them");
             aborts.iter().for_each(AbortHandle::abort);
             return;
@@ -345,31 +366,37 @@ fn instance_stores(
     })
 }
 
-async fn start_grpc(
-    socket: TcpListener,
-    listener: GrpcListener,
+fn instances(
     stores: &[Arc<FilesystemStore>],
-    readiness: &Readiness,
-    stop: &CancellationToken,
-    places: Arc<Semaphore>,
-) -> Result<RunningGrpc, ServerError> {
-    let address = local_address(&socket, listener.address)?;
-    let mut options = listener.options;
+    instances: &Instances,
+) -> Result<instance::Instances, ServerError> {
+    Ok(match instances {
+        Instances::Any(settings) => instance::Instances::any(instance_stores(stores, *settings)?),
+        Instances::Named(named) => {
+            let named: Result<HashMap<_, _>, ServerError> = named
+                .iter()
+                .map(|(name, settings)| Ok((name.clone(), instance_stores(stores, *settings)?)))
+                .collect();
+            instance::Instances::named(named?)
+        }
+    })
+}
+
+fn options(mut options: GrpcOptions, stores: &[Arc<FilesystemStore>]) -> GrpcOptions {
     let smallest = stores.iter().map(|store| store.stats().max_bytes).min().unwrap_or_default();
     // Interrupted uploads keep their reservation: they may not take a small store away from
     // those who are here.
     options.max_parked_bytes = options.max_parked_bytes.min(smallest / 8);
-    let instances = match listener.instances {
-        Instances::Any(settings) => instance::Instances::any(instance_stores(stores, settings)?),
-        Instances::Named(named) => {
-            let named: Result<HashMap<_, _>, ServerError> = named
-                .into_iter()
-                .map(|(name, settings)| Ok((name, instance_stores(stores, settings)?)))
-                .collect();
-            instance::Instances::named(named?)
-        }
-    };
-    let front = grpc::build(Arc::new(instances), options, readiness.clone()).await;
+    options
+}
+
+fn start_grpc(
+    socket: TcpListener,
+    address: SocketAddr,
+    front: GrpcFront,
+    places: Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> RunningGrpc {
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
@@ -388,22 +415,5 @@ async fn start_grpc(
         }
     };
     let task = shutdown::spawn("grpc", serving);
-    Ok(RunningGrpc { address, handle: front.handle, task })
-}
-
-fn start_http(
-    listener: TcpListener,
-    readiness: Readiness,
-    values: Option<Arc<Values>>,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    let router = http::router(readiness).merge(http::values::routes(values));
-    let serving = async move {
-        let server = axum::serve(listener, router);
-        let server = server.with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "HTTP listener failed");
-        }
-    };
-    shutdown::spawn("http", serving)
+    RunningGrpc { address, handle: front.handle, task }
 }

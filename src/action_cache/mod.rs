@@ -20,7 +20,7 @@ use crate::store::{BlobStore, BlobStoreExt, Key, Namespace, StoreError};
 
 /// The largest encoded result. Messages end at 4 MiB (reapi 86), and the request that carries a
 /// result needs room for its other fields.
-const MAX_RESULT_BYTES: u64 = (4 << 20) - (64 << 10);
+pub const MAX_RESULT_BYTES: u64 = (4 << 20) - (64 << 10);
 
 /// The action results of one instance.
 #[derive(Clone, Debug)]

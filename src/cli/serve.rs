@@ -15,6 +15,7 @@ use super::store_flags::StoreFlags;
 use super::values_flags::ValuesFlags;
 use super::{EX_USAGE, fail};
 use crate::grpc::GrpcOptions;
+use crate::http::HttpOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
 use crate::store::filesystem::{Cap, FilesystemOptions};
@@ -159,7 +160,9 @@ fn plan(
             for store in &mut stores {
                 store_settings.apply(store);
             }
-            let settings = ServerSettings { stores, values, listeners, http_listen, drain_timeout };
+            let http = HttpOptions::default();
+            let settings =
+                ServerSettings { stores, values, listeners, http_listen, http, drain_timeout };
             Ok(Plan { settings, filter, warnings })
         }
         _ => Err(problems),

@@ -96,7 +96,16 @@ impl Digest {
     ) -> Result<Self, InvalidDigest> {
         let size_bytes = u64::try_from(size_bytes)
             .map_err(|_| InvalidDigest::Size { text: size_bytes.to_string() })?;
-        let digest = Self { function, hash: parse_hash(function, hash)?, size_bytes };
+        Self::new(function, parse_hash(function, hash)?, size_bytes)
+    }
+
+    /// The digest of a hash and a size, which must not contradict each other.
+    pub fn new(
+        function: DigestFunction,
+        hash: [u8; HASH_BYTES],
+        size_bytes: u64,
+    ) -> Result<Self, InvalidDigest> {
+        let digest = Self { function, hash, size_bytes };
         // Only the hash of nothing has size 0, and nothing has no other size.
         if (size_bytes == 0) != (digest.hash == function.empty_hash()) {
             return Err(InvalidDigest::Empty {
@@ -151,7 +160,10 @@ impl fmt::Debug for Digest {
 
 /// Reads exactly the lower-case digits of one hash; anything else would be a second spelling of
 /// the same blob.
-fn parse_hash(function: DigestFunction, text: &[u8]) -> Result<[u8; HASH_BYTES], InvalidDigest> {
+pub fn parse_hash(
+    function: DigestFunction,
+    text: &[u8],
+) -> Result<[u8; HASH_BYTES], InvalidDigest> {
     let invalid = || InvalidDigest::Hash {
         text: shorten(&String::from_utf8_lossy(text)),
         expected: function.hex_digits(),

@@ -67,16 +67,10 @@ pub struct GrpcHandle {
 }
 
 impl GrpcHandle {
-    /// Waits until every call has been answered. Connections may still be open: a client that
-    /// keeps one and says nothing is not waited for. Cancel safe.
-    pub async fn calls_ended(&self) {
-        self.calls.close();
-        self.calls.wait().await;
-    }
-
-    /// Whether no call is under way.
-    pub fn is_idle(&self) -> bool {
-        self.calls.is_empty()
+    /// Has a token for each call until its response has been sent. Connections may be open without
+    /// one: a client that keeps one and says nothing is not waited for.
+    pub fn calls(&self) -> &TaskTracker {
+        &self.calls
     }
 
     /// Reports `NOT_SERVING` from here on; calls are still answered.

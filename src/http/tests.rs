@@ -1,15 +1,25 @@
 //! The probes follow the readiness that the other listener shares.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use tower::ServiceExt as _;
 
-use super::router;
+use super::{Front, HttpOptions, router};
+use crate::instance::Instances;
 use crate::shutdown::Readiness;
 
 async fn status_of(readiness: &Readiness, path: &str) -> StatusCode {
     let request = Request::get(path).body(Body::empty()).unwrap();
-    router(readiness.clone()).oneshot(request).await.unwrap().status()
+    let front = Front {
+        instances: Arc::new(Instances::named(HashMap::new())),
+        values: None,
+        readiness: readiness.clone(),
+        options: HttpOptions::default(),
+    };
+    router(front).oneshot(request).await.unwrap().status()
 }
 
 #[tokio::test]
@@ -19,5 +29,5 @@ async fn readyz_turns_503_while_draining_and_livez_does_not() {
     readiness.start_draining();
     assert_eq!(status_of(&readiness, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(status_of(&readiness, "/livez").await, StatusCode::OK);
-    assert_eq!(status_of(&readiness, "/cas/x").await, StatusCode::NOT_FOUND);
+    assert_eq!(status_of(&readiness, "/nothing").await, StatusCode::NOT_FOUND);
 }

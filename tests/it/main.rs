@@ -31,6 +31,8 @@ mod get_tree;
 #[cfg(test)]
 mod hammer;
 #[cfg(test)]
+mod http_cache;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod malformed_results;

@@ -23,9 +23,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("action_cache", &["cas", "digest", "encoded", "store"]),
     ("instance", &["action_cache", "cas", "digest", "store"]),
     ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
-    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store", "values"]),
+    (
+        "http",
+        &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "values"],
+    ),
     ("server", &["grpc", "http", "instance", "listener", "shutdown", "store", "values"]),
-    ("cli", &["grpc", "server", "shutdown", "store", "telemetry", "values"]),
+    ("cli", &["grpc", "http", "server", "shutdown", "store", "telemetry", "values"]),
 ];
 
 /// Crates and standard modules that belong to some places only.
@@ -38,7 +41,12 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rustix::fs", &["src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"]),
     (
         "rustix::io",
-        &["src/grpc/status.rs", "src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"],
+        &[
+            "src/grpc/status.rs",
+            "src/http/status.rs",
+            "src/store/filesystem/disk/",
+            "src/store/filesystem/deletions.rs",
+        ],
     ),
     // The configuration file is the one other file that is read.
     ("std::fs", &["src/store/filesystem/disk/", "src/cli/config_file.rs"]),

@@ -3,57 +3,33 @@
 //! A body is pulled at the pace of whoever is slower: one chunk of a value is in memory, however
 //! large it is.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::body::{Body, BodyDataStream, HttpBody as _};
-use axum::extract::Request;
-use axum::response::Response;
-use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _};
-use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HeaderMap, RANGE,
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
 };
-use http::{Method, StatusCode};
-use tokio::time::timeout;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use futures_util::stream::{self, StreamExt as _};
 
-use super::refusal::Refusal;
-use crate::store::{BeginPut, BlobReader, ByteRange, StoreError};
-use crate::values::{ValueName, ValueNamespace, Values};
+use super::{Call, Space};
+use crate::http::body::CHUNK_BYTES;
+use crate::http::cache::range::{self, Part};
+use crate::http::status::Refusal;
+use crate::store::{BeginPut, BlobReader, ByteRange, StoreError, Upload};
+use crate::values::ValueName;
 
-const METHODS: &str = "GET, HEAD, PUT, DELETE";
-/// What is read from the store and handed on at once.
-const CHUNK_BYTES: usize = 256 << 10;
-/// The longest wait for more of a body (I23).
-const BODY_IDLE: Duration = Duration::from_mins(1);
-/// Of a body that is refused so much is still taken: a client that writes before it reads would
-/// otherwise see a broken connection instead of the answer.
-const MAX_DRAINED_BYTES: u64 = 64 << 20;
-const MAX_DRAIN: Duration = Duration::from_secs(10);
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, DELETE");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// The one value that a request is about.
-pub(super) struct Item {
-    values: Arc<Values>,
-    namespace: ValueNamespace,
-    name: ValueName,
+/// A refusal of a method where only these are served.
+pub(super) fn method_not_allowed(allowed: HeaderValue) -> Refusal {
+    let message = "this method is not served here";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, allowed)
 }
 
-/// Answers a request for a value; `written` is what a write is answered with.
-pub(super) async fn serve_item(
-    item: &Item,
-    request: Request,
-    written: StatusCode,
-) -> Result<Response, Refusal> {
-    match *request.method() {
-        Method::GET => item.get(request.headers()).await,
-        Method::HEAD => item.head().await,
-        Method::PUT => {
-            item.put(request).await?;
-            Ok(empty(written))
-        }
-        Method::DELETE => item.delete().await,
-        _ => Err(Refusal::method(METHODS)),
-    }
+/// A miss.
+pub(super) fn missing() -> Refusal {
+    Refusal::not_found("no value has this name")
 }
 
 /// An answer that is its status.
@@ -63,131 +39,133 @@ pub(super) fn empty(status: StatusCode) -> Response {
     response
 }
 
-impl Item {
-    /// The value at a path of a namespace.
-    pub(super) fn new(
-        values: Arc<Values>,
-        namespace: ValueNamespace,
-        path: &str,
-    ) -> Result<Self, Refusal> {
-        let name = path.strip_prefix(namespace.prefix()).unwrap_or_default();
-        Ok(Self { values, namespace, name: ValueName::parse(name)? })
+impl Space<'_> {
+    /// The name of the value at a path.
+    pub(super) fn item(&self, path: &str) -> Result<ValueName, Refusal> {
+        let name = path.strip_prefix(self.namespace.prefix()).unwrap_or_default();
+        ValueName::parse(name).map_err(|error| Refusal::bad_request(error.to_string()))
     }
 
-    /// The length of the value; `None` when it is absent.
-    pub(super) async fn size_bytes(&self) -> Result<Option<u64>, Refusal> {
-        Ok(self.values.size_bytes(self.namespace, &self.name).await?)
+    /// The length of a value; `None` when it is absent.
+    pub(super) async fn size_bytes(self, name: &ValueName) -> Result<Option<u64>, Refusal> {
+        Ok(self.values.size_bytes(self.namespace, name).await?)
     }
 
-    async fn open(&self, range: ByteRange) -> Result<BlobReader, Refusal> {
-        let reader = self.values.get(self.namespace, &self.name, range).await?;
-        reader.ok_or_else(Refusal::not_found)
+    async fn open(self, name: &ValueName, range: ByteRange) -> Result<BlobReader, Refusal> {
+        self.values.get(self.namespace, name, range).await?.ok_or_else(missing)
     }
 
-    async fn head(&self) -> Result<Response, Refusal> {
-        let size_bytes = self.size_bytes().await?.ok_or_else(Refusal::not_found)?;
-        Ok(with_length(empty(StatusCode::OK), size_bytes))
+    async fn remove(self, name: &ValueName) -> Result<(), Refusal> {
+        if self.values.remove(self.namespace, name).await? { Ok(()) } else { Err(missing()) }
     }
 
-    async fn get(&self, headers: &HeaderMap) -> Result<Response, Refusal> {
-        let whole = self.open(ByteRange::ALL).await?;
+    async fn begin_put(self, name: &ValueName, size_bytes: u64) -> Result<Upload, Refusal> {
+        match self.values.begin_put(self.namespace, name, size_bytes).await? {
+            BeginPut::Upload(upload) => Ok(upload),
+            // A store says so of blobs only.
+            BeginPut::AlreadyPresent => {
+                Err(Refusal::new(StatusCode::CONFLICT, "a value is there already"))
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Answers a request for a value; `written` is what a write is answered with.
+    pub(super) async fn serve(
+        mut self,
+        name: &ValueName,
+        written: StatusCode,
+    ) -> Result<Response, Refusal> {
+        match self.parts.method {
+            Method::GET => self.get(name).await,
+            Method::HEAD => {
+                let size_bytes = self.space.size_bytes(name).await?.ok_or_else(missing)?;
+                Ok(with_length(empty(StatusCode::OK), size_bytes))
+            }
+            Method::PUT => self.put(name).await.map(|()| empty(written)),
+            Method::DELETE => {
+                self.space.remove(name).await?;
+                Ok(empty(StatusCode::NO_CONTENT))
+            }
+            _ => Err(method_not_allowed(ALLOWED)),
+        }
+    }
+
+    async fn get(self, name: &ValueName) -> Result<Response, Refusal> {
+        let whole = self.space.open(name, ByteRange::ALL).await?;
         let size_bytes = whole.remaining_bytes();
-        let Some((offset, length)) = requested_range(headers, size_bytes)? else {
-            return respond(whole).await;
+        // No tag: one that says when a value is another would have to be stored with it.
+        let (offset, length) = match range::wanted(&self.parts.headers, size_bytes, "") {
+            Part::Whole => return self.send(whole).await,
+            Part::Unsatisfiable => return Err(unsatisfiable(size_bytes)),
+            Part::Bytes { offset, length } => (offset, length),
         };
         drop(whole);
-        let part = self.open(ByteRange { offset, limit: Some(length) }).await?;
+        let part = self.space.open(name, ByteRange { offset, limit: Some(length) }).await?;
         if part.remaining_bytes() != length {
-            // Another value has taken its place.
-            return Err(Refusal::range(offset + part.remaining_bytes()));
+            // A shorter value has taken its place.
+            return Err(unsatisfiable(offset + part.remaining_bytes()));
         }
-        let mut response = respond(part).await?;
+        let mut response = self.send(part).await?;
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let last = offset + length - 1;
-        if let Ok(range) = format!("bytes {offset}-{last}/{size_bytes}").try_into() {
-            response.headers_mut().insert(CONTENT_RANGE, range);
-        }
+        set_range(response.headers_mut(), &format!("bytes {offset}-{last}/{size_bytes}"));
         Ok(response)
     }
 
-    /// Stores the body.
-    pub(super) async fn put(&self, request: Request) -> Result<(), Refusal> {
-        let size_bytes = declared_size(&request)?;
-        let waits_for_leave = request.headers().contains_key(EXPECT);
-        let mut body = request.into_body().into_data_stream();
-        let outcome = self.store(size_bytes, &mut body).await;
-        // Asking for a body that the client has not begun to send would tell it to.
-        if outcome.is_err() && !waits_for_leave {
-            drop(timeout(MAX_DRAIN, drain(&mut body)).await);
-        }
-        outcome
-    }
-
-    async fn store(&self, size_bytes: u64, body: &mut BodyDataStream) -> Result<(), Refusal> {
-        let begun = self.values.begin_put(self.namespace, &self.name, size_bytes).await?;
-        let BeginPut::Upload(mut upload) = begun else {
-            // A store says so of blobs only.
-            return Err(Refusal::new(StatusCode::CONFLICT, "a value is there already"));
+    /// An answer with what a reader has, as its body.
+    async fn send(self, mut reader: BlobReader) -> Result<Response, Refusal> {
+        let size_bytes = reader.remaining_bytes();
+        // The first chunk beforehand: what turns out to be corrupt in it, and most values are no
+        // longer, is a miss and not a connection that breaks.
+        let first = reader.next(CHUNK_BYTES).await.map_err(|error| match error {
+            StoreError::Corrupt { key } => {
+                tracing::warn!(key, "corrupt value in the store");
+                missing()
+            }
+            error => error.into(),
+        })?;
+        let body = if reader.remaining_bytes() == 0 {
+            Body::from(first.unwrap_or_default())
+        } else {
+            let rest = stream::try_unfold((reader, self.place), |(mut reader, place)| async {
+                let chunk = reader.next(CHUNK_BYTES).await.inspect_err(broken)?;
+                Ok::<_, StoreError>(chunk.map(|chunk| (chunk, (reader, place))))
+            });
+            Body::from_stream(stream::iter(first.map(Ok)).chain(rest))
         };
-        while let Some(chunk) = next_chunk(body).await? {
-            upload.write(chunk).await?;
+        Ok(with_length(Response::new(body), size_bytes))
+    }
+
+    /// Stores the body. Cancel safe: a dropped call has stored the value or has not.
+    async fn put(&mut self, name: &ValueName) -> Result<(), Refusal> {
+        let size_bytes = self.declared_bytes()?;
+        let mut upload = self.space.begin_put(name, size_bytes).await?;
+        while let Some(data) = self.incoming.next().await? {
+            upload.write(data).await.map_err(wrong_length)?;
         }
-        Ok(upload.commit().await?)
+        upload.commit().await.map_err(wrong_length)
     }
 
-    async fn delete(&self) -> Result<Response, Refusal> {
-        if self.values.remove(self.namespace, &self.name).await? {
-            return Ok(empty(StatusCode::NO_CONTENT));
+    /// The length that the request announces for its body.
+    fn declared_bytes(&self) -> Result<u64, Refusal> {
+        let required = || Refusal::new(StatusCode::LENGTH_REQUIRED, "Content-Length is required");
+        let length = self.parts.headers.get(CONTENT_LENGTH).ok_or_else(required)?;
+        let length = length.to_str().ok().and_then(|length| length.parse().ok());
+        length.ok_or_else(|| Refusal::bad_request("Content-Length is not a number of bytes"))
+    }
+}
+
+/// A store speaks of digests; here there are none.
+fn wrong_length(error: StoreError) -> Refusal {
+    match error {
+        StoreError::SizeMismatch { expected_bytes, received_bytes, .. } => {
+            let message = format!("{received_bytes} bytes came, {expected_bytes} were announced");
+            Refusal::bad_request(message)
         }
-        Err(Refusal::not_found())
+        error => error.into(),
     }
-}
-
-/// The length that a request announces for its body.
-fn declared_size(request: &Request) -> Result<u64, Refusal> {
-    let is_declared = request.headers().contains_key(CONTENT_LENGTH);
-    let size_bytes = request.body().size_hint().exact().filter(|_| is_declared);
-    size_bytes.ok_or_else(|| Refusal::new(StatusCode::LENGTH_REQUIRED, "no Content-Length"))
-}
-
-/// The next piece of a body; `None` at its end.
-async fn next_chunk(body: &mut BodyDataStream) -> Result<Option<Bytes>, Refusal> {
-    match timeout(BODY_IDLE, body.next()).await {
-        Ok(None) => Ok(None),
-        Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
-        Ok(Some(Err(_))) => {
-            Err(Refusal::new(StatusCode::BAD_REQUEST, "the body could not be read"))
-        }
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "no more of the body came")),
-    }
-}
-
-/// Reads a body to its end, within bounds, for nothing.
-async fn drain(body: &mut BodyDataStream) {
-    let mut drained_bytes = 0;
-    while drained_bytes < MAX_DRAINED_BYTES
-        && let Some(Ok(chunk)) = body.next().await
-    {
-        drained_bytes += chunk.len() as u64;
-    }
-}
-
-/// An answer with what a reader has, as its body.
-async fn respond(mut reader: BlobReader) -> Result<Response, Refusal> {
-    let size_bytes = reader.remaining_bytes();
-    // The first chunk beforehand: most values are one, and what turns out to be corrupt in it is
-    // a miss and not a connection that breaks.
-    let first = reader.next(CHUNK_BYTES).await?;
-    let body = if reader.remaining_bytes() == 0 {
-        Body::from(first.unwrap_or_default())
-    } else {
-        let rest = stream::try_unfold(reader, |mut reader| async move {
-            let chunk = reader.next(CHUNK_BYTES).await.inspect_err(broken)?;
-            Ok::<_, StoreError>(chunk.map(|chunk| (chunk, reader)))
-        });
-        Body::from_stream(stream::iter(first.map(Ok)).chain(rest))
-    };
-    Ok(with_length(Response::new(body), size_bytes))
 }
 
 /// The head has been sent: only the connection can say that the rest does not come.
@@ -195,34 +173,22 @@ fn broken(error: &StoreError) {
     tracing::warn!(%error, "a value could not be read to its end");
 }
 
+fn unsatisfiable(size_bytes: u64) -> Refusal {
+    let range = HeaderValue::try_from(format!("bytes */{size_bytes}")).unwrap_or(OCTETS);
+    Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "the value is shorter")
+        .with(CONTENT_RANGE, range)
+}
+
+fn set_range(headers: &mut HeaderMap, range: &str) {
+    if let Ok(range) = range.try_into() {
+        headers.insert(CONTENT_RANGE, range);
+    }
+}
+
 fn with_length(mut response: Response, size_bytes: u64) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, size_bytes.into());
-    headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
-    headers.insert(ACCEPT_RANGES, http::HeaderValue::from_static("bytes"));
+    headers.insert(CONTENT_TYPE, OCTETS);
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     response
-}
-
-/// The first byte and the number of bytes that `Range` asks for; `None` for the whole, as with
-/// every form that is not one range of bytes.
-fn requested_range(headers: &HeaderMap, size_bytes: u64) -> Result<Option<(u64, u64)>, Refusal> {
-    let text = headers.get(RANGE).and_then(|value| value.to_str().ok());
-    let Some((first, last)) =
-        text.and_then(|text| text.strip_prefix("bytes=")).and_then(|range| range.split_once('-'))
-    else {
-        return Ok(None);
-    };
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    let (offset, end) = match (number(first), number(last)) {
-        (Some(first), Some(last)) if first <= last => (first, last.saturating_add(1)),
-        (Some(first), None) if last.trim().is_empty() => (first, size_bytes),
-        (None, Some(suffix)) if first.trim().is_empty() => {
-            (size_bytes.saturating_sub(suffix), if suffix == 0 { 0 } else { size_bytes })
-        }
-        _ => return Ok(None),
-    };
-    match end.min(size_bytes).checked_sub(offset) {
-        None | Some(0) => Err(Refusal::range(size_bytes)),
-        Some(length) => Ok(Some((offset, length))),
-    }
 }

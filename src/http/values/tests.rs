@@ -1,5 +1,6 @@
 //! What clients of each protocol are answered, without a socket.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,12 +8,21 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use tower::ServiceExt as _;
 
-use super::routes;
+use crate::http::{Front as HttpFront, HttpOptions, router};
+use crate::instance::Instances;
+use crate::shutdown::Readiness;
 use crate::store::filesystem::{Cap, Cleanup, FilesystemOptions, FilesystemStore};
 use crate::values::Values;
 
 const MAX_VALUE_BYTES: u64 = 2 << 20;
 const PREFIXES: [&str; 3] = ["/ccache/", "/gradle/", "/webdav/"];
+
+/// Everything that the HTTP listener serves, with these values.
+fn routes(values: Option<Arc<Values>>) -> Router {
+    let instances = Arc::new(Instances::named(HashMap::new()));
+    let (readiness, options) = (Readiness::new(), HttpOptions::default());
+    router(HttpFront { instances, values, readiness, options })
+}
 
 struct Front {
     routes: Router,
@@ -110,24 +120,19 @@ async fn a_value_of_many_chunks_is_streamed_whole() {
 async fn one_range_is_served_and_other_forms_are_the_whole() {
     let front = Front::open().await;
     assert_eq!(front.put("/gradle/k", "0123456789").await, StatusCode::OK);
+    // What a range is, the cache's own tests say.
     for (range, body, content_range) in [
         ("bytes=0-0", "0", "bytes 0-0/10"),
         ("bytes=3-5", "345", "bytes 3-5/10"),
         ("bytes=7-", "789", "bytes 7-9/10"),
-        ("bytes=7-18446744073709551615", "789", "bytes 7-9/10"),
-        ("bytes=8-99", "89", "bytes 8-9/10"),
         ("bytes=-4", "6789", "bytes 6-9/10"),
-        ("bytes=-99", "0123456789", "bytes 0-9/10"),
-        ("bytes=5-3", "0123456789", ""),
         ("bytes=0-1,3-4", "0123456789", ""),
-        ("lines=1-2", "0123456789", ""),
-        ("bytes=-", "0123456789", ""),
     ] {
         let answer = front.call("GET", "/gradle/k", &[("range", range)]).await;
         assert_eq!((answer.text(), answer.header("content-range")), (body, content_range));
         assert_eq!(answer.status == StatusCode::PARTIAL_CONTENT, !content_range.is_empty());
     }
-    for range in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
+    for range in ["bytes=10-", "bytes=-0"] {
         let answer = front.call("GET", "/gradle/k", &[("range", range)]).await;
         assert_eq!(answer.status, StatusCode::RANGE_NOT_SATISFIABLE, "{range}");
         assert_eq!(answer.header("content-range"), "bytes */10");
@@ -259,7 +264,8 @@ async fn collections_need_not_be_made_and_can_be() {
 async fn without_values_the_answer_names_the_flag() {
     let front = Front { routes: routes(None), ..Front::open().await };
     for prefix in PREFIXES {
-        for path in [prefix.to_owned(), format!("{prefix}a/b")] {
+        let bare = prefix.trim_end_matches('/');
+        for path in [bare.to_owned(), prefix.to_owned(), format!("{prefix}a/b")] {
             let answer = front.get(&path).await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
             assert!(answer.text().contains("--values-max-size"), "{}", answer.text());

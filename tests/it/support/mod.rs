@@ -4,6 +4,7 @@ mod blobs;
 mod calls;
 pub(crate) mod client;
 pub(crate) mod disk;
+pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod items;
 pub(crate) mod load;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use castellan::grpc::GrpcOptions;
+use castellan::http::HttpOptions;
 use castellan::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
 use castellan_proto::action_cache::action_cache_client::ActionCacheClient;
@@ -72,6 +73,7 @@ impl TestServer {
             values: None,
             listeners: vec![GrpcListener { address: loopback, instances, options }],
             http_listen: loopback,
+            http: HttpOptions::default(),
             drain_timeout: Duration::from_secs(10),
         };
         let server = Server::start(settings).await.unwrap();

@@ -1,0 +1,104 @@
+//! Bodies: requests at the pace of the client, bounded below; answers at the pace of the client,
+//! one chunk at a time.
+//!
+//! Neither ever holds more than one chunk. How long an answer may wait for its client is decided
+//! in `activity`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::Body as _;
+use tokio::time::{Instant, timeout};
+
+use super::options::HttpOptions;
+use super::status::Refusal;
+use crate::shutdown;
+
+/// One chunk of an answer; no larger size reads faster, and a stalled client holds one.
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
+/// What is read of a refused body so that its client gets to see the answer: one that still sends
+/// when the connection closes sees that instead.
+const DISCARD_BYTES: u64 = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(10);
+
+/// A request body on its way in.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    body: Body,
+    window: Duration,
+    window_bytes: u64,
+    /// How long this window has waited for the client, and what has come meanwhile.
+    waited: Duration,
+    received_bytes: u64,
+}
+
+impl Incoming {
+    /// Takes charge of a body.
+    pub(super) fn new(body: Body, options: &HttpOptions) -> Self {
+        Self {
+            body,
+            window: options.upload_window,
+            window_bytes: options.upload_window_bytes,
+            waited: Duration::ZERO,
+            received_bytes: 0,
+        }
+    }
+
+    /// The next piece; `None` at the end. Only the time that is spent in here counts: a slow store
+    /// is not the client's fault. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            let begun = Instant::now();
+            let left = self.window.saturating_sub(self.waited);
+            let Ok(data) = timeout(left, self.next_data()).await else {
+                // I23: a client that trickles holds space and a place that others wait for.
+                if self.received_bytes < self.window_bytes {
+                    return Err(Refusal::too_slow(self.window, self.window_bytes));
+                }
+                (self.waited, self.received_bytes) = (Duration::ZERO, 0);
+                continue;
+            };
+            self.waited += begun.elapsed();
+            let data = data?;
+            self.received_bytes += data.as_ref().map_or(0, |it| it.len() as u64);
+            return Ok(data);
+        }
+    }
+
+    async fn next_data(&mut self) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
+            match frame {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(Refusal::cut_short()),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Ok(Some(data)),
+                    // Trailers say nothing here.
+                    Err(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Reads what is left and drops it, behind an answer that does not need it.
+    pub(super) fn discard(mut self) {
+        if self.body.is_end_stream() {
+            return;
+        }
+        shutdown::spawn("refused request body", async move {
+            let mut left = DISCARD_BYTES;
+            let reading = async {
+                while let Ok(Some(data)) = self.next().await {
+                    let Some(rest) = left.checked_sub(data.len() as u64) else { return };
+                    left = rest;
+                }
+            };
+            // Whether it has ended, the connection knows.
+            drop(timeout(DISCARD_TIME, reading).await);
+        });
+    }
+}
