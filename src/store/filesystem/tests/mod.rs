@@ -14,6 +14,7 @@ mod links;
 mod model;
 mod purge;
 mod recovery;
+mod set_aside;
 mod start;
 mod stop;
 mod suspects;
