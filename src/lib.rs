@@ -1,7 +1,8 @@
 //! Castellan: a content-addressed store and action cache for remote execution clients.
 //!
 //! Layers, each importing only those to its right:
-//! `cli -> server -> {grpc, http} -> instance -> {cas, action_cache, encoded} -> store -> digest`.
+//! `cli -> server -> {grpc, http} -> {instance, values} -> {cas, action_cache, encoded} -> store
+//! -> digest`.
 
 pub mod action_cache;
 pub mod cas;
@@ -16,3 +17,4 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod values;

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,6 +30,9 @@ use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_errors::RecentErrors;
 
+use values::OpenValues;
+pub use values::ValuesSettings;
+
 /// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
 /// they see refused connections as cache errors.
 const LISTEN_BACKLOG: u32 = 4096;
@@ -51,6 +55,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct ServerSettings {
     /// The stores; the rest refers to them by position.
     pub stores: Vec<FilesystemOptions>,
+    /// Values that are no action results; `None` for none.
+    pub values: Option<ValuesSettings>,
     /// Where and what to serve over gRPC; at least one.
     pub listeners: Vec<GrpcListener>,
     /// Where to listen for HTTP. What it serves is what the first gRPC listener does.
@@ -133,6 +139,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     stores: Vec<Arc<FilesystemStore>>,
+    values: Option<Arc<FilesystemStore>>,
     grpc: Vec<RunningGrpc>,
     http: RunningHttp,
     stop: CancellationToken,
@@ -163,9 +170,11 @@ impl Server {
         for listener in settings.listeners {
             bound.push((listen(listener.address)?, listener));
         }
-        let stores = open_stores(settings.stores).await?;
+        let (stores, values) = open_stores(settings.stores, settings.values).await?;
+        let (values_store, values) = values.map(|it| (it.store, it.values)).unzip();
         let metrics = Metrics::new(settings.recent_errors);
-        let exposition = Exposition::new(Arc::clone(&metrics), &stores);
+        let all_stores: Vec<_> = stores.iter().chain(&values_store).cloned().collect();
+        let exposition = Exposition::new(Arc::clone(&metrics), &all_stores);
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
         let places = listener::places();
@@ -185,6 +194,7 @@ impl Server {
         let front = Front {
             instances: served
                 .unwrap_or_else(|| Arc::new(instance::Instances::named(HashMap::new()))),
+            values,
             readiness,
             options: settings.http.clone(),
         };
@@ -201,7 +211,7 @@ impl Server {
             task: shutdown::spawn("http", http::serve(incoming, connections)),
         };
         let drain_timeout = settings.drain_timeout;
-        Ok(Self { stores, grpc, http, stop, stop_http, drain_timeout })
+        Ok(Self { stores, values: values_store, grpc, http, stop, stop_http, drain_timeout })
     }
 
     /// The line that says where the server can be reached.
@@ -225,6 +235,11 @@ impl Server {
         &self.stores
     }
 
+    /// The store of values that are no action results.
+    pub fn values_store(&self) -> Option<&Arc<FilesystemStore>> {
+        self.values.as_ref()
+    }
+
     /// Accepts nothing more, lets running requests end, stops the stores. Every stage is bounded.
     pub async fn shutdown(self) -> Result<(), ServerError> {
         for grpc in &self.grpc {
@@ -238,7 +253,7 @@ impl Server {
         // Last: while calls run, probes are told that the process is draining, not gone.
         self.stop_http.cancel();
         end_listeners(&[], vec![self.http.task], CONNECTION_GRACE).await;
-        first_error(self.stores.iter().map(|store| async {
+        first_error(self.stores.iter().chain(&self.values).map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
         }))
@@ -299,24 +314,36 @@ where
 
 async fn open_stores(
     options: Vec<FilesystemOptions>,
-) -> Result<Vec<Arc<FilesystemStore>>, ServerError> {
+    values: Option<ValuesSettings>,
+) -> Result<(Vec<Arc<FilesystemStore>>, Option<OpenValues>), ServerError> {
+    let first = options.first().cloned();
     let mut stores = Vec::new();
     for options in options {
-        let root = options.root.display().to_string();
-        let store = FilesystemStore::open(options)
-            .await
-            .map_err(|source| ServerError::Store { root: root.clone(), source })?;
-        let stats = store.stats();
-        tracing::info!(
-            root,
-            max_bytes = stats.max_bytes,
-            used_bytes = stats.charged_bytes(),
-            entries = stats.entries,
-            "store open"
-        );
-        stores.push(store);
+        stores.push(open_store(options).await?);
     }
-    Ok(stores)
+    let values = match (values, first, stores.first()) {
+        (Some(settings), Some(options), Some(store)) => {
+            values::open(settings, &options, store).await?
+        }
+        _ => None,
+    };
+    Ok((stores, values))
+}
+
+async fn open_store(options: FilesystemOptions) -> Result<Arc<FilesystemStore>, ServerError> {
+    let root = options.root.display().to_string();
+    let store = FilesystemStore::open(options)
+        .await
+        .map_err(|source| ServerError::Store { root: root.clone(), source })?;
+    let stats = store.stats();
+    tracing::info!(
+        root,
+        max_bytes = stats.max_bytes,
+        used_bytes = stats.charged_bytes(),
+        entries = stats.entries,
+        "store open"
+    );
+    Ok(store)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {

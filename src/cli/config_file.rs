@@ -45,7 +45,8 @@ pub(super) fn plan(
     let listeners = planner.listeners();
     planner.global();
     let warnings = config.warnings.iter().map(ToString::to_string).collect();
-    Some(Served { stores, listeners, warnings })
+    // The format has no place for values: a store of them would be beside which, under which cap?
+    Some(Served { stores, values: None, listeners, warnings })
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

@@ -11,6 +11,7 @@ mod served;
 mod store_flags;
 #[cfg(test)]
 mod tests;
+mod values_flags;
 mod why;
 
 use std::ffi::OsString;

@@ -12,6 +12,7 @@ use super::config_file;
 use super::problems::Problems;
 use super::served::{Served, resolve};
 use super::store_flags::StoreFlags;
+use super::values_flags::ValuesFlags;
 use super::{EX_USAGE, fail};
 use crate::grpc::GrpcOptions;
 use crate::http::HttpOptions;
@@ -49,13 +50,16 @@ pub(super) struct ServeArguments {
     max_blob_size: Option<String>,
 
     #[command(flatten)]
+    values: ValuesFlags,
+
+    #[command(flatten)]
     store: StoreFlags,
 
     /// Where to listen for gRPC; port 0 picks a free one [default: 127.0.0.1:50051].
     #[arg(long, env = "CASTELLAN_GRPC_LISTEN", value_name = "ADDRESS")]
     grpc_listen: Option<String>,
 
-    /// Where to listen for HTTP (health probes); port 0 picks a free one.
+    /// Where to listen for HTTP (health probes, values); port 0 picks a free one.
     #[arg(
         long,
         env = "CASTELLAN_HTTP_LISTEN",
@@ -152,13 +156,14 @@ fn plan(
         (Some(served), Some(filter), Some(http_listen), Some(drain_timeout))
             if problems.is_empty() =>
         {
-            let Served { mut stores, listeners, warnings } = served;
+            let Served { mut stores, values, listeners, warnings } = served;
             for store in &mut stores {
                 store_settings.apply(store);
             }
             let http = HttpOptions::default();
             let settings = ServerSettings {
                 stores,
+                values,
                 listeners,
                 http_listen,
                 http,
@@ -185,6 +190,7 @@ fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems)
                 .add(format_args!("{flag}: the configuration file says this; drop one of them"));
         }
     }
+    arguments.values.refuse_beside_file(problems);
 }
 
 /// One store and any instance name: what `serve` does without a configuration file.
@@ -212,14 +218,16 @@ fn plan_default(
     let root = problems.take("--dir", arguments.dir.clone().map_or_else(|| default_root(env), Ok));
     let listen = arguments.grpc_listen.as_deref().unwrap_or(DEFAULT_GRPC_LISTEN);
     let address = problems.take("--grpc-listen", resolve(listen));
-    let store = FilesystemOptions { max_blob_bytes, ..FilesystemOptions::new(root?, cap?) };
+    let (set_aside, values) = arguments.values.plan(cap, problems).unzip();
+    let options = FilesystemOptions::new(root?, cap?);
+    let store = FilesystemOptions { set_aside, max_blob_bytes, ..options };
     let stores = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
     let listener = GrpcListener {
         address: address?,
         instances: Instances::Any(stores),
         options: GrpcOptions::default(),
     };
-    Some(Served { stores: vec![store], listeners: vec![listener], warnings: Vec::new() })
+    Some(Served { stores: vec![store], values, listeners: vec![listener], warnings: Vec::new() })
 }
 
 fn cap_of(size: MaxSize) -> Cap {
@@ -254,4 +262,13 @@ pub(super) fn stores_of(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Vec<FilesystemOptions> {
     plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.stores
+}
+
+/// What `serve` would say of values.
+#[cfg(test)]
+pub(super) fn values_of(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<crate::server::ValuesSettings> {
+    plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.values
 }

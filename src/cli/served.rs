@@ -4,12 +4,13 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use nativelink_config::{Host, SocketAddress, parse_socket_address};
 
-use crate::server::GrpcListener;
+use crate::server::{GrpcListener, ValuesSettings};
 use crate::store::filesystem::FilesystemOptions;
 
 /// What is served, from flags or from a file.
 pub(super) struct Served {
     pub(super) stores: Vec<FilesystemOptions>,
+    pub(super) values: Option<ValuesSettings>,
     pub(super) listeners: Vec<GrpcListener>,
     /// What works but should be said differently.
     pub(super) warnings: Vec<String>,

@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use super::{Arguments, Command, serve, why};
 use crate::store::filesystem::{
-    Cap, Durability, Explanation, FilesystemOptions, LeasePolicy, VerifyOnRead, Wanted,
+    Cap, Durability, Explanation, FilesystemOptions, LeasePolicy, SetAside, VerifyOnRead, Wanted,
 };
 
 fn arguments(flags: &[&str]) -> Result<Box<serve::ServeArguments>, clap::Error> {
@@ -127,9 +127,46 @@ fn store_flags_reach_the_store() {
 
 #[test]
 fn without_store_flags_the_store_has_its_defaults() {
-    let expected = FilesystemOptions::new("/home/somebody/.cache/castellan", Cap::Bytes(1 << 30));
+    let expected = FilesystemOptions {
+        set_aside: Some(SetAside::Percent(10)),
+        ..FilesystemOptions::new("/home/somebody/.cache/castellan", Cap::Bytes(1 << 30))
+    };
     assert_eq!(format!("{:?}", store(&["--max-size=1GiB"])), format!("{expected:?}"));
     assert_eq!(store(&["--lease=0"]).lease, Duration::ZERO);
+}
+
+#[test]
+fn values_take_their_part_of_the_cap() {
+    for (flags, set_aside, max_value_bytes) in [
+        (&[][..], Some(SetAside::Percent(10)), Some(1 << 30)),
+        (&["--values-max-size=25%"], Some(SetAside::Percent(25)), Some(1 << 30)),
+        (&["--values-max-size=64MiB"], Some(SetAside::Bytes(64 << 20)), Some(1 << 30)),
+        (&["--values-max-value-size=5MiB"], Some(SetAside::Percent(10)), Some(5 << 20)),
+        (&["--values-max-size=0"], None, None),
+    ] {
+        let flags = [&["--max-size=1GiB"], flags].concat();
+        assert_eq!(store(&flags).set_aside, set_aside, "{flags:?}");
+        let values = serve::values_of(&arguments(&flags).unwrap(), &env);
+        assert_eq!(values.map(|it| it.max_value_bytes), max_value_bytes, "{flags:?}");
+    }
+}
+
+#[test]
+fn values_that_could_not_be_kept_are_refused() {
+    for (flag, value) in [
+        ("--values-max-size", "lots"),
+        ("--values-max-size", "100%"),
+        ("--values-max-size", "1MiB"),
+        ("--values-max-size", "1GiB"),
+        ("--values-max-value-size", "0"),
+        ("--values-max-value-size", "4GiB"),
+        ("--values-max-value-size", "big"),
+    ] {
+        let found = problems(&["--max-size=1GiB", flag, value]);
+        assert!(found.starts_with(&format!("error: {flag}: ")), "{flag} {value}: {found}");
+        let found = problems(&["/nonexistent.json5", flag, value]);
+        assert!(found.contains(&format!("error: {flag}: with a configuration file")), "{found}");
+    }
 }
 
 #[test]

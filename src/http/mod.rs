@@ -1,4 +1,5 @@
-//! L3: the HTTP listener: the cache for clients that speak plain HTTP, and health probes.
+//! L3: the HTTP listener: the cache for clients that speak plain HTTP, values that are no action
+//! results, and health probes.
 //!
 //! Owns the options of the wire and the assembly of its routes. What REAPI means is decided below;
 //! what a failure is called is decided in `status`. It must never touch a store to answer a probe:
@@ -15,6 +16,7 @@ mod status;
 mod store_metrics;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::sync::Arc;
 
@@ -28,12 +30,15 @@ pub use self::observe::observed;
 pub use self::options::HttpOptions;
 use crate::instance::Instances;
 use crate::shutdown::Readiness;
+use crate::values::Values;
 
 /// What the routes of the HTTP listener work on.
 #[derive(Clone, Debug)]
 pub struct Front {
     /// The instances that the cache serves.
     pub instances: Arc<Instances>,
+    /// Values that are no action results; `None` answers that there are none.
+    pub values: Option<Arc<Values>>,
     /// Whether new work is still welcome.
     pub readiness: Readiness,
     /// The bounds.
@@ -44,7 +49,8 @@ pub struct Front {
 ///
 /// The cache is what all other paths lead to, because any prefix may name an instance.
 pub fn router(front: Front) -> Router {
-    Router::new().merge(probes(front.readiness.clone())).merge(cache::routes(front))
+    let probes = probes(front.readiness.clone());
+    Router::new().merge(probes).merge(values::routes(&front)).merge(cache::routes(front))
 }
 
 fn probes(readiness: Readiness) -> Router {

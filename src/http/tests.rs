@@ -18,6 +18,7 @@ async fn status_of(readiness: &Readiness, path: &str) -> StatusCode {
     let request = Request::get(path).body(Body::empty()).unwrap();
     let front = Front {
         instances: Arc::new(Instances::named(HashMap::new())),
+        values: None,
         readiness: readiness.clone(),
         options: HttpOptions::default(),
     };

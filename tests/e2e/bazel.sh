@@ -11,180 +11,18 @@
 set -Eeuo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-repository=$(cd "$here/../.." && pwd)
-# shellcheck source=tests/e2e/checks.sh
-source "$here/checks.sh"
-# shellcheck source=tests/e2e/server.sh
-source "$here/server.sh"
+# shellcheck source=tests/e2e/steps.sh
+source "$here/steps.sh"
+# shellcheck source=tests/e2e/machines.sh
+source "$here/machines.sh"
 
-bazel='' castellan='' work=''
-passed=0
-step_name='' step_start=0 failed_at=''
-machine=0                # counts the output bases, each a "new machine"
-expected_hits=0          # what the filling build executed
+expected_hits=0            # what the filling build executed
 readonly CRASH_ACTIONS=300 # in //crash, of workspace.sh
-declare -a open_bases=() # output bases whose Bazel server may be running
-
-# ---------------------------------------------------------------- steps and clean-up
-
-# step NAME FUNCTION ARGS...: not called in a condition, or bash would ignore errors inside.
-step() {
-  step_name=$1 step_start=$SECONDS
-  shift
-  "$@"
-  passed=$((passed + 1))
-  printf 'ok    %3d s  %s\n' $((SECONDS - step_start)) "$step_name"
-  step_name=''
-}
-
-on_exit() {
-  local status=$?
-  set +e
-  exec >&3 2>&4 # a signal may come while a command's output goes to a log
-  if [[ $status -ne 0 ]]; then
-    printf 'FAIL  %3d s  %s\n' $((SECONDS - step_start)) "${step_name:-before the first step}"
-    [[ -z $failed_at ]] || echo "in $failed_at"
-    show_logs
-    echo "$passed passed, 1 failed"
-  fi
-  close_machines
-  [[ -z $server_pid ]] || kill_server
-  if [[ -n $work && -z ${KEEP:-} ]]; then
-    chmod -R u+w "$work" # Bazel makes its outputs read-only
-    rm -rf "$work"
-  fi
-  exit "$status"
-}
-
-show_logs() {
-  local log
-  [[ -n $work ]] || return 0
-  log=$(find "$work/logs" -name '*.log' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
-  [[ -z $log ]] || { echo "--- last Bazel run:"; cut -c 1-300 "$log" | grep -v '^[0-9]*$' | tail -n 40; }
-  [[ ! -e $work/server.log.err ]] || { echo "--- server:"; tail -n 40 "$work/server.log.err"; }
-}
-
-# ---------------------------------------------------------------- Bazel
-
-# Debian's binary is `bazel-4`, and does not know its version. A `bazel` must say that it is one,
-# in a directory without a .bazelversion, or a wrapper would look for another.
-find_bazel() {
-  if command -v bazel-4 >/dev/null; then
-    bazel='bazel-4'
-  elif [[ $(cd / && bazel --version 2>/dev/null) == 'bazel 4.'* ]]; then
-    bazel='bazel'
-  else
-    return 1
-  fi
-}
-
-install_bazel() {
-  local -a as_root=()
-  find_bazel && return 0
-  [[ $(id -u) -eq 0 ]] || as_root=(sudo)
-  "${as_root[@]}" apt-get update -q >"$work/logs/apt.log" 2>&1 </dev/null
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -q -y --no-install-recommends bazel-bootstrap >>"$work/logs/apt.log" 2>&1 </dev/null
-  find_bazel
-}
-
-base() {
-  echo "$work/machine-$machine"
-}
-
-# in_bazel COMMAND ARGS...: on the current machine. Debian's own rc file must be read (it says
-# where Bazel's parts are); the user's must not.
-in_bazel() {
-  local command=$1
-  shift
-  (cd "$work/ws" && "$bazel" --nohome_rc --noworkspace_rc --max_idle_secs=120 \
-    --host_jvm_args=-Xmx1g --output_user_root="$work/user" --output_base="$(base)" \
-    "$command" "$@") </dev/null 3>&- 4>&-
-}
-
-# A new machine is a fresh output base: no local outputs, no local action cache. The earlier one
-# is wiped, which also keeps the disk use of the whole run near one build.
-new_machine() {
-  close_machines
-  machine=$((machine + 1))
-  open_bases=("$machine")
-}
-
-close_machines() {
-  local machine # in_bazel reads it
-  for machine in "${open_bases[@]}"; do
-    in_bazel shutdown >/dev/null 2>&1 || true
-    [[ -n ${KEEP:-} ]] || { chmod -R u+w "$(base)"; rm -rf "$(base)"; } 2>/dev/null || true
-  done
-  open_bases=()
-}
-
-# run_unchecked LABEL COMMAND ARGS...: with the cache. Leaves its output in the file `$log`, its
-# remote calls in `$calls`, its exit status in `$status`.
-run_unchecked() {
-  local label=$1 command=$2 name
-  shift 2
-  log="$work/logs/$machine-$label.log" calls="$work/logs/$machine-$label.calls" status=0
-  local -a flags=(
-    --remote_cache="grpc://$server_address"
-    --experimental_remote_grpc_log="$calls"
-    --nosandbox_debug --spawn_strategy=local # the action keys do not depend on the output base
-    --incompatible_strict_action_env         # nor on the caller's PATH
-    --symlink_prefix=/ --color=no --curses=no --noshow_progress
-  )
-  for name in rules_cc rules_java rules_proto remote_coverage_tools; do
-    flags+=(--override_repository="$name=$work/stubs/$name")
-  done
-  in_bazel "$command" "${flags[@]}" "$@" >"$log" 2>&1 || status=$?
-}
-
-# The same, and nothing may go wrong: neither the build nor, unnoticed, the cache.
-run_bazel() {
-  run_unchecked "$@"
-  if [[ $status -ne 0 ]]; then
-    echo "bazel $2 exited with $status" >&2
-    return 1
-  fi
-  require_no_cache_errors "$log"
-  require_no_panic "$work/server.log"
-}
-
-bazel_out() {
-  echo "$(base)/execroot/castellan_e2e/bazel-out"
-}
-
-output() {
-  find "$(bazel_out)" -path "*-fastbuild/bin/$1" -print -quit
-}
 
 # ---------------------------------------------------------------- what each step does
 
-generate_workspace() {
-  "$here/workspace.sh" "$work"
-}
-
 load_own_build_files() {
   "$here/build_files.sh" "$bazel" "$work" >"$work/logs/own-build-files.log" 2>&1
-}
-
-start() {
-  start_server "$castellan" "$work/store" "$work/server.log"
-}
-
-# Executes what the cache gave back. Bazel makes every output 0555 itself, so the bits in the
-# results are compared by `require_same_results`; this shows that the bytes are programs.
-run_outputs() {
-  [[ $("$(output cc/app)") == "app says 47" ]]
-  [[ $("$(output tree/dir)/bin/run.sh") == leaf ]]
-  [[ $("$(output tool/greet.sh)" you) == "greetings to you" ]]
-  [[ $(stat -c %s "$(output big/big.bin)") -eq 100000007 ]]
-}
-
-# What an action printed is in its result: a hit prints it again.
-require_replayed_output() {
-  grep -q '^e2e-stdout-marker$' "$1"
-  grep -q '^e2e-stderr-marker$' "$1"
-  grep -q '^20000$' "$1"
 }
 
 # The results that this machine was given are those that the filling build stored: paths,
@@ -321,26 +159,8 @@ rebuild_instance() {
 
 # ---------------------------------------------------------------- the run
 
-find_castellan() {
-  castellan=${1:-${CASTELLAN_BIN:-}}
-  if [[ -z $castellan ]]; then
-    cd "$repository" # a relative CARGO_TARGET_DIR is relative to it
-    cargo build --release --locked
-    castellan=${CARGO_TARGET_DIR:-target}/release/castellan
-  fi
-  castellan=$(realpath "$castellan")
-  [[ -x $castellan ]]
-}
-
 main() {
-  work=$(mktemp -d -t castellan-e2e.XXXXXX)
-  mkdir "$work/logs"
-  exec 3>&1 4>&2
-  trap on_exit EXIT
-  # The innermost failing command; the functions around it fail after it.
-  trap '[[ -n $failed_at ]] || failed_at="${FUNCNAME[*]}, line $LINENO: $BASH_COMMAND"' ERR
-  trap 'exit 130' INT TERM
-  find_castellan "$@"
+  begin bazel "$@"
 
   step "the checks can fail" "$here/checks_test.sh"
   step "Bazel 4 is installed" install_bazel
@@ -365,8 +185,7 @@ main() {
   step "that instance name then hits every action" rebuild_instance
   step "SIGTERM drains and exits 0" stop_server
 
-  echo "e2e bazel: $passed passed, 0 failed"
-  echo "$passed passed, 0 failed"
+  finish
 }
 
 main "$@"

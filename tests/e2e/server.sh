@@ -5,11 +5,14 @@ server_pid=''
 # host:port of the gRPC listener, for who sources this.
 # shellcheck disable=SC2034
 server_address=''
+# host:port of the HTTP listener.
+# shellcheck disable=SC2034
+server_http_address=''
 
 # start_server BINARY DIR LOG: returns when the ready line is there, within 20 s.
 start_server() {
   local binary=$1 dir=$2 log=$3 ready='' tries
-  local -r documented='^castellan ready grpc=([^ ]+) http=[^ ]+$'
+  local -r documented='^castellan ready grpc=([^ ]+) http=([^ ]+)$'
   # Emptied here, not by the redirection below, which the child makes: the ready line that is
   # read must be this start's.
   : >"$log"
@@ -31,7 +34,7 @@ start_server() {
     return 1
   fi
   # shellcheck disable=SC2034
-  server_address=${BASH_REMATCH[1]}
+  server_address=${BASH_REMATCH[1]} server_http_address=${BASH_REMATCH[2]}
 }
 
 # stop_server: SIGTERM must drain and exit 0 within 30 s.

@@ -59,4 +59,6 @@ mod tidy;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]
+mod values;
+#[cfg(test)]
 mod why;

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("listener", &[]),
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store", "telemetry"]),
+    ("values", &["digest", "store"]),
     ("encoded", &["digest"]),
     ("action_cache", &["cas", "digest", "encoded", "store", "telemetry"]),
     ("instance", &["action_cache", "cas", "digest", "store", "telemetry"]),
@@ -27,10 +28,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
+        &[
+            "action_cache",
+            "cas",
+            "digest",
+            "encoded",
+            "instance",
+            "shutdown",
+            "store",
+            "telemetry",
+            "values",
+        ],
     ),
-    ("server", &["grpc", "http", "instance", "listener", "shutdown", "store", "telemetry"]),
-    ("cli", &["grpc", "http", "server", "shutdown", "store", "telemetry"]),
+    (
+        "server",
+        &["grpc", "http", "instance", "listener", "shutdown", "store", "telemetry", "values"],
+    ),
+    ("cli", &["grpc", "http", "server", "shutdown", "store", "telemetry", "values"]),
 ];
 
 /// Crates and standard modules that belong to some places only.

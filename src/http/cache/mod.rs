@@ -11,7 +11,7 @@ mod conditions;
 mod json;
 mod negotiation;
 mod path;
-mod range;
+pub(super) mod range;
 mod source;
 mod upload;
 

@@ -5,7 +5,7 @@ use axum::http::header::{HeaderMap, IF_RANGE, RANGE};
 
 /// What a client has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(in crate::http) enum Part {
     /// Everything.
     Whole,
     /// These bytes; at least one.
@@ -20,7 +20,7 @@ pub(super) enum Part {
 }
 
 /// Which part of a blob of `size_bytes` the client wants. `etag` is that of the blob as it is.
-pub(super) fn wanted(headers: &HeaderMap, size_bytes: u64, etag: &str) -> Part {
+pub(in crate::http) fn wanted(headers: &HeaderMap, size_bytes: u64, etag: &str) -> Part {
     let mut ranges = headers.get_all(RANGE).iter();
     let (Some(range), None) = (ranges.next(), ranges.next()) else { return Part::Whole };
     // The empty blob has no part.

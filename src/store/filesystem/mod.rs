@@ -67,7 +67,7 @@ pub use counters::StoreStats;
 pub use explain::{Explanation, ValueFile, Wanted, explain};
 pub use index::{LeasePolicy, PurgeScope};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
-pub use options::{Cap, FilesystemOptions, VerifyOnRead};
+pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
 pub use pins::PinnedFile;
 pub use purge::Purged;
 pub use reader::FileReader;
@@ -145,6 +145,11 @@ impl FilesystemStore {
     /// Where the store is.
     pub fn root(&self) -> &std::path::Path {
         self.shared.parts.disk.root_path()
+    }
+
+    /// What of the cap is left to a second store, see [`FilesystemOptions::set_aside`].
+    pub fn set_aside_bytes(&self) -> u64 {
+        self.shared.set_aside_bytes
     }
 
     /// A blob's file to make hard links to; `None` when the blob is absent.

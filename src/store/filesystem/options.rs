@@ -44,6 +44,30 @@ impl Cap {
     }
 }
 
+/// What a store leaves of its cap to a second one, in [`VALUES_DIR`](super::VALUES_DIR).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetAside {
+    /// So many bytes.
+    Bytes(u64),
+    /// A part of the cap, from 1 to 99; nothing when that is too little to be of use.
+    Percent(u8),
+}
+
+impl SetAside {
+    /// The least that is of use: in less, directories take a large part.
+    pub const LEAST_BYTES: u64 = 16 << 20;
+
+    pub(super) fn of(self, cap_bytes: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => {
+                let part = (cap_bytes / 100).saturating_mul(u64::from(percent));
+                if part < Self::LEAST_BYTES { 0 } else { part }
+            }
+        }
+    }
+}
+
 /// When bytes are hashed on the way out. Action results always are; what a power cut may have
 /// torn is before anything is said of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +88,9 @@ pub struct FilesystemOptions {
     pub root: PathBuf,
     /// The hard cap: what `du` shows of `root` never exceeds it.
     pub cap: Cap,
+    /// What of the cap is left to the store in [`VALUES_DIR`](super::VALUES_DIR), so that both
+    /// together keep to it.
+    pub set_aside: Option<SetAside>,
     /// The largest value in bytes; `None` allows whatever fits under the cap.
     pub max_blob_bytes: Option<u64>,
     /// Room that the evictor keeps free, so that few writes have to evict; `None` takes a
@@ -103,6 +130,7 @@ impl FilesystemOptions {
         Self {
             root: root.into(),
             cap,
+            set_aside: None,
             max_blob_bytes: None,
             low_water_bytes: None,
             min_free_bytes: 0,

@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub(super) parts: Arc<Parts>,
     pub(super) buffers: Arc<Buffers>,
     pub(super) max_blob_bytes: u64,
+    /// What of the cap is left to another store.
+    pub(super) set_aside_bytes: u64,
     /// Files being hashed whole; at most one check a file.
     pub(super) checks: Flights<bool>,
     pub(super) check_permits: Semaphore,
@@ -86,12 +88,13 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    pub(super) fn new(parts: Arc<Parts>, max_blob_bytes: u64) -> Self {
+    pub(super) fn new(parts: Arc<Parts>, max_blob_bytes: u64, set_aside_bytes: u64) -> Self {
         let max_bytes = parts.index.lock(|index| index.ledger().max_bytes);
         Self {
             parts,
             buffers: Arc::default(),
             max_blob_bytes,
+            set_aside_bytes,
             checks: Flights::default(),
             check_permits: Semaphore::new(MAX_CHECKS),
             variants: Flights::default(),

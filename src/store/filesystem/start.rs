@@ -32,10 +32,6 @@ use super::sync_rounds::{Durability, SyncRounds};
 use super::tombstone_log::{REMOVED_NAME, TombstoneLog};
 use super::wall_clock::WallClock;
 
-/// What may lie in the directory of a store and is none of its business: a second store, which
-/// keeps its own books, and a socket, which takes no room.
-const NEIGHBORS: [&str; 2] = [VALUES_DIR, ADMIN_SOCKET];
-
 /// What the store itself takes beside the values and the shards.
 struct Overhead {
     fixed_bytes: u64,
@@ -75,11 +71,11 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
         // I18: what is there is "present" to the next who sends it, so it must be on the disk.
         disk.sync()?;
     }
-    let max_bytes = resolve_cap(options, &disk, &former, &legacy)?;
+    let Caps { max_bytes, set_aside_bytes } = resolve_cap(options, &disk, &former, &legacy)?;
     // Its blocks are there before they are counted.
     let tombstones = TombstoneLog::open(&disk, max_bytes);
     let format = begin(&disk, &former, &identity, &legacy, epoch, max_bytes)?;
-    let overhead = Overhead::measure(&disk)?;
+    let overhead = Overhead::measure(&disk, set_aside_bytes > 0)?;
     let index = index(options, &disk, &former, &legacy, &overhead, epoch, max_bytes)?;
     // The kernel's word comes by no door that a model checker could hold shut.
     let deletions = if cfg!(feature = "shuttle") { None } else { Deletions::new() };
@@ -111,34 +107,58 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
     let reachable = max_bytes - (max_bytes / 8).min(8 << 20);
     let max_blob_bytes =
         options.max_blob_bytes.unwrap_or(MAX_VALUE_BYTES).min(reachable).min(MAX_VALUE_BYTES);
-    Ok(Shared::new(parts, max_blob_bytes))
+    Ok(Shared::new(parts, max_blob_bytes, set_aside_bytes))
+}
+
+/// What a cap comes to.
+struct Caps {
+    max_bytes: u64,
+    /// What the store in [`VALUES_DIR`] gets of it.
+    set_aside_bytes: u64,
 }
 
 /// A share of the disk is a share of what is free and of what the store holds, as far as the last
-/// snapshot knows.
+/// snapshot knows; and of what the store holds that it sets room aside for.
 fn resolve_cap(
     options: &FilesystemOptions,
     disk: &Disk,
     former: &Format,
     legacy: &Legacy,
-) -> io::Result<u64> {
+) -> io::Result<Caps> {
     let space = disk.space()?;
-    let held_bytes = match &legacy.snapshot {
-        Some(snapshot) => shard_sizes(snapshot).iter().sum(),
-        // Not known: as much as it was allowed, or a full store would be cut down to what is free.
-        None => former.cap_bytes.unwrap_or_default(),
-    };
+    let mut held_bytes = held(legacy.snapshot.as_ref(), former);
+    if options.set_aside.is_some() && matches!(options.cap, Cap::Share { .. }) {
+        held_bytes = held_bytes.saturating_add(held_by_values(disk));
+    }
     let held_bytes = held_bytes.min(space.used_bytes);
-    let max_bytes = options.cap.resolve(space.free_bytes.saturating_add(held_bytes));
+    let all_bytes = options.cap.resolve(space.free_bytes.saturating_add(held_bytes));
+    let set_aside_bytes = options.set_aside.map_or(0, |it| it.of(all_bytes));
+    let max_bytes = all_bytes.saturating_sub(set_aside_bytes);
     let invalid =
         |problem| io::Error::new(io::ErrorKind::InvalidInput, format!("the cap: {problem}"));
     Cap::Bytes(max_bytes).check().map_err(invalid)?;
-    Ok(max_bytes)
+    Ok(Caps { max_bytes, set_aside_bytes })
+}
+
+fn held(snapshot: Option<&OldSnapshot>, former: &Format) -> u64 {
+    match snapshot {
+        Some(snapshot) => shard_sizes(snapshot).iter().sum(),
+        // Not known: as much as it was allowed, or a full store would be cut down to what is free.
+        None => former.cap_bytes.unwrap_or_default(),
+    }
+}
+
+/// The same of the store in [`VALUES_DIR`]; what cannot be read counts as nothing.
+fn held_by_values(disk: &Disk) -> u64 {
+    let path = |name| format!("{VALUES_DIR}/{name}");
+    let snapshot = open_snapshot(disk, &path(SNAPSHOT_NAME)).unwrap_or_default();
+    let text = disk.read_own(&path(FORMAT_NAME)).ok().flatten().unwrap_or_default();
+    held(snapshot.as_ref(), &Format::parse(&text).unwrap_or_default())
 }
 
 /// What the former process left beside the values.
 fn legacy(disk: &Disk, former: &Format, identity: &MountIdentity) -> Legacy {
-    let snapshot = open_snapshot(disk)
+    let snapshot = open_snapshot(disk, SNAPSHOT_NAME)
         .inspect_err(|error| tracing::warn!(%error, "snapshot not usable, reading the names"))
         .unwrap_or_default();
     let is_clean = match (&snapshot, &former.clean) {
@@ -154,9 +174,9 @@ fn legacy(disk: &Disk, former: &Format, identity: &MountIdentity) -> Legacy {
     Legacy { snapshot, is_clean, suspect_from }
 }
 
-fn open_snapshot(disk: &Disk) -> io::Result<Option<OldSnapshot>> {
-    let Some(file) = disk.open_own(SNAPSHOT_NAME)? else { return Ok(None) };
-    let finished = disk.changed_at(SNAPSHOT_NAME)?;
+fn open_snapshot(disk: &Disk, path: &str) -> io::Result<Option<OldSnapshot>> {
+    let Some(file) = disk.open_own(path)? else { return Ok(None) };
+    let finished = disk.changed_at(path)?;
     let index = snapshots::parse(&file)?;
     Ok(Some(OldSnapshot { index, file, finished }))
 }
@@ -208,7 +228,7 @@ fn begin(
 
 impl Overhead {
     /// Measures what there is above the shards, and finds what is not the store's.
-    fn measure(disk: &Disk) -> io::Result<Self> {
+    fn measure(disk: &Disk, has_values: bool) -> io::Result<Self> {
         let mut overhead = Self {
             fixed_bytes: 0,
             class_bytes: Vec::new(),
@@ -224,13 +244,17 @@ impl Overhead {
         for shard in Shard::all().step_by(Shard::COUNT / Shard::CLASSES) {
             overhead.class_bytes.push((shard, disk.allocated_at(&shard.class_path())?));
         }
-        overhead.look_around(disk)?;
+        overhead.look_around(disk, has_values)?;
         Ok(overhead)
     }
 
-    fn look_around(&mut self, disk: &Disk) -> io::Result<()> {
-        let own_files = ["LOCK", FORMAT_NAME, SNAPSHOT_NAME, REMOVED_NAME, "tmp"];
-        let known = own_files.into_iter().chain(NEIGHBORS).map(str::to_owned);
+    fn look_around(&mut self, disk: &Disk, has_values: bool) -> io::Result<()> {
+        // The socket takes no room.
+        let own_files = ["LOCK", FORMAT_NAME, SNAPSHOT_NAME, REMOVED_NAME, "tmp", ADMIN_SOCKET];
+        // A second store keeps its own books. What is left of one that is not run any more is
+        // foreign: nobody else would count it.
+        let neighbor = has_values.then_some(VALUES_DIR);
+        let known = own_files.into_iter().chain(neighbor).map(str::to_owned);
         let own: HashSet<String> = known.chain(fixed_directories()).collect();
         let shards: HashSet<String> = Shard::all().map(Shard::path).collect();
         for folder in [".".to_owned()].into_iter().chain(fixed_directories()) {

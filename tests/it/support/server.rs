@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use castellan::grpc::GrpcOptions;
 use castellan::http::HttpOptions;
-use castellan::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
+use castellan::server::{
+    GrpcListener, InstanceSettings, Instances, Server, ServerSettings, ValuesSettings,
+};
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
 use castellan::telemetry::recent_errors::RecentErrors;
 use castellan_proto::action_cache::action_cache_client::ActionCacheClient;
@@ -20,6 +22,8 @@ use tonic::{Code, Status};
 use super::Blob;
 
 const CLIENT_MESSAGE_BYTES: usize = 64 << 20;
+/// The largest value that is no action result.
+pub(crate) const MAX_VALUE_BYTES: u64 = 3 << 20;
 
 /// A running server with a directory of its own, which goes with it.
 pub(crate) struct TestServer {
@@ -70,6 +74,8 @@ impl TestServer {
     ) -> Self {
         let loopback = ([127, 0, 0, 1], 0).into();
         let settings = ServerSettings {
+            // A store that sets room aside has something to set it aside for.
+            values: store.set_aside.map(|_| ValuesSettings { max_value_bytes: MAX_VALUE_BYTES }),
             stores: vec![store],
             listeners: vec![GrpcListener { address: loopback, instances, options }],
             http_listen: loopback,

@@ -107,7 +107,7 @@ impl Root {
             wake: Notify::new(),
             write_ended: Notify::new(),
         });
-        let shared = Arc::new(Shared::new(parts, limits.max_bytes));
+        let shared = Arc::new(Shared::new(parts, limits.max_bytes, 0));
         let stopping = tokio::sync::Semaphore::new(1);
         Arc::new(FilesystemStore { shared, tasks: Mutex::default(), stopping })
     }

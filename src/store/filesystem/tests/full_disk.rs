@@ -11,11 +11,11 @@ const MIB: u64 = 1 << 20;
 const CAP_BYTES: u64 = 64 * MIB;
 
 /// A file system of its own; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub(super) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None`, with the reason printed, where nobody may mount.
-    fn mount(bytes: u64, inodes: u64) -> Option<Self> {
+    pub(super) fn mount(bytes: u64, inodes: u64) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let limits = format!("size={bytes},nr_inodes={inodes}");
         let mut command = Command::new("mount");
@@ -29,7 +29,7 @@ impl SmallDisk {
         }
     }
 
-    fn root(&self) -> std::path::PathBuf {
+    pub(super) fn root(&self) -> std::path::PathBuf {
         self.0.path().join("root")
     }
 

@@ -16,6 +16,7 @@ mod purge;
 mod recovery;
 mod reuse;
 mod selection;
+mod set_aside;
 mod start;
 mod stop;
 mod suspects;
