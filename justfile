@@ -29,6 +29,10 @@ schedules N="50000":
 e2e:
     tests/e2e/bazel.sh
 
+# The HTTP listener against real clients: Bazel, ccache, sccache, curl.
+e2e-http:
+    for client in bazel_http ccache sccache curl; do tests/e2e/$client.sh || exit; done
+
 # Not gating; docs/benchmarks.md has the figures of one machine.
 bench *ARGS:
     cargo bench --locked {{ ARGS }}
