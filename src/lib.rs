@@ -1,9 +1,11 @@
 //! Castellan: a content-addressed store and action cache for remote execution clients.
 //!
 //! Layers, each importing only those to its right:
-//! `cli -> server -> {grpc, http} -> instance -> {cas, action_cache, encoded} -> store -> digest`.
+//! `cli -> server -> {grpc, http} -> {instance, operator} -> {cas, action_cache, encoded} -> store
+//! -> digest`.
 
 pub mod action_cache;
+pub mod admin_socket;
 pub mod cas;
 pub mod cli;
 pub mod digest;
@@ -12,6 +14,7 @@ pub mod grpc;
 pub mod http;
 pub mod instance;
 mod listener;
+pub mod operator;
 pub mod server;
 pub mod shutdown;
 pub mod store;

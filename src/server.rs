@@ -2,6 +2,7 @@
 //!
 //! The only place where these meet; nothing else knows all of them.
 
+mod operator;
 #[cfg(test)]
 mod tests;
 
@@ -19,10 +20,13 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::operator::RunningOperator;
+use crate::admin_socket::AdminAddress;
 use crate::grpc::{self, GrpcHandle, GrpcOptions};
 use crate::http;
 use crate::instance::{self, InstanceStores};
 use crate::listener;
+use crate::operator::{Activity, Operator};
 use crate::shutdown::{self, Readiness};
 use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
 
@@ -52,6 +56,8 @@ pub struct ServerSettings {
     pub listeners: Vec<GrpcListener>,
     /// Where to listen for HTTP.
     pub http_listen: SocketAddr,
+    /// Where to listen for the operator; `None` for nowhere.
+    pub admin: Option<AdminAddress>,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
 }
@@ -109,6 +115,14 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The operator cannot be listened to.
+    #[error("listen for the operator on {address}: {source}")]
+    Admin {
+        /// The address.
+        address: AdminAddress,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An instance refers to a store that is not there.
     #[error("an instance refers to store {0}, which is not configured")]
     UnknownStore(usize),
@@ -129,6 +143,7 @@ pub struct Server {
     grpc: Vec<RunningGrpc>,
     http_address: SocketAddr,
     http: JoinHandle<()>,
+    operator: RunningOperator,
     stop: CancellationToken,
     stop_http: CancellationToken,
     drain_timeout: Duration,
@@ -152,6 +167,9 @@ impl Server {
         }
         let stores = open_stores(settings.stores).await?;
         let readiness = Readiness::new();
+        let activity = Activity::default();
+        let (ready, admin) = (readiness.clone(), settings.admin);
+        let operator = RunningOperator::start(&stores, activity, ready, admin).await?;
         let stop = CancellationToken::new();
         let places = listener::places();
         let mut grpc = Vec::new();
@@ -161,9 +179,12 @@ impl Server {
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
-        let http = start_http(http_listener, readiness, stop_http.clone());
+        let http = {
+            let operator = Arc::clone(&operator.operator);
+            start_http(http_listener, readiness, operator, stop_http.clone())
+        };
         let drain_timeout = settings.drain_timeout;
-        Ok(Self { stores, grpc, http_address, http, stop, stop_http, drain_timeout })
+        Ok(Self { stores, grpc, http_address, http, operator, stop, stop_http, drain_timeout })
     }
 
     /// The line that says where the server can be reached.
@@ -180,6 +201,11 @@ impl Server {
     /// Where the HTTP listener is.
     pub fn http_address(&self) -> SocketAddr {
         self.http_address
+    }
+
+    /// Where the admin API is.
+    pub fn admin_address(&self) -> Option<&AdminAddress> {
+        self.operator.admin_address()
     }
 
     /// The stores, in the order of the settings.
@@ -199,6 +225,7 @@ impl Server {
         // Last: while calls run, probes are told that the process is draining, not gone.
         self.stop_http.cancel();
         end_listeners(&[], vec![self.http], CONNECTION_GRACE).await;
+        self.operator.stop().await;
         first_error(self.stores.iter().map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
@@ -360,10 +387,11 @@ async fn start_grpc(
 fn start_http(
     listener: TcpListener,
     readiness: Readiness,
+    operator: Arc<Operator>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let serving = async move {
-        let server = axum::serve(listener, http::router(readiness));
+        let server = axum::serve(listener, http::router(readiness, operator));
         let server = server.with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%error, "HTTP listener failed");

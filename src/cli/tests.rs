@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use super::{Arguments, Command, serve, why};
+use super::{Arguments, Command, format, serve, why};
+use crate::operator::{explanation_json, utc};
 use crate::store::filesystem::{
     Cap, Durability, Explanation, FilesystemOptions, LeasePolicy, VerifyOnRead, Wanted,
 };
@@ -14,7 +15,7 @@ fn arguments(flags: &[&str]) -> Result<Box<serve::ServeArguments>, clap::Error> 
     let all = ["castellan", "serve"].into_iter().chain(flags.iter().copied());
     match Arguments::try_parse_from(all)?.command {
         Command::Serve(arguments) => Ok(arguments),
-        other @ Command::Why(_) => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -218,12 +219,12 @@ fn times_and_spans_are_for_people() {
         (1_798_761_599, "2026-12-31 23:59:59 UTC"),
         (4_107_542_400, "2100-03-01 00:00:00 UTC"),
     ] {
-        assert_eq!(why::utc(seconds), text);
+        assert_eq!(utc(seconds), text);
     }
     for (seconds, text) in
         [(0, "0s"), (59, "59s"), (61, "1min 1s"), (3661, "1h 1min"), (90_000, "1d 1h")]
     {
-        assert_eq!(why::span(seconds), text);
+        assert_eq!(format::span(seconds), text);
     }
 }
 
@@ -232,9 +233,9 @@ fn what_is_not_known_is_said_to_be_so() {
     let wanted = Wanted::parse(&"a".repeat(64)).unwrap();
     let explanation =
         Explanation { files: Vec::new(), removals: Vec::new(), remembered: 12, looked_at: 0 };
-    let answer = why::Answer { wanted: &wanted, explanation: &explanation };
+    let answer = explanation_json(&wanted, &[(None, explanation)]);
     let text = "not known: never stored, or removed longer ago than the log remembers (12 records)";
-    assert_eq!(answer.text().trim_end(), text);
-    let json = "{\"status\":\"unknown\",\"files\":[],\"removals\":[],\"remembered\":12}\n";
-    assert_eq!(answer.json(), json);
+    assert_eq!(why::text(&answer).trim_end(), text);
+    let json = "{\"status\":\"unknown\",\"files\":[],\"removals\":[],\"remembered\":12}";
+    assert_eq!(answer.to_string(), json);
 }

@@ -1,20 +1,29 @@
-//! L3: the HTTP listener. So far it only says whether the process lives and wants work.
+//! L3: the HTTP listener: whether the process lives and wants work, and the page of its operator.
 //!
 //! It must never touch a store to answer a probe: a slow disk is no reason to be restarted.
 
+pub mod admin;
+pub mod operator;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+use crate::operator::Operator;
 use crate::shutdown::Readiness;
 
 /// The routes of the HTTP listener.
-pub fn router(readiness: Readiness) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(readiness)
+pub fn router(readiness: Readiness, operator: Arc<Operator>) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(readiness)
+        .merge(operator::routes(operator))
 }
 
 /// Alive as long as it answers, also while draining.

@@ -5,11 +5,13 @@ use axum::http::{Request, StatusCode};
 use tower::ServiceExt as _;
 
 use super::router;
+use crate::operator::{Activity, Operator};
 use crate::shutdown::Readiness;
 
 async fn status_of(readiness: &Readiness, path: &str) -> StatusCode {
+    let operator = Operator::new(Vec::new(), Activity::default(), readiness.clone());
     let request = Request::get(path).body(Body::empty()).unwrap();
-    router(readiness.clone()).oneshot(request).await.unwrap().status()
+    router(readiness.clone(), operator).oneshot(request).await.unwrap().status()
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Logs: `tracing` to standard error, filtered by one directive string.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +31,12 @@ pub fn init(filter: EnvFilter) {
     if log.try_init().is_err() {
         tracing::debug!("logging was started before");
     }
+}
+
+/// What time it is, for people: the wall clock may jump.
+#[expect(clippy::disallowed_methods, reason = "the one place of telemetry")]
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs())
 }
 
 /// A writer whose failures nobody hears of: that nobody reads the log, or that its disk is full,

@@ -16,15 +16,32 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("telemetry", &[]),
     ("listener", &[]),
+    ("admin_socket", &[]),
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store"]),
     ("encoded", &["digest"]),
     ("action_cache", &["cas", "digest", "encoded", "store"]),
     ("instance", &["action_cache", "cas", "digest", "store"]),
     ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
-    ("http", &["action_cache", "cas", "digest", "instance", "shutdown", "store"]),
-    ("server", &["grpc", "http", "instance", "listener", "shutdown", "store"]),
-    ("cli", &["grpc", "server", "shutdown", "store", "telemetry"]),
+    ("operator", &["digest", "shutdown", "store", "telemetry"]),
+    (
+        "http",
+        &[
+            "action_cache",
+            "admin_socket",
+            "cas",
+            "digest",
+            "instance",
+            "operator",
+            "shutdown",
+            "store",
+        ],
+    ),
+    (
+        "server",
+        &["admin_socket", "grpc", "http", "instance", "listener", "operator", "shutdown", "store"],
+    ),
+    ("cli", &["admin_socket", "grpc", "operator", "server", "shutdown", "store", "telemetry"]),
 ];
 
 /// Crates and standard modules that belong to some places only.
@@ -39,8 +56,9 @@ const CONFINED: &[(&str, &[&str])] = &[
         "rustix::io",
         &["src/grpc/status.rs", "src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"],
     ),
-    // The configuration file is the one other file that is read.
-    ("std::fs", &["src/store/filesystem/disk/", "src/cli/config_file.rs"]),
+    // The configuration file is the one other file that is read; the operator's socket has a mode,
+    // is replaced and goes.
+    ("std::fs", &["src/store/filesystem/disk/", "src/cli/config_file.rs", "src/admin_socket.rs"]),
     // The model checker takes over what the store's threads share.
     ("shuttle::", &["src/store/filesystem/sync.rs"]),
     ("tokio::fs", &[]),

@@ -71,6 +71,7 @@ impl TestServer {
             stores: vec![store],
             listeners: vec![GrpcListener { address: loopback, instances, options }],
             http_listen: loopback,
+            admin: None,
             drain_timeout: Duration::from_secs(10),
         };
         let server = Server::start(settings).await.unwrap();
