@@ -73,7 +73,11 @@ fn pair(hits: u64, misses: u64) -> Value {
 
 /// To four digits: more would say that they mean something.
 fn part(some: u64, all: u64) -> f64 {
-    (some as f64 / all as f64 * 10_000.0).round() / 10_000.0
+    rounded(some as f64 / all as f64)
+}
+
+fn rounded(ratio: f64) -> f64 {
+    (ratio * 10_000.0).round() / 10_000.0
 }
 
 fn names(top: Vec<(String, u64)>) -> Value {
@@ -163,15 +167,11 @@ fn trouble(stats: &StoreStats) -> Value {
 
 /// The hit ratio that caches of other sizes would have had; none while too little is known.
 fn predictions(named: &NamedStore, max_bytes: u64) -> Value {
-    let Some(predicted) = predicted(named) else { return Value::Null };
+    let Some(predicted) = named.store.predicted_hit_ratios() else { return Value::Null };
     let points = predicted.into_iter().map(|(factor, ratio)| {
-        json!({ "factor": factor, "bytes": scaled(max_bytes, factor), "ratio": ratio })
+        json!({ "factor": factor, "bytes": scaled(max_bytes, factor), "ratio": rounded(ratio) })
     });
     points.collect()
-}
-
-fn predicted(_named: &NamedStore) -> Option<[(f64, f64); 5]> {
-    None
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; saturates")]

@@ -37,6 +37,8 @@ mod malformed_results;
 #[cfg(test)]
 mod metadata;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod power_loss;
 #[cfg(test)]
 mod process;

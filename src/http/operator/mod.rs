@@ -6,7 +6,7 @@
 
 mod page;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::Arc;
 
