@@ -1,7 +1,7 @@
 //! L2: the content-addressed storage as REAPI means it, over any [`BlobStore`].
 //!
 //! Owns the one rule the stores do not know: the empty blob is always present and never stored
-//! (reapi 9).
+//! (reapi 9). Counts what clients find and miss.
 
 use std::sync::Arc;
 
@@ -9,17 +9,47 @@ use bytes::Bytes;
 
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::{BeginPut, BlobReader, BlobStore, BlobStoreExt, ByteRange, Key, StoreError};
+use crate::telemetry::hits::HitCounters;
 
 /// The blobs of an instance.
 #[derive(Clone, Debug)]
 pub struct Cas {
     store: Arc<dyn BlobStore>,
+    /// `None` for what the server asks for itself.
+    hits: Option<Arc<HitCounters>>,
 }
 
 impl Cas {
-    /// The blobs of `store`.
+    /// The blobs of `store`, whose reads count nowhere.
     pub fn new(store: Arc<dyn BlobStore>) -> Self {
-        Self { store }
+        Self { store, hits: None }
+    }
+
+    /// The same for a client: each blob that it reads or asks about counts once, as a hit or a
+    /// miss, unless the answer is an error.
+    #[must_use]
+    pub fn counted_by(self, hits: Arc<HitCounters>) -> Self {
+        Self { hits: Some(hits), ..self }
+    }
+
+    /// The same for what the server reads on the way to an answer: no client asked for that.
+    #[must_use]
+    pub fn uncounted(&self) -> Self {
+        Self::new(Arc::clone(&self.store))
+    }
+
+    /// Counts a blob that a client asked to read.
+    fn count_read<T>(&self, found: Option<T>) -> Option<T> {
+        if let Some(hits) = &self.hits {
+            hits.count_read(found.is_some());
+        }
+        found
+    }
+
+    fn count_presence(&self, present: usize, absent: usize) {
+        if let Some(hits) = &self.hits {
+            hits.count_presence(present, absent);
+        }
     }
 
     /// Says for each digest whether it is absent, in order; refreshes the present ones.
@@ -29,12 +59,16 @@ impl Cas {
         for (digest, missing) in digests.iter().zip(&mut missing) {
             *missing &= !digest.is_empty();
         }
+        let absent = missing.iter().filter(|is_missing| **is_missing).count();
+        self.count_presence(missing.len() - absent, absent);
         Ok(missing)
     }
 
     /// Whether a blob is present; refreshes it.
     pub async fn contains(&self, digest: Digest) -> Result<bool, StoreError> {
-        Ok(digest.is_empty() || self.store.contains(&Key::blob(digest)).await?)
+        let is_present = digest.is_empty() || self.store.contains(&Key::blob(digest)).await?;
+        self.count_presence(usize::from(is_present), usize::from(!is_present));
+        Ok(is_present)
     }
 
     /// The digest of the blob with this hash; `None` when it is absent. No use of the blob.
@@ -56,9 +90,9 @@ impl Cas {
         range: ByteRange,
     ) -> Result<Option<BlobReader>, StoreError> {
         if digest.is_empty() {
-            return Ok(Some(BlobReader::Bytes(Bytes::new())));
+            return Ok(self.count_read(Some(BlobReader::Bytes(Bytes::new()))));
         }
-        self.store.get(&Key::blob(digest), range).await
+        Ok(self.count_read(self.store.get(&Key::blob(digest), range).await?))
     }
 
     /// Reads a whole blob of at most `limit_bytes`; `None` when it is absent.
@@ -68,9 +102,9 @@ impl Cas {
         limit_bytes: u64,
     ) -> Result<Option<Bytes>, StoreError> {
         if digest.is_empty() {
-            return Ok(Some(Bytes::new()));
+            return Ok(self.count_read(Some(Bytes::new())));
         }
-        self.store.get_all(&Key::blob(digest), limit_bytes).await
+        Ok(self.count_read(self.store.get_all(&Key::blob(digest), limit_bytes).await?))
     }
 
     /// Stores a blob that is whole in memory.

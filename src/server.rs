@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 use self::operator::RunningOperator;
 use crate::admin_socket::AdminAddress;
 use crate::grpc::{self, GrpcHandle, GrpcOptions};
-use crate::http;
+use crate::http::{self, metrics::Exposition};
 use crate::instance::{self, InstanceStores};
 use crate::listener;
-use crate::operator::{Activity, Operator};
 use crate::shutdown::{self, Readiness};
 use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent_errors::RecentErrors;
 
 /// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
 /// they see refused connections as cache errors.
@@ -60,6 +61,8 @@ pub struct ServerSettings {
     pub admin: Option<AdminAddress>,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
+    /// What has gone wrong so far.
+    pub recent_errors: RecentErrors,
 }
 
 /// One gRPC listener.
@@ -166,23 +169,24 @@ impl Server {
             bound.push((listen(listener.address)?, listener));
         }
         let stores = open_stores(settings.stores).await?;
+        let metrics = Metrics::new(settings.recent_errors);
+        let exposition = Exposition::new(Arc::clone(&metrics), &stores);
         let readiness = Readiness::new();
-        let activity = Activity::default();
         let (ready, admin) = (readiness.clone(), settings.admin);
-        let operator = RunningOperator::start(&stores, activity, ready, admin).await?;
+        let operator = RunningOperator::start(&exposition, ready, admin).await?;
         let stop = CancellationToken::new();
         let places = listener::places();
         let mut grpc = Vec::new();
         for (socket, listener) in bound {
+            let shared = ForListeners { metrics: &metrics, readiness: &readiness, stop: &stop };
             let places = Arc::clone(&places);
-            grpc.push(start_grpc(socket, listener, &stores, &readiness, &stop, places).await?);
+            grpc.push(start_grpc(socket, listener, &stores, shared, places).await?);
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
-        let http = {
-            let operator = Arc::clone(&operator.operator);
-            start_http(http_listener, readiness, operator, stop_http.clone())
-        };
+        let router = http::router(readiness, Arc::clone(&operator.operator));
+        let router = http::observed(router, exposition);
+        let http = start_http(http_listener, router, stop_http.clone());
         let drain_timeout = settings.drain_timeout;
         Ok(Self { stores, grpc, http_address, http, operator, stop, stop_http, drain_timeout })
     }
@@ -338,12 +342,19 @@ fn instance_stores(
     })
 }
 
+/// What all gRPC listeners share.
+#[derive(Clone, Copy)]
+struct ForListeners<'a> {
+    metrics: &'a Arc<Metrics>,
+    readiness: &'a Readiness,
+    stop: &'a CancellationToken,
+}
+
 async fn start_grpc(
     socket: TcpListener,
     listener: GrpcListener,
     stores: &[Arc<FilesystemStore>],
-    readiness: &Readiness,
-    stop: &CancellationToken,
+    shared: ForListeners<'_>,
     places: Arc<Semaphore>,
 ) -> Result<RunningGrpc, ServerError> {
     let address = local_address(&socket, listener.address)?;
@@ -362,7 +373,8 @@ async fn start_grpc(
             instance::Instances::named(named?)
         }
     };
-    let front = grpc::build(Arc::new(instances), options, readiness.clone()).await;
+    let instances = Arc::new(instances.counted_by(Arc::clone(shared.metrics)));
+    let front = grpc::build(instances, options, shared.readiness.clone()).await;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
@@ -374,7 +386,7 @@ async fn start_grpc(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(front.routes);
     let incoming = listener::connections(socket, places);
-    let stopped = stop.clone().cancelled_owned();
+    let stopped = shared.stop.clone().cancelled_owned();
     let serving = async move {
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
             tracing::error!(%error, "gRPC listener failed");
@@ -386,12 +398,11 @@ async fn start_grpc(
 
 fn start_http(
     listener: TcpListener,
-    readiness: Readiness,
-    operator: Arc<Operator>,
+    router: axum::Router,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let serving = async move {
-        let server = axum::serve(listener, http::router(readiness, operator));
+        let server = axum::serve(listener, router);
         let server = server.with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%error, "HTTP listener failed");

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::cas::Cas;
 use crate::digest::Digest;
 use crate::store::{BlobStore, BlobStoreExt, Key, Namespace, StoreError};
+use crate::telemetry::hits::HitCounters;
 
 /// The largest encoded result. Messages end at 4 MiB (reapi 86), and the request that carries a
 /// result needs room for its other fields.
@@ -29,6 +30,7 @@ pub struct ActionCache {
     store: Arc<dyn BlobStore>,
     namespace: Namespace,
     read_only: bool,
+    hits: Option<Arc<HitCounters>>,
 }
 
 /// Which outputs a client wants inside the result. The default is none.
@@ -64,7 +66,14 @@ pub enum ActionCacheError {
 impl ActionCache {
     /// The results that `store` holds for `namespace`, checked for completeness against `cas`.
     pub fn new(cas: Cas, store: Arc<dyn BlobStore>, namespace: Namespace, read_only: bool) -> Self {
-        Self { cas, store, namespace, read_only }
+        Self { cas, store, namespace, read_only, hits: None }
+    }
+
+    /// The same for a client: each result that it asks for counts once, as a hit or a miss, unless
+    /// the answer is an error.
+    #[must_use]
+    pub fn counted_by(self, hits: Arc<HitCounters>) -> Self {
+        Self { hits: Some(hits), ..self }
     }
 
     /// The encoded result of an action, with what `inline` asks for where that fits; `None` when
@@ -72,6 +81,18 @@ impl ActionCache {
     ///
     /// Cancel safe.
     pub async fn get(
+        &self,
+        action_digest: Digest,
+        inline: &InlineRequest,
+    ) -> Result<Option<Bytes>, ActionCacheError> {
+        let found = self.find(action_digest, inline).await?;
+        if let Some(hits) = &self.hits {
+            hits.count_action_result(found.is_some());
+        }
+        Ok(found)
+    }
+
+    async fn find(
         &self,
         action_digest: Digest,
         inline: &InlineRequest,

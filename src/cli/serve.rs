@@ -19,7 +19,7 @@ use crate::grpc::GrpcOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
 use crate::store::filesystem::{ADMIN_SOCKET, Cap, FilesystemOptions};
-use crate::telemetry;
+use crate::telemetry::{self, recent_errors::RecentErrors};
 
 const DEFAULT_GRPC_LISTEN: &str = "127.0.0.1:50051";
 const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:8080";
@@ -93,11 +93,11 @@ struct Plan {
 
 /// Runs the server until a signal ends it.
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
-    let plan = match plan(arguments, &|name| std::env::var(name).ok()) {
+    let mut plan = match plan(arguments, &|name| std::env::var(name).ok()) {
         Ok(plan) => plan,
         Err(problems) => return fail(EX_USAGE, &problems),
     };
-    telemetry::init(plan.filter);
+    plan.settings.recent_errors = telemetry::init(plan.filter);
     plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -166,7 +166,14 @@ fn plan(
             let admin = admin.unwrap_or_else(|| {
                 stores.first().map(|it| AdminAddress::Unix(it.root.join(ADMIN_SOCKET)))
             });
-            let settings = ServerSettings { stores, listeners, http_listen, admin, drain_timeout };
+            let settings = ServerSettings {
+                stores,
+                listeners,
+                http_listen,
+                admin,
+                drain_timeout,
+                recent_errors: RecentErrors::default(),
+            };
             Ok(Plan { settings, filter, warnings })
         }
         _ => Err(problems),

@@ -12,6 +12,7 @@ mod find_missing;
 mod options;
 mod room;
 mod status;
+mod tool;
 mod trace;
 mod tree;
 
@@ -111,6 +112,7 @@ pub async fn build(
     let sessions = Sessions::new(options.session_options());
     let calls = TaskTracker::new();
     let room = Room::new(Arc::clone(&sessions));
+    let metrics = Arc::clone(instances.metrics());
     let shared = Shared { instances, options: Arc::new(options), room };
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in SERVICES {
@@ -139,7 +141,7 @@ pub async fn build(
         );
     // Outermost, so that a call of an unknown method has its span too.
     let bare = std::mem::take(routes.axum_router_mut());
-    *routes.axum_router_mut() = bare.layer(trace::CallLayer { calls: calls.clone() });
+    *routes.axum_router_mut() = bare.layer(trace::CallLayer { calls: calls.clone(), metrics });
     GrpcFront {
         routes: routes.prepare(),
         handle: GrpcHandle { readiness, reporter, sessions, calls },

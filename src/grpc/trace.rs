@@ -1,18 +1,21 @@
 //! Each call from its first header to its last trailer: counted, and in a span.
 //!
-//! Costs one level check when nobody listens at debug: nothing is parsed, formatted or allocated
-//! then. It must never fail a call, whatever its metadata says (reapi 97).
+//! When nobody listens at debug, nothing is formatted, and of what the client says about itself
+//! only its name is read. It must never fail a call, whatever its metadata says (reapi 97).
 
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::body::Body as RequestBody;
+use bytes::Buf as _;
 use castellan_proto::v2::RequestMetadata;
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use prost::Message as _;
@@ -24,7 +27,10 @@ use tower::{Layer, Service};
 use tracing::Span;
 use tracing::field::Empty;
 
-const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
+use super::tool;
+use crate::telemetry::metrics::{InFlight, Method, Metrics, Outcome};
+
+pub(super) const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -46,13 +52,14 @@ pub(super) struct CallLayer {
     /// Holds a token for each call until its response has been sent, so that a drain can wait for
     /// calls instead of connections.
     pub(super) calls: TaskTracker,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> CallService<S> {
-        CallService { inner, calls: self.calls.clone() }
+        CallService { inner, calls: self.calls.clone(), metrics: Arc::clone(&self.metrics) }
     }
 }
 
@@ -61,9 +68,10 @@ impl<S> Layer<S> for CallLayer {
 pub(super) struct CallService<S> {
     inner: S,
     calls: TaskTracker,
+    metrics: Arc<Metrics>,
 }
 
-impl<S, RequestBody, ResponseBody> Service<Request<RequestBody>> for CallService<S>
+impl<S, ResponseBody> Service<Request<RequestBody>> for CallService<S>
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>, Error = Infallible>,
 {
@@ -78,17 +86,21 @@ where
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         // A health watch never ends by itself and must not be waited for.
         let token = (request.uri().path() != HEALTH_WATCH).then(|| self.calls.token());
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return CallFuture { inner: self.inner.call(request), call: None, token };
-        }
-        let span = call_span(&request);
+        let counted = self.metrics.requests.begin(Method::of_grpc(request.uri().path()));
+        tool::note(request.headers(), &self.metrics.tools);
+        let span = if tracing::enabled!(tracing::Level::DEBUG) {
+            call_span(&request)
+        } else {
+            Span::none()
+        };
+        let request = request.map(|body| RequestBody::new(counted.receive(body)));
         let inner = span.in_scope(|| self.inner.call(request));
-        CallFuture { inner, call: Some(Call { span, outcome: None }), token }
+        CallFuture { inner, call: Some(Call { span, counted }), token }
     }
 }
 
 pin_project! {
-    /// A call that has not answered yet. Dropped before, it is logged as cancelled.
+    /// A call that has not answered yet. Dropped before, it counts as cancelled.
     #[derive(Debug)]
     pub(super) struct CallFuture<F> {
         #[pin]
@@ -112,7 +124,7 @@ where
         };
         let mut call = this.call.take();
         if let Some(call) = &mut call {
-            call.outcome = response.headers().get(GRPC_STATUS).cloned();
+            call.take_outcome(response.headers());
         }
         let token = this.token.take();
         Poll::Ready(Ok(response.map(|inner| CallBody { inner, call, token })))
@@ -165,18 +177,26 @@ fn request_metadata(headers: &HeaderMap) -> Option<RequestMetadata> {
     RequestMetadata::decode(encoded).ok()
 }
 
-/// A call in flight. Dropping it logs how the call ended.
+/// A call in flight. Dropping it counts and logs how the call ended.
 #[derive(Debug)]
 struct Call {
     span: Span,
-    outcome: Option<HeaderValue>,
+    counted: InFlight,
+}
+
+impl Call {
+    fn take_outcome(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get(GRPC_STATUS) {
+            self.counted.set_outcome(Outcome::of_grpc_status(status.as_bytes()));
+        }
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let status = self.outcome.as_ref().and_then(|value| value.to_str().ok());
-        let status = status.unwrap_or("cancelled");
-        tracing::debug!(parent: &self.span, status, "call ended");
+        if !self.span.is_none() {
+            tracing::debug!(parent: &self.span, status = self.counted.outcome(), "call ended");
+        }
     }
 }
 
@@ -201,12 +221,13 @@ impl<B: Body + Unpin> Body for CallBody<B> {
         let Some(call) = &mut this.call else {
             return Pin::new(&mut this.inner).poll_frame(context);
         };
-        let _entered = call.span.enter();
-        let polled = Pin::new(&mut this.inner).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            call.outcome = trailers.get(GRPC_STATUS).cloned();
+        let polled = call.span.in_scope(|| Pin::new(&mut this.inner).poll_frame(context));
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            if let Some(data) = frame.data_ref() {
+                call.counted.add_sent(data.remaining());
+            } else if let Some(trailers) = frame.trailers_ref() {
+                call.take_outcome(trailers);
+            }
         }
         polled
     }

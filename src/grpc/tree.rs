@@ -50,7 +50,7 @@ pub(super) async fn pages(
         "" => None,
         token => Some(PageToken::parse(token, root)?),
     };
-    let mut walk = Walk::new(instance.cas, root, Budget::of(&shared.options));
+    let mut walk = Walk::new(instance.cas.uncounted(), root, Budget::of(&shared.options));
     let first = match after {
         None => walk.next().await?,
         Some(last_sent) => walk.next_after(last_sent).await?,

@@ -3,7 +3,10 @@
 //! It must never touch a store to answer a probe: a slow disk is no reason to be restarted.
 
 pub mod admin;
+pub mod metrics;
+mod observe;
 pub mod operator;
+mod store_metrics;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +17,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+pub use self::observe::observed;
 use crate::operator::Operator;
 use crate::shutdown::Readiness;
 

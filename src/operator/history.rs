@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::activity::HitSnapshot;
+use crate::telemetry::hits::HitSnapshot;
 
 /// The time between two samples.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);

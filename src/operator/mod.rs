@@ -4,7 +4,6 @@
 //! Owns the history of the process and the documents that describe it, so that the page, the admin
 //! API and the command line say the same. Knows nothing of how it is asked.
 
-mod activity;
 mod answer;
 mod history;
 mod purge;
@@ -22,7 +21,6 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use activity::{Activity, HitSnapshot, RecentError};
 pub use answer::{explanation_json, utc};
 pub use purge::PurgeRequest;
 
@@ -31,6 +29,7 @@ use self::surveys::Surveys;
 use crate::shutdown::Readiness;
 use crate::store::StoreError;
 use crate::store::filesystem::{FilesystemStore, Wanted};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::unix_seconds;
 
 /// Directories that are listed at a time for those who ask why.
@@ -67,7 +66,7 @@ pub enum OperatorError {
 #[derive(Debug)]
 pub struct Operator {
     stores: Vec<NamedStore>,
-    activity: Activity,
+    metrics: Arc<Metrics>,
     readiness: Readiness,
     started: Instant,
     started_at: u64,
@@ -80,10 +79,10 @@ pub struct Operator {
 
 impl Operator {
     /// Of a server that starts now.
-    pub fn new(stores: Vec<NamedStore>, activity: Activity, readiness: Readiness) -> Arc<Self> {
+    pub fn new(stores: Vec<NamedStore>, metrics: Arc<Metrics>, readiness: Readiness) -> Arc<Self> {
         Arc::new(Self {
             stores,
-            activity,
+            metrics,
             readiness,
             started: Instant::now(),
             started_at: unix_seconds(),
@@ -148,7 +147,7 @@ impl Operator {
     fn sample(&self) -> Sample {
         let mut sample = Sample {
             at_seconds: self.started.elapsed().as_secs(),
-            hits: self.activity.hits(),
+            hits: history::sum(self.metrics.hits.snapshot().into_iter().map(|(_, hits)| hits)),
             ..Sample::default()
         };
         for NamedStore { store, .. } in &self.stores {

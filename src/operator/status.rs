@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::activity::{HitSnapshot, SHOWN};
 use super::answer::{key_json, put};
 use super::history::Sample;
 use super::{NamedStore, Operator};
 use crate::store::filesystem::{AGE_LIMITS, Share, StoreStats, Survey};
+use crate::telemetry::hits::HitSnapshot;
 use crate::telemetry::unix_seconds;
 
+/// Names that are shown of each table.
+const SHOWN: usize = 10;
 /// Spans of which hits are summed up, in seconds; the status has the sum since the start too.
 const SPANS: [(&str, u64); 4] = [
     ("last_10_minutes", 600),
@@ -24,7 +26,7 @@ pub(super) fn document(operator: &Operator, surveys: &Arc<Vec<Survey>>) -> Value
     let now = operator.sample();
     let state = if operator.readiness.is_ready() { "serving" } else { "draining" };
     let stores = operator.stores.iter().zip(surveys.iter());
-    let errors = operator.activity.errors().into_iter().rev().map(|error| {
+    let errors = operator.metrics.recent_errors.list().into_iter().rev().map(|error| {
         json!({
             "at": error.unix_seconds,
             "level": error.level,
@@ -41,8 +43,8 @@ pub(super) fn document(operator: &Operator, surveys: &Arc<Vec<Survey>>) -> Value
         "uptime_seconds": now.at_seconds,
         "stores": stores.map(|(named, survey)| store(named, survey)).collect::<Value>(),
         "hits": hits(operator, &now),
-        "tools": names(operator.activity.tools()),
-        "instances": names(operator.activity.instances()),
+        "tools": names(operator.metrics.tools.top(SHOWN)),
+        "instances": names(operator.metrics.instances.top(SHOWN)),
         "errors": errors.collect::<Value>(),
     })
 }
@@ -81,7 +83,7 @@ fn rounded(ratio: f64) -> f64 {
 }
 
 fn names(top: Vec<(String, u64)>) -> Value {
-    let top = top.into_iter().take(SHOWN);
+    let top = top.into_iter();
     top.map(|(name, requests)| json!({ "name": name, "requests": requests })).collect()
 }
 

@@ -19,7 +19,7 @@ async fn store(directory: &tempfile::TempDir) -> NamedStore {
 }
 
 async fn put(store: &NamedStore, text: &'static str) -> Digest {
-    let digest = DigestFunction::Sha256.digest(text.as_bytes());
+    let digest = Digest::of(DigestFunction::Sha256, text.as_bytes());
     crate::store::BlobStore::put(&*store.store, &Key::blob(digest), text.into()).await.unwrap();
     digest
 }
@@ -94,7 +94,10 @@ async fn a_digest_is_explained_with_its_last_use_and_its_store() {
     let digest = put(&store, "one").await;
     let wanted = Wanted::parse(digest.hash_hex().as_str()).unwrap();
     let present = operator.explain(&wanted).await.unwrap();
-    assert_eq!((&present["status"], &present["files"][0]["store"]), (&json!("present"), &json!("main")));
+    assert_eq!(
+        (&present["status"], &present["files"][0]["store"]),
+        (&json!("present"), &json!("main"))
+    );
     assert_eq!(present["files"][0]["is_leased"], json!(false));
     assert!(present["files"][0]["unused_seconds"].is_u64());
     assert!(store.store.contains(&Key::blob(digest)).await.unwrap());
@@ -104,7 +107,10 @@ async fn a_digest_is_explained_with_its_last_use_and_its_store() {
     let purged = operator.purge(&request).await.unwrap();
     assert_eq!(purged, json!({ "dry_run": false, "removed": 1, "is_drained": true }));
     let gone = operator.explain(&wanted).await.unwrap();
-    assert_eq!((&gone["status"], &gone["removals"][0]["reason"]), (&json!("removed"), &json!("purged")));
+    assert_eq!(
+        (&gone["status"], &gone["removals"][0]["reason"]),
+        (&json!("removed"), &json!("purged"))
+    );
 }
 
 #[test]

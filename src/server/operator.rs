@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::ServerError;
 use crate::admin_socket::{AdminAddress, AdminListener};
 use crate::http::admin;
-use crate::operator::{Activity, NamedStore, Operator};
+use crate::http::metrics::Exposition;
+use crate::operator::{NamedStore, Operator};
 use crate::shutdown::{self, Readiness};
-use crate::store::filesystem::FilesystemStore;
 
 /// The operator's part of a running server.
 #[derive(Debug)]
@@ -24,16 +24,15 @@ pub(super) struct RunningOperator {
 impl RunningOperator {
     /// Begins to watch the stores, and listens where an address is given.
     pub(super) async fn start(
-        stores: &[Arc<FilesystemStore>],
-        activity: Activity,
+        exposition: &Exposition,
         readiness: Readiness,
         admin: Option<AdminAddress>,
     ) -> Result<Self, ServerError> {
-        let named = stores.iter().map(|store| NamedStore {
-            name: store.root().display().to_string(),
-            store: Arc::clone(store),
-        });
-        let operator = Operator::new(named.collect(), activity, readiness);
+        let stores = exposition.stores().iter();
+        let named =
+            stores.map(|(name, store)| NamedStore { name: name.clone(), store: Arc::clone(store) });
+        let metrics = Arc::clone(exposition.metrics());
+        let operator = Operator::new(named.collect(), metrics, readiness);
         let stop = CancellationToken::new();
         let mut admin_address = None;
         let mut tasks = Vec::new();

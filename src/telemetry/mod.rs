@@ -1,9 +1,23 @@
-//! Logs: `tracing` to standard error, filtered by one directive string.
+//! What the process says about itself: logs to standard error, counters, the last errors.
+//!
+//! It knows nothing of what it counts: stores and services hold on to its counters.
+
+pub mod clients;
+pub mod hits;
+pub mod metrics;
+pub mod recent_errors;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, registry};
+
+use self::recent_errors::RecentErrors;
 
 /// Why a log filter is no filter.
 pub type FilterError = tracing_subscriber::filter::ParseError;
@@ -20,17 +34,21 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, FilterError> {
     }
 }
 
-/// Starts logging. A second call has no effect: a program has one log.
-pub fn init(filter: EnvFilter) {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// Starts logging, and keeps the last warnings and errors whatever the filter says. A second call
+/// has no effect: a program has one log.
+pub fn init(filter: EnvFilter) -> RecentErrors {
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(|| Unfailing(std::io::stderr()))
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    if log.try_init().is_err() {
+        .with_target(false)
+        .with_filter(filter);
+    let recent_errors = RecentErrors::default();
+    let kept = recent_errors.clone().with_filter(LevelFilter::WARN);
+    if registry().with(log).with(kept).try_init().is_err() {
         tracing::debug!("logging was started before");
     }
+    recent_errors
 }
 
 /// What time it is, for people: the wall clock may jump.

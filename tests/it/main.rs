@@ -37,6 +37,10 @@ mod malformed_results;
 #[cfg(test)]
 mod metadata;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod metrics_pages;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod power_loss;

@@ -92,12 +92,16 @@ async fn the_status_says_what_is_there_and_what_was_hit() {
     let client = Client::connect(&process.grpc).await;
     let result = Stored::store(&client, "main", 1).await;
     assert!(result.is_hit(&client).await && result.is_hit(&client).await);
-    let absent = Stored { action: Blob::new("other"), ..result };
+    let (action, output) = (Blob::new("other"), result.output.clone());
+    let absent = Stored { action, output, ..result };
     assert!(!absent.is_hit(&client).await);
     let status = fetch(&process, "/status");
     let store = &status["stores"][0];
     assert_eq!((&status["state"], &store["max_bytes"]), (&json!("serving"), &json!(64 << 20)));
-    assert_eq!((&store["blobs"]["entries"], &store["action_results"]["entries"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&store["blobs"]["entries"], &store["action_results"]["entries"]),
+        (&json!(1), &json!(1))
+    );
     let number = |name: &str| store[name].as_u64().unwrap();
     let parts = ["live_bytes", "reserved_bytes", "dying_bytes", "overhead_bytes", "unread_bytes"];
     assert_eq!(parts.map(number).iter().sum::<u64>(), number("used_bytes"));
@@ -126,7 +130,10 @@ async fn names_from_clients_stay_data() {
     let evil = "<script>alert('x')<";
     Stored::store(&client, evil, 1).await;
     let status = fetch(&process, "/status");
-    assert_eq!(status["instances"].as_array().unwrap().iter().filter(|it| it["name"] == evil).count(), 1);
+    assert_eq!(
+        status["instances"].as_array().unwrap().iter().filter(|it| it["name"] == evil).count(),
+        1
+    );
     let (_, page) = get(&process.http, "/");
     assert!(page.starts_with("<!doctype html>") && !page.contains("alert"), "{page}");
 }
@@ -167,8 +174,10 @@ async fn i16_each_purge_takes_what_it_says_and_a_look_takes_nothing() {
     for (seed, instance) in [(1, "one"), (2, "two"), (3, "")] {
         results.push(Stored::store(&client, instance, seed).await);
     }
-    let looked = |flags: &[&str]| ask("purge", root, &[flags, &["--dry-run"]].concat())["entries"].clone();
-    let purged = |flags: &[&str]| ask("purge", root, &[flags, &["--yes"]].concat())["removed"].clone();
+    let looked =
+        |flags: &[&str]| ask("purge", root, &[flags, &["--dry-run"]].concat())["entries"].clone();
+    let purged =
+        |flags: &[&str]| ask("purge", root, &[flags, &["--yes"]].concat())["removed"].clone();
     let old = ["--results-older-than", "1h"];
     let now = ["--results-older-than", "0", "--instance", "two"];
     for (flags, entries) in [

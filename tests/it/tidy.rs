@@ -18,11 +18,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("listener", &[]),
     ("admin_socket", &[]),
     ("store", &["digest", "shutdown"]),
-    ("cas", &["digest", "store"]),
+    ("cas", &["digest", "store", "telemetry"]),
     ("encoded", &["digest"]),
-    ("action_cache", &["cas", "digest", "encoded", "store"]),
-    ("instance", &["action_cache", "cas", "digest", "store"]),
-    ("grpc", &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store"]),
+    ("action_cache", &["cas", "digest", "encoded", "store", "telemetry"]),
+    ("instance", &["action_cache", "cas", "digest", "store", "telemetry"]),
+    (
+        "grpc",
+        &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
+    ),
     ("operator", &["digest", "shutdown", "store", "telemetry"]),
     (
         "http",
@@ -35,11 +38,22 @@ const LAYERS: &[(&str, &[&str])] = &[
             "operator",
             "shutdown",
             "store",
+            "telemetry",
         ],
     ),
     (
         "server",
-        &["admin_socket", "grpc", "http", "instance", "listener", "operator", "shutdown", "store"],
+        &[
+            "admin_socket",
+            "grpc",
+            "http",
+            "instance",
+            "listener",
+            "operator",
+            "shutdown",
+            "store",
+            "telemetry",
+        ],
     ),
     ("cli", &["admin_socket", "grpc", "operator", "server", "shutdown", "store", "telemetry"]),
 ];
@@ -56,9 +70,17 @@ const CONFINED: &[(&str, &[&str])] = &[
         "rustix::io",
         &["src/grpc/status.rs", "src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"],
     ),
-    // The configuration file is the one other file that is read; the operator's socket has a mode,
-    // is replaced and goes.
-    ("std::fs", &["src/store/filesystem/disk/", "src/cli/config_file.rs", "src/admin_socket.rs"]),
+    // The configuration file is the one other file that is read, and what the kernel says; the
+    // operator's socket has a mode, is replaced and goes.
+    (
+        "std::fs",
+        &[
+            "src/store/filesystem/disk/",
+            "src/cli/config_file.rs",
+            "src/telemetry/metrics/process.rs",
+            "src/admin_socket.rs",
+        ],
+    ),
     // The model checker takes over what the store's threads share.
     ("shuttle::", &["src/store/filesystem/sync.rs"]),
     ("tokio::fs", &[]),

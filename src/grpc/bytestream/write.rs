@@ -40,7 +40,7 @@ pub(super) async fn write(
     let instance = service.shared.instances.get(&resource.instance_name)?;
     check_compressor(resource.compressor)?;
     let call = Call {
-        cas: instance.cas,
+        cas: instance.cas.uncounted(),
         sessions: Arc::clone(&service.sessions),
         room: service.shared.room.clone(),
         resource_name: first.resource_name.clone(),

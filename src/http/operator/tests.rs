@@ -59,7 +59,8 @@ async fn the_page_may_run_its_own_script_and_load_nothing() {
 async fn the_script_makes_no_markup_of_what_it_is_told() {
     let (_, page) = get("/").await;
     let script = between(&page, "<script>", "</script>").replace(".innerHTML !== ", "");
-    for way in ["innerHTML =", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("]
+    for way in
+        ["innerHTML =", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("]
     {
         assert!(!script.contains(way), "{way}");
     }
@@ -68,7 +69,8 @@ async fn the_script_makes_no_markup_of_what_it_is_told() {
 
 #[tokio::test]
 async fn a_question_without_a_digest_is_refused_as_json() {
-    for path in ["/status/why", "/status/why?digest=", "/status/why?digest=abc", "/status/why?x=1"] {
+    for path in ["/status/why", "/status/why?digest=", "/status/why?digest=abc", "/status/why?x=1"]
+    {
         let (response, text) = get(path).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path}");
         assert!(serde_json::from_str::<Value>(&text).unwrap()["error"].is_string(), "{text}");

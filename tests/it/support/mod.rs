@@ -12,6 +12,7 @@ mod process;
 mod random;
 mod raw;
 mod results;
+mod scrape;
 mod server;
 pub(crate) mod wait;
 
@@ -23,4 +24,5 @@ pub(crate) use process::{Process, get};
 pub(crate) use random::random_of;
 pub(crate) use raw::{METHODS, framed, http_call, raw_call};
 pub(crate) use results::{FullResult, output_file, tree};
+pub(crate) use scrape::Scrape;
 pub(crate) use server::{TestServer, assert_code, write_requests};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use castellan::grpc::GrpcOptions;
 use castellan::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
+use castellan::telemetry::recent_errors::RecentErrors;
 use castellan_proto::action_cache::action_cache_client::ActionCacheClient;
 use castellan_proto::byte_stream::byte_stream_client::ByteStreamClient;
 use castellan_proto::cas::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -73,6 +74,7 @@ impl TestServer {
             http_listen: loopback,
             admin: None,
             drain_timeout: Duration::from_secs(10),
+            recent_errors: RecentErrors::default(),
         };
         let server = Server::start(settings).await.unwrap();
         let channel = connect(&server).await;

@@ -1,0 +1,90 @@
+//! Every HTTP request is counted, from its first header to the last byte of its answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::header::USER_AGENT;
+use axum::http::{HeaderMap, Method as Verb};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
+
+use super::metrics::{self, Exposition};
+use crate::telemetry::metrics::{InFlight, Method, Metrics, Outcome};
+
+/// Counts every request to `router`, and serves the counters beside it.
+pub fn observed(router: Router, exposition: Arc<Exposition>) -> Router {
+    let metrics = Arc::clone(exposition.metrics());
+    router.merge(metrics::routes(exposition)).layer(from_fn_with_state(metrics, observe))
+}
+
+async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    if let Some(tool) = product(request.headers()) {
+        metrics.tools.note(tool);
+    }
+    let verb = request.method().clone();
+    let mut counted = metrics.requests.begin(Method::of_http(verb.as_str(), request.uri().path()));
+    let response = next.run(request.map(|body| Body::new(counted.receive(body)))).await;
+    let outcome = Outcome::of_http_status(response.status().as_u16());
+    // The answer to HEAD ends with its headers, whatever they announce.
+    let left = response.body().size_hint().exact().filter(|_| verb != Verb::HEAD);
+    if verb == Verb::HEAD || response.body().is_end_stream() {
+        counted.set_outcome(outcome);
+    }
+    response.map(|inner| Body::new(SentBody { inner, counted, outcome, left }))
+}
+
+/// The tool that a client says it is: `bazel` of `bazel/8.1.0 (linux)`.
+fn product(headers: &HeaderMap) -> Option<&str> {
+    let agent = headers.get(USER_AGENT)?.to_str().ok()?;
+    agent.split(['/', ' ']).next().filter(|name| !name.is_empty())
+}
+
+/// The body of an answer. Dropped before its end, its client went away.
+#[derive(Debug)]
+struct SentBody {
+    inner: Body,
+    counted: InFlight,
+    outcome: Outcome,
+    /// What is still to come, where that is known: nobody asks for the end of such a body.
+    left: Option<u64>,
+}
+
+impl HttpBody for SentBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.inner).poll_frame(context);
+        let is_whole = match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                this.counted.add_sent(bytes);
+                this.left = this.left.map(|left| left.saturating_sub(bytes as u64));
+                this.left == Some(0) || this.inner.is_end_stream()
+            }
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if is_whole {
+            this.counted.set_outcome(this.outcome);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

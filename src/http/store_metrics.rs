@@ -1,0 +1,292 @@
+//! The counters of a store as families: every field of [`StoreStats`].
+
+use std::path::Path;
+
+use crate::store::filesystem::StoreStats;
+use crate::telemetry::metrics::{Family, Kind, Samples, Unit};
+
+/// A family, and where its value comes from.
+struct OfStore {
+    family: Family,
+    value: fn(&StoreStats) -> Option<u64>,
+}
+
+const fn of_store(
+    kind: Kind,
+    name: &'static str,
+    help: &'static str,
+    unit: Unit,
+    value: fn(&StoreStats) -> Option<u64>,
+) -> OfStore {
+    OfStore { family: Family { name, help, kind, unit, labels: &["store"] }, value }
+}
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    unit: Unit,
+    value: fn(&StoreStats) -> Option<u64>,
+) -> OfStore {
+    of_store(Kind::Gauge, name, help, unit, value)
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    unit: Unit,
+    value: fn(&StoreStats) -> Option<u64>,
+) -> OfStore {
+    of_store(Kind::Counter, name, help, unit, value)
+}
+
+static GAUGES: [OfStore; 16] = [
+    gauge(
+        "castellan_store_max_bytes",
+        "The most that the store may take on the disk.",
+        Unit::Bytes,
+        |stats| Some(stats.max_bytes),
+    ),
+    gauge(
+        "castellan_store_limit_bytes",
+        "The part of the cap that the disk allows at present.",
+        Unit::Bytes,
+        |stats| Some(stats.limit_bytes),
+    ),
+    gauge(
+        "castellan_store_resident_bytes",
+        "What the entries take on the disk.",
+        Unit::Bytes,
+        |stats| Some(stats.resident_bytes),
+    ),
+    gauge(
+        "castellan_store_reserved_bytes",
+        "What is set aside for uploads under way.",
+        Unit::Bytes,
+        |stats| Some(stats.reserved_bytes),
+    ),
+    gauge(
+        "castellan_store_dying_bytes",
+        "What entries take that were removed and whose files are not gone yet.",
+        Unit::Bytes,
+        |stats| Some(stats.dying_bytes),
+    ),
+    gauge(
+        "castellan_store_held_bytes",
+        "The part of the dying bytes that open readers hold.",
+        Unit::Bytes,
+        |stats| Some(stats.held_bytes),
+    ),
+    gauge(
+        "castellan_store_overhead_bytes",
+        "What directories, the store's own files and foreign files take.",
+        Unit::Bytes,
+        |stats| Some(stats.overhead_bytes),
+    ),
+    gauge(
+        "castellan_store_unread_bytes",
+        "At most what the directories hold that are not read yet.",
+        Unit::Bytes,
+        |stats| Some(stats.unread_bytes),
+    ),
+    gauge(
+        "castellan_store_leased_bytes",
+        "What the entries under a lease take.",
+        Unit::Bytes,
+        |stats| Some(stats.leased_bytes),
+    ),
+    gauge("castellan_store_entries", "Blobs and action results.", Unit::None, |stats| {
+        Some(stats.entries)
+    }),
+    gauge("castellan_store_variants", "Blobs with an executable variant.", Unit::None, |stats| {
+        Some(stats.variants)
+    }),
+    gauge(
+        "castellan_store_suspects",
+        "Entries that a power cut may have torn, not hashed yet.",
+        Unit::None,
+        |stats| Some(stats.suspects),
+    ),
+    gauge(
+        "castellan_store_unread_shards",
+        "Directories that are not read yet.",
+        Unit::None,
+        |stats| Some(stats.unread_shards),
+    ),
+    gauge("castellan_store_waiting_uploads", "Uploads that wait for room.", Unit::None, |stats| {
+        Some(stats.waiting_uploads)
+    }),
+    gauge("castellan_store_writes", "Writes under way.", Unit::None, |stats| Some(stats.writes)),
+    gauge(
+        "castellan_store_oldest_age_seconds",
+        "Time since the last use of the entry used longest ago that is under no lease; \
+         absent when there is none.",
+        Unit::Seconds,
+        |stats| stats.oldest_age_seconds,
+    ),
+];
+
+static REMOVALS: Family = Family {
+    name: "castellan_store_removals_total",
+    help: "Entries removed: evicted for room, expired unused, over the limit on their number \
+           (count), purged, replaced by later ones, corrupt.",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    labels: &["store", "reason"],
+};
+
+type Removals = fn(&StoreStats) -> u64;
+
+/// The reasons that `castellan why` gives too.
+static REASONS: [(&str, Removals); 6] = [
+    ("evicted", |stats| stats.evictions),
+    ("expired", |stats| stats.expirations),
+    ("count", |stats| stats.count_evictions),
+    ("purged", |stats| stats.purged_entries),
+    ("replaced", |stats| stats.replacements),
+    ("corrupt", |stats| stats.corrupt_blobs),
+];
+
+static COUNTERS: [OfStore; 19] = [
+    counter(
+        "castellan_store_evict_unlink_failures_total",
+        "Unlinks that failed; each is retried, its bytes stay charged.",
+        Unit::None,
+        |stats| Some(stats.evict_unlink_failures),
+    ),
+    counter(
+        "castellan_store_leases_broken_total",
+        "Leases that ended before their time.",
+        Unit::None,
+        |stats| Some(stats.leases_broken),
+    ),
+    counter(
+        "castellan_store_lease_refusals_total",
+        "Writes refused because leases held what they needed.",
+        Unit::None,
+        |stats| Some(stats.lease_refusals),
+    ),
+    counter(
+        "castellan_store_reserve_timeouts_total",
+        "Uploads that waited for room in vain.",
+        Unit::None,
+        |stats| Some(stats.reserve_timeouts),
+    ),
+    counter(
+        "castellan_store_full_disks_total",
+        "Times that a write met a full disk.",
+        Unit::None,
+        |stats| Some(stats.full_disks),
+    ),
+    counter(
+        "castellan_store_index_file_missing_total",
+        "Entries and variants whose file was gone; each was answered as a miss.",
+        Unit::None,
+        |stats| Some(stats.index_file_missing),
+    ),
+    counter(
+        "castellan_store_lost_publications_total",
+        "Uploads that another upload of the same blob overtook.",
+        Unit::None,
+        |stats| Some(stats.lost_publications),
+    ),
+    counter(
+        "castellan_store_orphaned_variants_total",
+        "Variants whose blob left while they were made; each was deleted.",
+        Unit::None,
+        |stats| Some(stats.orphaned_variants),
+    ),
+    counter(
+        "castellan_store_stray_variants_total",
+        "Variants without a blob, or torn ones, that a crash had left; each was deleted.",
+        Unit::None,
+        |stats| Some(stats.stray_variants),
+    ),
+    counter(
+        "castellan_store_renewals_total",
+        "Blobs that got a fresh inode because the old one had no links left.",
+        Unit::None,
+        |stats| Some(stats.renewals),
+    ),
+    counter("castellan_store_purges_total", "Purges begun.", Unit::None, |stats| {
+        Some(stats.purges)
+    }),
+    counter(
+        "castellan_store_purge_cancelled_writes_total",
+        "Writes that a purge cut off.",
+        Unit::None,
+        |stats| Some(stats.purge_cancelled_writes),
+    ),
+    counter(
+        "castellan_store_sync_failures_total",
+        "Times that the disk did not take what was to be synced.",
+        Unit::None,
+        |stats| Some(stats.sync_failures),
+    ),
+    counter(
+        "castellan_store_scrubbed_bytes_total",
+        "Bytes hashed by the scrub.",
+        Unit::Bytes,
+        |stats| Some(stats.scrubbed_bytes),
+    ),
+    counter(
+        "castellan_store_evictor_pokes_total",
+        "Times that the evictor was called.",
+        Unit::None,
+        |stats| Some(stats.evictor_pokes),
+    ),
+    counter(
+        "castellan_store_evictor_passes_total",
+        "Times that the evictor looked for work.",
+        Unit::None,
+        |stats| Some(stats.evictor_passes),
+    ),
+    counter(
+        "castellan_store_foreign_files_total",
+        "Files found under the root that are not the store's: never served.",
+        Unit::None,
+        |stats| Some(stats.foreign_files),
+    ),
+    counter(
+        "castellan_store_settle_excess_total",
+        "Publications that allocated more than they had reserved.",
+        Unit::None,
+        |stats| Some(stats.settle_excess),
+    ),
+    counter(
+        "castellan_store_ledger_errors_total",
+        "Subtractions that would have gone below zero; always 0.",
+        Unit::None,
+        |stats| Some(stats.ledger_errors),
+    ),
+];
+
+/// Every family of a store.
+pub(super) fn families() -> Vec<&'static Family> {
+    let gauges = GAUGES.iter().map(|it| &it.family);
+    gauges.chain([&REMOVALS]).chain(COUNTERS.iter().map(|it| &it.family)).collect()
+}
+
+/// Adds what a store says; `name` labels it.
+pub(super) fn collect(name: &str, stats: &StoreStats, samples: &mut Samples) {
+    for (reason, value) in &REASONS {
+        samples.integer(&REMOVALS, &[name, reason], value(stats));
+    }
+    for metric in GAUGES.iter().chain(&COUNTERS) {
+        if let Some(value) = (metric.value)(stats) {
+            samples.integer(&metric.family, &[name], value);
+        }
+    }
+}
+
+/// What the stores in these directories are called: the directory's name, and its place in the
+/// configuration behind it where that is not unique.
+pub(super) fn names<'a>(roots: impl Iterator<Item = &'a Path>) -> Vec<String> {
+    let last =
+        |root: &Path| root.file_name().map_or_else(String::new, |it| it.display().to_string());
+    let names: Vec<String> = roots.map(last).collect();
+    let numbered = names.iter().enumerate().map(|(index, name)| {
+        let is_unique = names.iter().filter(|other| *other == name).count() == 1;
+        if is_unique && !name.is_empty() { name.clone() } else { format!("{name}_{index}") }
+    });
+    numbered.collect()
+}
