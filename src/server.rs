@@ -184,8 +184,9 @@ impl Server {
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
-        let router = http::router(readiness, Arc::clone(&operator.operator));
-        let router = http::observed(router, exposition);
+        let page = http::operator::routes(Arc::clone(&operator.operator));
+        // Not counted: an operator who looks is no client.
+        let router = http::observed(http::router(readiness), exposition).merge(page);
         let http = start_http(http_listener, router, stop_http.clone());
         let drain_timeout = settings.drain_timeout;
         Ok(Self { stores, grpc, http_address, http, operator, stop, stop_http, drain_timeout })

@@ -10,24 +10,17 @@ mod store_metrics;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
 pub use self::observe::observed;
-use crate::operator::Operator;
 use crate::shutdown::Readiness;
 
 /// The routes of the HTTP listener.
-pub fn router(readiness: Readiness, operator: Arc<Operator>) -> Router {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .with_state(readiness)
-        .merge(operator::routes(operator))
+pub fn router(readiness: Readiness) -> Router {
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(readiness)
 }
 
 /// Alive as long as it answers, also while draining.

@@ -7,17 +7,13 @@ use axum::http::{Request, StatusCode};
 use tower::ServiceExt as _;
 
 use super::{router, store_metrics};
-use crate::operator::Operator;
 use crate::shutdown::Readiness;
 use crate::store::filesystem::StoreStats;
-use crate::telemetry::metrics::{Metrics, Samples, Value};
-use crate::telemetry::recent_errors::RecentErrors;
+use crate::telemetry::metrics::{Samples, Value};
 
 async fn status_of(readiness: &Readiness, path: &str) -> StatusCode {
-    let operator =
-        Operator::new(Vec::new(), Metrics::new(RecentErrors::default()), readiness.clone());
     let request = Request::get(path).body(Body::empty()).unwrap();
-    router(readiness.clone(), operator).oneshot(request).await.unwrap().status()
+    router(readiness.clone()).oneshot(request).await.unwrap().status()
 }
 
 #[tokio::test]

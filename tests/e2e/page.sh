@@ -18,7 +18,7 @@ source "$here/server.sh"
 target=${CARGO_TARGET_DIR:-$repository/target}
 readonly seen=$target/page
 readonly KEPT=60 LOST=15 # actions that are stored, and that never were
-work='' browser='' url=''
+work='' browser='' url='' phone='' phone_pid=''
 passed=0
 
 on_exit() {
@@ -26,6 +26,7 @@ on_exit() {
   set +e
   [[ $status -eq 0 ]] || { echo "$passed passed, 1 failed"; tail -n 20 "$work/server.log.err" 2>/dev/null; }
   [[ -z $server_pid ]] || kill_server
+  [[ -z $phone_pid ]] || kill "$phone_pid"
   [[ -z $work ]] || rm -rf "$work"
   exit "$status"
 }
@@ -54,16 +55,16 @@ install_browser() {
   find_browser
 }
 
-# browse PATH OPTIONS...: its console goes to $work/console.log, what it prints to stdout.
+# browse URL OPTIONS...: its console goes to $work/console.log, what it prints to stdout.
 browse() {
-  local path=$1
+  local address=$1
   shift
   timeout 120 "$browser" --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
     --no-first-run --disable-extensions --hide-scrollbars --user-data-dir="$work/profile" \
-    --enable-logging=stderr --virtual-time-budget=8000 "$@" "$url$path" 2>"$work/console.log" </dev/null
+    --enable-logging=stderr --virtual-time-budget=8000 "$@" "$address" 2>"$work/console.log" </dev/null
   # What a page says or is refused is a line with CONSOLE in it.
   if grep -F CONSOLE "$work/console.log" >&2; then
-    echo "the page complains in $path" >&2
+    echo "the page complains in $address" >&2
     return 1
   fi
 }
@@ -87,23 +88,22 @@ require() {
   ok "says: $pattern"
 }
 
-# The smallest window that a browser makes is wider than a phone: the page is put into a frame.
-# It may not be framed by anybody, so what is framed is a copy of it as it was drawn.
-shoot_phone() {
-  local name=$1 scheme=$2
-  {
-    echo '<!doctype html><html><body style="margin:0"><iframe style="border:0;width:360px;height:2600px" srcdoc="'
-    sed -e 's/&/\&amp;/g' -e 's/"/\&quot;/g' "$seen/page.html"
-    echo '"></iframe></body></html>'
-  } >"$work/phone.html"
-  timeout 120 "$browser" --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
-    --no-first-run --hide-scrollbars --user-data-dir="$work/profile" --window-size=500,2620 \
-    --blink-settings="preferredColorScheme=$scheme,scriptEnabled=false" \
-    --screenshot="$seen/$name.png" "file://$work/phone.html" >/dev/null 2>&1 </dev/null
+# start_phone: the page in a frame of 360 px, at $phone.
+start_phone() {
+  local tries
+  "$here/phone.py" "$url" 360 3400 >"$work/phone.url" 2>/dev/null </dev/null &
+  phone_pid=$!
+  for ((tries = 0; tries < 100; tries++)); do
+    phone=$(cat "$work/phone.url")
+    [[ -z $phone ]] || return 0
+    sleep 0.1
+  done
+  echo 'no frame for the page' >&2
+  return 1
 }
 
 main() {
-  local castellan first
+  local castellan first asked
   work=$(mktemp -d)
   trap on_exit EXIT
   if ! install_browser; then
@@ -117,15 +117,16 @@ main() {
   fi
   rm -rf "$seen"
   mkdir -p "$seen"
-  # The second store of blobs does not fit beside the first.
-  CASTELLAN_LEASE=0 SERVER_MAX_SIZE=8MiB start_server "$castellan" "$work/store" "$work/server.log"
+  # What is stored does not all fit: the first has gone when the last has come.
+  start_server "$castellan" "$work/store" "$work/server.log" --max-size 5MiB --lease 0
   url=http://$(sed -n 's/.* http=//p' "$work/server.log")
   first=$("$here/grpc_calls.py" "$server_address" $KEPT $LOST)
   "$here/grpc_calls.py" "$server_address" $KEPT $LOST >/dev/null
 
-  browse "/?digest=${first/\//%2F}" --dump-dom >"$seen/page.html"
+  asked="$url/?digest=${first/\//%2F}"
+  browse "$asked" --dump-dom >"$seen/page.html"
   grep -q 'data-drawn="yes"' "$seen/page.html" || { echo 'nothing was drawn' >&2; return 1; }
-  require "$seen/page.html" '[0-9]+\.[0-9] % full: [0-9.]+ MiB of 8\.0 MiB'
+  require "$seen/page.html" '[0-9]+\.[0-9] % full: [0-9.]+ MiB of 5\.0 MiB'
   # Each kept action is asked for twice and there, each lost one once and not, in both builds.
   require "$seen/page.html" '88\.9 % of 270 lookups in the action cache in the last hour'
   require "$seen/page.html" "gone It was here and went: blob ${first}.* evicted to make room, [0-9]+s ago"
@@ -134,11 +135,20 @@ main() {
   grep -q '<title>Castellan</title>' "$seen/page.html" || { echo 'a name ran as a script' >&2; return 1; }
   ok 'names from clients are text'
 
-  browse "/?digest=${first/\//%2F}" --window-size=1280,1500 \
+  browse "$asked" --window-size=1280,1900 \
     --blink-settings=preferredColorScheme=1 --screenshot="$seen/desktop-light.png" >/dev/null
-  browse "/?digest=${first/\//%2F}" --window-size=1280,1500 \
+  browse "$asked" --window-size=1280,1900 \
     --blink-settings=preferredColorScheme=0 --screenshot="$seen/desktop-dark.png" >/dev/null
-  browse '/' --window-size=500,2600 \
+  start_phone
+  browse "$phone/frame" --dump-dom >"$work/frame.html"
+  grep -q '<p id="fits">yes</p>' "$work/frame.html" || {
+    echo "too wide for a phone: $(grep 'id="fits"' "$work/frame.html")" >&2
+    return 1
+  }
+  ok 'needs no scrolling to the side at 360 px'
+  browse "$phone/frame" --window-size=500,3400 \
+    --blink-settings=preferredColorScheme=1 --screenshot="$seen/phone-light.png" >/dev/null
+  browse "$phone/frame" --window-size=500,3400 \
     --blink-settings=preferredColorScheme=0 --screenshot="$seen/phone-dark.png" >/dev/null
   ok "screenshots in $seen"
 

@@ -86,7 +86,8 @@ function showTrouble({ state, stores }) {
       texts.push(`The disk has room for ${bytes(store.limit_bytes)} only.`);
     }
     if (store.unread_shards > 0) {
-      texts.push(`${many(store.unread_shards, "directory is", "directories are")} still being read.`);
+      const count = many(store.unread_shards, "directory is", "directories are");
+      texts.push(`${count} still being read.`);
     }
     if (trouble.sync_failures > 0) texts.push("The disk has failed to sync: see the log.");
     if (trouble.ledger_errors > 0) texts.push("The books do not add up: please report this.");
@@ -111,7 +112,8 @@ function showHits({ hits }) {
   };
   const rows = Object.entries(hits).map(([name, of]) =>
     [PERIODS[name] ?? name, cell(of.action_cache), cell(of.blob_reads), cell(of.presence)]);
-  fill(byId("hit-table"), ...table(["", "#actions", "#blob reads", "#uploads spared"], rows).childNodes);
+  const columns = ["", "#actions", "#blob reads", "#uploads spared"];
+  fill(byId("hit-table"), ...table(columns, rows).childNodes);
 }
 
 function showPredictions({ stores }) {
@@ -126,7 +128,8 @@ function showPredictions({ stores }) {
     parts.push(meters(points.map(({ factor, bytes: size, ratio }) => [
       `${bytes(size)} (${factor}x)`, percent(ratio), ratio ?? 0, factor === 1 ? "now" : ""])));
   }
-  parts.push(make("p", "dim", "The hit ratio that this size would give the same requests."));
+  parts.push(make("p", "dim", "An estimate: how many of the same "
+    + "requests for blobs and results a cache of this size would have answered."));
   fill(inside("predicted"), ...parts);
 }
 
@@ -137,7 +140,11 @@ function showRemovals({ stores }) {
   const chart = place.querySelector(".chart") ?? make("div", "chart");
   const rest = place.firstElementChild ?? make("div", "");
   if (!rest.isConnected) place.append(rest, chart);
-  fill(rest, table(["since the start", "#"], rows));
+  const counts = table(["since the start", "#"], rows);
+  counts.querySelectorAll("tr").forEach((row) => {
+    row.classList.toggle("zero", row.lastChild.textContent === "0");
+  });
+  fill(rest, counts);
 }
 
 function showAges({ stores }) {
@@ -179,7 +186,8 @@ function showLargest({ stores }) {
     return [link, value.kind === "blob" ? "blob" : "result", bytes(value.charged_bytes)];
   });
   const place = inside("largest");
-  fill(place, rows.length === 0 ? none("Nothing is stored yet.") : table(["digest", "kind", "#takes"], rows));
+  const columns = ["digest", "kind", "#takes"];
+  fill(place, rows.length === 0 ? none("Nothing is stored yet.") : table(columns, rows));
 }
 
 // As clients print it: without the function that is meant where none is said.
@@ -207,9 +215,9 @@ function fileLine(file) {
 function removalLine(removal) {
   const facts = [`${removal.reason}, ${span(removal.seconds_ago)} ago (${removal.removed_at_utc})`];
   if (removal.unused_seconds !== null) {
-    facts.push(`it had not been used for ${span(removal.unused_seconds)}`);
+    facts.push(`last used ${span(removal.unused_seconds)} before`);
   }
-  if (removal.age_seconds !== null) facts.push(`it was ${span(removal.age_seconds)} old`);
+  if (removal.age_seconds !== null) facts.push(`written ${span(removal.age_seconds)} before`);
   return make("li", "", `${valueWords(removal)} `, make("code", "", digestOf(removal)),
     `: ${facts.join("; ")}`);
 }

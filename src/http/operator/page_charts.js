@@ -59,7 +59,8 @@ function hitChart(place, history, shown, now) {
     if (lookups[at] === 0) return;
     const part = bin.action_cache_hits / lookups[at];
     const height = Math.max(2, (lookups[at] / most) * (HEIGHT - 8) * 0.5);
-    const words = `${moment(bin.from)}: ${percent(part)} of ${many(lookups[at], "lookup", "lookups")}`;
+    const count = many(lookups[at], "lookup", "lookups");
+    const words = `${moment(bin.from)}: ${percent(part)} of ${count}`;
     const title = () => drawing("title", {}, words);
     svg.append(drawing("rect", {
       class: "volume", x: x(at) - step * 0.4, width: step * 0.8, y: HEIGHT - height, height,
