@@ -1,10 +1,11 @@
 //! Castellan: a content-addressed store and action cache for remote execution clients.
 //!
 //! Layers, each importing only those to its right:
-//! `cli -> server -> {grpc, http} -> {instance, values} -> {cas, action_cache, encoded} -> store
-//! -> digest`.
+//! `cli -> server -> {grpc, http} -> {instance, values, operator} -> {cas, action_cache, encoded}
+//! -> store -> digest`.
 
 pub mod action_cache;
+pub mod admin_socket;
 pub mod cas;
 pub mod cli;
 pub mod digest;
@@ -13,6 +14,7 @@ pub mod grpc;
 pub mod http;
 pub mod instance;
 mod listener;
+pub mod operator;
 pub mod server;
 pub mod shutdown;
 pub mod store;

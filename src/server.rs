@@ -2,6 +2,7 @@
 //!
 //! The only place where these meet; nothing else knows all of them.
 
+mod operator;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -21,6 +22,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::operator::RunningOperator;
+use crate::admin_socket::AdminAddress;
 use crate::grpc::{self, GrpcFront, GrpcHandle, GrpcOptions};
 use crate::http::{self, Connections, Front, HttpOptions, metrics::Exposition};
 use crate::instance::{self, InstanceStores};
@@ -63,6 +66,8 @@ pub struct ServerSettings {
     pub http_listen: SocketAddr,
     /// How.
     pub http: HttpOptions,
+    /// Where to listen for the operator; `None` for nowhere.
+    pub admin: Option<AdminAddress>,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
     /// What has gone wrong so far.
@@ -122,6 +127,14 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The operator cannot be listened to.
+    #[error("listen for the operator on {address}: {source}")]
+    Admin {
+        /// The address.
+        address: AdminAddress,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An instance refers to a store that is not there.
     #[error("an instance refers to store {0}, which is not configured")]
     UnknownStore(usize),
@@ -142,6 +155,7 @@ pub struct Server {
     values: Option<Arc<FilesystemStore>>,
     grpc: Vec<RunningGrpc>,
     http: RunningHttp,
+    operator: RunningOperator,
     stop: CancellationToken,
     stop_http: CancellationToken,
     drain_timeout: Duration,
@@ -176,6 +190,8 @@ impl Server {
         let all_stores: Vec<_> = stores.iter().chain(&values_store).cloned().collect();
         let exposition = Exposition::new(Arc::clone(&metrics), &all_stores);
         let readiness = Readiness::new();
+        let (ready, admin) = (readiness.clone(), settings.admin);
+        let operator = RunningOperator::start(&exposition, ready, admin).await?;
         let stop = CancellationToken::new();
         let places = listener::places();
         let mut grpc = Vec::new();
@@ -191,6 +207,7 @@ impl Server {
         }
         let address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
+        let page = http::operator::routes(Arc::clone(&operator.operator));
         let front = Front {
             instances: served
                 .unwrap_or_else(|| Arc::new(instance::Instances::named(HashMap::new()))),
@@ -199,7 +216,8 @@ impl Server {
             options: settings.http.clone(),
         };
         let connections = Connections {
-            router: http::observed(http::router(front), exposition),
+            // Not counted: an operator who looks is no client.
+            router: http::observed(http::router(front), exposition).merge(page),
             options: settings.http,
             calls: TaskTracker::new(),
             stop: stop_http.clone(),
@@ -211,7 +229,8 @@ impl Server {
             task: shutdown::spawn("http", http::serve(incoming, connections)),
         };
         let drain_timeout = settings.drain_timeout;
-        Ok(Self { stores, values: values_store, grpc, http, stop, stop_http, drain_timeout })
+        let values = values_store;
+        Ok(Self { stores, values, grpc, http, operator, stop, stop_http, drain_timeout })
     }
 
     /// The line that says where the server can be reached.
@@ -228,6 +247,11 @@ impl Server {
     /// Where the HTTP listener is.
     pub fn http_address(&self) -> SocketAddr {
         self.http.address
+    }
+
+    /// Where the admin API is.
+    pub fn admin_address(&self) -> Option<&AdminAddress> {
+        self.operator.admin_address()
     }
 
     /// The stores, in the order of the settings.
@@ -253,6 +277,7 @@ impl Server {
         // Last: while calls run, probes are told that the process is draining, not gone.
         self.stop_http.cancel();
         end_listeners(&[], vec![self.http.task], CONNECTION_GRACE).await;
+        self.operator.stop().await;
         first_error(self.stores.iter().chain(&self.values).map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })

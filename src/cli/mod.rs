@@ -4,10 +4,14 @@
 //! configuration are wrong; then every problem is on standard error, a line each, before any port
 //! is opened.
 
+mod admin_client;
 mod config_file;
+mod format;
 mod problems;
+mod purge;
 mod serve;
 mod served;
+mod stats;
 mod store_flags;
 #[cfg(test)]
 mod tests;
@@ -35,15 +39,21 @@ struct Arguments {
 enum Command {
     /// Serve the remote cache over gRPC.
     Serve(Box<serve::ServeArguments>),
-    /// Say why a digest is missing, from the directory alone.
+    /// Say how full a running server is, with what, and how useful.
+    Stats(stats::StatsArguments),
+    /// Say why a digest is missing, with a running server or from the directory alone.
     Why(why::WhyArguments),
+    /// Have a running server remove things for good.
+    Purge(purge::PurgeArguments),
 }
 
 /// Runs the program with these arguments; the first is its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Arguments::try_parse_from(arguments) {
         Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Arguments { command: Command::Stats(arguments) }) => stats::run(&arguments),
         Ok(Arguments { command: Command::Why(arguments) }) => why::run(&arguments),
+        Ok(Arguments { command: Command::Purge(arguments) }) => purge::run(&arguments),
         Err(error) => {
             // Nothing is left to tell a closed terminal.
             drop(error.print());

@@ -8,17 +8,19 @@ use std::time::Duration;
 use clap::Args;
 use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_size};
 
+use super::admin_client::parse_address;
 use super::config_file;
 use super::problems::Problems;
 use super::served::{Served, resolve};
 use super::store_flags::StoreFlags;
 use super::values_flags::ValuesFlags;
 use super::{EX_USAGE, fail};
+use crate::admin_socket::AdminAddress;
 use crate::grpc::GrpcOptions;
 use crate::http::HttpOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
-use crate::store::filesystem::{Cap, FilesystemOptions};
+use crate::store::filesystem::{ADMIN_SOCKET, Cap, FilesystemOptions};
 use crate::telemetry::{self, recent_errors::RecentErrors};
 
 const DEFAULT_GRPC_LISTEN: &str = "127.0.0.1:50051";
@@ -59,7 +61,7 @@ pub(super) struct ServeArguments {
     #[arg(long, env = "CASTELLAN_GRPC_LISTEN", value_name = "ADDRESS")]
     grpc_listen: Option<String>,
 
-    /// Where to listen for HTTP (health probes, values); port 0 picks a free one.
+    /// Where to listen for HTTP: the cache, values, the page, probes; port 0 picks a free one.
     #[arg(
         long,
         env = "CASTELLAN_HTTP_LISTEN",
@@ -67,6 +69,11 @@ pub(super) struct ServeArguments {
         default_value = DEFAULT_HTTP_LISTEN
     )]
     http_listen: String,
+
+    /// Where to listen for the operator (`castellan stats`, `why`, `purge`), as `unix:PATH` or
+    /// `HOST:PORT`; `off` for nowhere [default: admin.sock in the first store's directory].
+    #[arg(long, env = "CASTELLAN_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: Option<String>,
 
     /// The longest wait for running requests after SIGTERM.
     #[arg(
@@ -144,6 +151,7 @@ fn plan(
     }
     let http_listen = problems.take("--http-listen", resolve(&arguments.http_listen));
     let drain_timeout = problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
+    let admin = problems.take("--admin-listen", admin_listen(arguments.admin_listen.as_deref()));
     let store_settings = arguments.store.read(&mut problems);
     let served = match &arguments.config {
         None => plan_default(arguments, env, &mut problems),
@@ -152,8 +160,8 @@ fn plan(
             config_file::plan(path, env, &mut problems)
         }
     };
-    match (served, filter, http_listen, drain_timeout) {
-        (Some(served), Some(filter), Some(http_listen), Some(drain_timeout))
+    match (served, filter, http_listen, admin, drain_timeout) {
+        (Some(served), Some(filter), Some(http_listen), Some(admin), Some(drain_timeout))
             if problems.is_empty() =>
         {
             let Served { mut stores, values, listeners, warnings } = served;
@@ -161,18 +169,31 @@ fn plan(
                 store_settings.apply(store);
             }
             let http = HttpOptions::default();
+            let admin = admin.unwrap_or_else(|| {
+                stores.first().map(|it| AdminAddress::Unix(it.root.join(ADMIN_SOCKET)))
+            });
             let settings = ServerSettings {
                 stores,
                 values,
                 listeners,
                 http_listen,
                 http,
+                admin,
                 drain_timeout,
                 recent_errors: RecentErrors::default(),
             };
             Ok(Plan { settings, filter, warnings })
         }
         _ => Err(problems),
+    }
+}
+
+/// Where to listen for the operator: `None` where nothing is said, then `None` for nowhere.
+fn admin_listen(text: Option<&str>) -> Result<Option<Option<AdminAddress>>, String> {
+    match text.map(str::trim) {
+        None => Ok(None),
+        Some("off") => Ok(Some(None)),
+        Some(text) => parse_address(text).map(|address| Some(Some(address))),
     }
 }
 

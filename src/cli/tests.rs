@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use super::{Arguments, Command, serve, why};
+use super::{Arguments, Command, format, serve, stats, why};
+use crate::operator::explanation_json;
 use crate::store::filesystem::{
     Cap, Durability, Explanation, FilesystemOptions, LeasePolicy, SetAside, VerifyOnRead, Wanted,
 };
@@ -14,7 +15,7 @@ fn arguments(flags: &[&str]) -> Result<Box<serve::ServeArguments>, clap::Error> 
     let all = ["castellan", "serve"].into_iter().chain(flags.iter().copied());
     match Arguments::try_parse_from(all)?.command {
         Command::Serve(arguments) => Ok(arguments),
-        other @ Command::Why(_) => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -247,21 +248,80 @@ fn what_is_wrong_with_an_eviction_policy_is_reported_with_its_place() {
 }
 
 #[test]
-fn times_and_spans_are_for_people() {
-    for (seconds, text) in [
-        (0, "1970-01-01 00:00:00 UTC"),
-        (951_868_799, "2000-02-29 23:59:59 UTC"),
-        (951_868_800, "2000-03-01 00:00:00 UTC"),
-        (1_798_761_599, "2026-12-31 23:59:59 UTC"),
-        (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-    ] {
-        assert_eq!(why::utc(seconds), text);
-    }
+fn numbers_and_spans_are_for_people() {
     for (seconds, text) in
         [(0, "0s"), (59, "59s"), (61, "1min 1s"), (3661, "1h 1min"), (90_000, "1d 1h")]
     {
-        assert_eq!(why::span(seconds), text);
+        assert_eq!(format::span(seconds), text);
     }
+    for (bytes, text) in [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        ((1 << 20) - 1, "1.0 MiB"),
+        (1_610_612_736, "1.5 GiB"),
+        (u64::MAX, "16384.0 PiB"),
+    ] {
+        assert_eq!(format::bytes(bytes), text);
+    }
+    assert_eq!(format::percent(0.87654), "87.7 %");
+    assert_eq!(format::printable("a\u{1b}[2Jb\n"), "a?[2Jb?");
+}
+
+#[test]
+fn the_admin_address_is_a_socket_a_port_or_off() {
+    assert_eq!(problems(&["--admin-listen", "off"]), "");
+    assert_eq!(problems(&["--admin-listen", "unix:/run/castellan.sock"]), "");
+    assert_eq!(problems(&["--admin-listen", "127.0.0.1:0"]), "");
+    for wrong in ["unix:", "on", "/run/castellan.sock", "127.0.0.1:99999"] {
+        let found = problems(&["--admin-listen", wrong]);
+        assert!(found.starts_with("error: --admin-listen: "), "{wrong}: {found}");
+    }
+}
+
+#[test]
+fn a_purge_must_say_what_and_one_thing_only() {
+    let parse = |flags: &[&str]| {
+        let all = ["castellan", "purge"].into_iter().chain(flags.iter().copied());
+        Arguments::try_parse_from(all).is_ok()
+    };
+    assert!(parse(&["--all"]) && parse(&["--instance", ""]));
+    assert!(parse(&["--results-older-than", "7 days", "--instance", "main"]));
+    assert!(!parse(&[]) && !parse(&["--dry-run"]) && !parse(&["--all", "--instance", "main"]));
+    assert!(!parse(&["--digest", "abc", "--all"]) && !parse(&["--digest", "a", "--instance", "b"]));
+}
+
+#[test]
+fn stats_are_a_table_without_colors_where_there_is_no_terminal() {
+    let status = serde_json::json!({
+        "version": "1.2.3", "state": "draining", "uptime_seconds": 61, "now": 100,
+        "stores": [{
+            "name": "/srv/x", "max_bytes": 1 << 30, "limit_bytes": 1 << 29, "used_bytes": 1 << 28,
+            "fill_ratio": 0.25, "blobs": { "entries": 12, "charged_bytes": 1 << 20 },
+            "removals": { "evicted": 3, "purged": 0 }, "oldest_unused_seconds": 3661,
+            "predicted_hit_ratios": [{ "factor": 0.25, "bytes": 1 << 28, "ratio": 0.5 }],
+        }],
+        "hits": { "last_hour": { "action_cache": { "ratio": 0.875 } } },
+        "tools": [{ "name": "\u{1b}]0;x", "requests": 7 }],
+        "errors": [{ "at": 40, "level": "WARN", "message": "disk", "fields": "" }],
+    });
+    let text = stats::table(&status, format::Style::PLAIN);
+    for part in [
+        "castellan 1.2.3, draining, up 1min 1s",
+        "256.0 MiB of 1.0 GiB, 25.0 % full",
+        "the disk allows 512.0 MiB at present",
+        "  blobs                1.0 MiB  12\n",
+        "the next to go was last used 1h 1min ago",
+        "  evicted  3\n",
+        "  256.0 MiB  50.0 %\n",
+        "last hour",
+        "87.5 %",
+        "?]0;x",
+        "WARN 1min 0s ago: disk",
+    ] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}') && !text.contains("purged"), "{text}");
 }
 
 #[test]
@@ -269,9 +329,9 @@ fn what_is_not_known_is_said_to_be_so() {
     let wanted = Wanted::parse(&"a".repeat(64)).unwrap();
     let explanation =
         Explanation { files: Vec::new(), removals: Vec::new(), remembered: 12, looked_at: 0 };
-    let answer = why::Answer { wanted: &wanted, explanation: &explanation };
+    let answer = explanation_json(&wanted, &[(None, explanation)]);
     let text = "not known: never stored, or removed longer ago than the log remembers (12 records)";
-    assert_eq!(answer.text().trim_end(), text);
-    let json = "{\"status\":\"unknown\",\"files\":[],\"removals\":[],\"remembered\":12}\n";
-    assert_eq!(answer.json(), json);
+    assert_eq!(why::text(&answer).trim_end(), text);
+    let json = "{\"status\":\"unknown\",\"files\":[],\"removals\":[],\"remembered\":12}";
+    assert_eq!(answer.to_string(), json);
 }

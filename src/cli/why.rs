@@ -1,16 +1,18 @@
-//! `castellan why`: what a directory knows about a digest that is missing.
+//! `castellan why`: what is known about a digest that is missing, from a running server where
+//! there is one, else from its directory alone.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::Value;
 
-use super::serve::default_root;
+use super::admin_client::{CallError, ServerFlags, call};
+use super::format::{printable, span};
 use super::{EX_USAGE, fail};
-use crate::store::filesystem::{Explanation, Removal, ValueFile, Wanted, explain};
-use crate::store::{Key, Kind};
+use crate::operator::explanation_json;
+use crate::store::filesystem::{Wanted, explain};
 
 /// Flags of `why`.
 #[derive(Debug, Args)]
@@ -18,9 +20,12 @@ pub(super) struct WhyArguments {
     /// `hash` or `hash/size`; SHA256 or BLAKE3.
     digest: String,
 
-    /// The directory of the store [default: castellan in the user's cache folder].
-    #[arg(long, env = "CASTELLAN_DIR", value_name = "DIR")]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerFlags,
+
+    /// Read the directory alone, whether a server runs on it or not.
+    #[arg(long, conflicts_with = "admin")]
+    offline: bool,
 
     /// Print one JSON object.
     #[arg(long)]
@@ -29,102 +34,74 @@ pub(super) struct WhyArguments {
 
 /// Prints what is known; 0 when anything is, else 1.
 pub(super) fn run(arguments: &WhyArguments) -> ExitCode {
-    let wanted = match Wanted::parse(arguments.digest.trim()) {
+    let digest = arguments.digest.trim();
+    let wanted = match Wanted::parse(digest) {
         Ok(wanted) => wanted,
         Err(error) => return fail(EX_USAGE, &format_args!("error: DIGEST: {error}")),
     };
-    let env = |name: &str| std::env::var(name).ok();
-    let root = match arguments.dir.clone().map_or_else(|| default_root(&env), Ok) {
-        Ok(root) => root,
-        Err(problem) => return fail(EX_USAGE, &format_args!("error: --dir: {problem}")),
+    let address = match arguments.server.address() {
+        Ok(address) => address,
+        Err(problem) => return fail(EX_USAGE, &problem),
     };
-    let explanation = match explain(&root, &wanted) {
-        Ok(explanation) => explanation,
-        Err(error) => return fail(1, &format_args!("error: {}: {error}", root.display())),
+    let online = if arguments.offline {
+        None
+    } else {
+        match call(&address, &format!("/v1/why?digest={digest}"), None) {
+            Ok(answer) => Some(answer),
+            // Nobody who was named is asked: the directory knows most of it too.
+            Err(CallError::Unreachable { .. }) if arguments.server.admin.is_none() => None,
+            Err(error) => return fail(1, &error),
+        }
     };
-    let answer = Answer { wanted: &wanted, explanation: &explanation };
-    let text = if arguments.json { answer.json() } else { answer.text() };
+    let answer = match online.map_or_else(|| look(arguments, &wanted), Ok) {
+        Ok(answer) => answer,
+        Err(problem) => return fail(1, &problem),
+    };
+    let text = if arguments.json { format!("{answer}\n") } else { text(&answer) };
     // Whoever closed the output has read enough.
     drop(std::io::stdout().write_all(text.as_bytes()));
-    if answer.status() == "unknown" { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if status(&answer) == "unknown" { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// What is said about a digest.
-pub(super) struct Answer<'a> {
-    pub(super) wanted: &'a Wanted,
-    pub(super) explanation: &'a Explanation,
+fn look(arguments: &WhyArguments, wanted: &Wanted) -> Result<Value, String> {
+    let root = arguments.server.root()?;
+    let explained = explain(&root, wanted);
+    let explanation = explained.map_err(|error| format!("error: {}: {error}", root.display()))?;
+    Ok(explanation_json(wanted, &[(None, explanation)]))
 }
 
-impl Answer<'_> {
-    /// `present`, `removed`, `empty` or `unknown`.
-    pub(super) fn status(&self) -> &'static str {
-        if !self.explanation.files.is_empty() {
-            "present"
-        } else if self.wanted.is_empty_blob() {
-            "empty"
-        } else if !self.explanation.removals.is_empty() {
-            "removed"
-        } else {
-            "unknown"
-        }
-    }
+fn status(answer: &Value) -> &str {
+    text_of(answer, "status")
+}
 
-    /// Lines for people. What is there now makes what was before not matter.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        let Explanation { files, removals, remembered, looked_at } = self.explanation;
-        match self.status() {
-            "present" => files.iter().for_each(|file| put_file(&mut text, file)),
-            "empty" => text.push_str("the empty blob: always there and never stored\n"),
-            "removed" => removals.iter().for_each(|it| put_removal(&mut text, it, *looked_at)),
-            _ => {
-                text.push_str("not known: never stored, or removed longer ago than the log ");
-                put(&mut text, format_args!("remembers ({remembered} records)\n"));
-            }
-        }
-        text
-    }
+fn text_of<'v>(object: &'v Value, name: &str) -> &'v str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
+}
 
-    /// The same as an object on one line. No text in it needs an escape: hashes, digits and fixed
-    /// words.
-    pub(super) fn json(&self) -> String {
-        let mut text = String::new();
-        let Explanation { files, removals, remembered, looked_at } = self.explanation;
-        put(&mut text, format_args!("{{\"status\":\"{}\",\"files\":[", self.status()));
-        for (at, file) in files.iter().enumerate() {
-            text.push_str(if at > 0 { ",{" } else { "{" });
-            put_key(&mut text, &file.key);
-            let ValueFile { generation, is_variant, path, expected_bytes, actual_bytes, .. } = file;
-            put(
-                &mut text,
-                format_args!(
-                    ",\"generation\":{generation},\"is_variant\":{is_variant},\
-                     \"path\":\"{path}\",\"expected_bytes\":{expected_bytes},\
-                     \"actual_bytes\":{actual_bytes}}}"
-                ),
-            );
+fn number(object: &Value, name: &str) -> Option<u64> {
+    object.get(name).and_then(Value::as_u64)
+}
+
+fn list<'v>(object: &'v Value, name: &str) -> &'v [Value] {
+    object.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Lines for people. What is there now makes what was before not matter.
+pub(super) fn text(answer: &Value) -> String {
+    let mut text = String::new();
+    match status(answer) {
+        "present" => list(answer, "files").iter().for_each(|file| put_file(&mut text, file)),
+        "empty" => text.push_str("the empty blob: always there and never stored\n"),
+        "removed" => {
+            list(answer, "removals").iter().for_each(|removal| put_removal(&mut text, removal));
         }
-        text.push_str("],\"removals\":[");
-        for (at, removal) in removals.iter().enumerate() {
-            text.push_str(if at > 0 { ",{" } else { "{" });
-            put_key(&mut text, &removal.key);
-            let Removal { removed_at, reason, unused_seconds, age_seconds, .. } = removal;
-            let number = |it: &Option<u32>| it.map_or("null".to_owned(), |it| it.to_string());
-            let (utc, unused, age) =
-                (utc(*removed_at), number(unused_seconds), number(age_seconds));
-            let ago = looked_at.saturating_sub(*removed_at);
-            put(
-                &mut text,
-                format_args!(
-                    ",\"removed_at\":{removed_at},\"removed_at_utc\":\"{utc}\",\
-                     \"seconds_ago\":{ago},\"reason\":\"{reason}\",\
-                     \"unused_seconds\":{unused},\"age_seconds\":{age}}}"
-                ),
-            );
+        _ => {
+            let remembered = number(answer, "remembered").unwrap_or_default();
+            text.push_str("not known: never stored, or removed longer ago than the log ");
+            put(&mut text, format_args!("remembers ({remembered} records)\n"));
         }
-        put(&mut text, format_args!("],\"remembered\":{remembered}}}\n"));
-        text
     }
+    text
 }
 
 /// Writing to a string cannot fail.
@@ -132,82 +109,54 @@ fn put(text: &mut String, part: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(part);
 }
 
-fn put_key(text: &mut String, key: &Key) {
-    let kind = match key.kind {
-        Kind::Blob => "blob",
-        Kind::ActionResult => "action_result",
-    };
-    let (function, size_bytes) = (key.digest.function.name(), key.digest.size_bytes);
-    let hash = key.digest.hash_hex();
+fn noun(value: &Value) -> String {
+    let noun = if text_of(value, "kind") == "blob" { "blob" } else { "action result" };
+    let (function, hash) = (text_of(value, "function"), text_of(value, "hash"));
+    let size_bytes = number(value, "size_bytes").unwrap_or_default();
+    // As clients print it: without the function that is meant where none is said.
+    let function = if function == "sha256" { String::new() } else { format!("{function}/") };
+    printable(&format!("{noun} {function}{hash}/{size_bytes}"))
+}
+
+fn put_file(text: &mut String, file: &Value) {
+    let flag = |name: &str| file.get(name).and_then(Value::as_bool).unwrap_or_default();
+    let count = |name: &str| number(file, name).unwrap_or_default();
+    let variant = if flag("is_variant") { "executable variant of " } else { "" };
+    let (actual_bytes, generation) = (count("actual_bytes"), count("generation"));
+    let path = printable(text_of(file, "path"));
+    let noun = noun(file);
     put(
         text,
         format_args!(
-            "\"kind\":\"{kind}\",\"function\":\"{function}\",\"hash\":\"{}\",\
-             \"size_bytes\":{size_bytes}",
-            hash.as_str()
+            "there: {variant}{noun}, generation {generation}, {actual_bytes} bytes in {path}"
         ),
     );
-}
-
-fn noun(key: &Key) -> String {
-    let noun = match key.kind {
-        Kind::Blob => "blob",
-        Kind::ActionResult => "action result",
-    };
-    format!("{noun} {}", key.digest)
-}
-
-fn put_file(text: &mut String, file: &ValueFile) {
-    let variant = if file.is_variant { "executable variant of " } else { "" };
-    let ValueFile { generation, path, expected_bytes, actual_bytes, .. } = file;
-    put(
-        text,
-        format_args!(
-            "there: {variant}{}, generation {generation}, {actual_bytes} bytes in {path}\n",
-            noun(&file.key)
-        ),
-    );
+    if let Some(seconds) = number(file, "unused_seconds") {
+        put(text, format_args!("; last used {} ago", span(seconds)));
+    }
+    if flag("is_leased") {
+        text.push_str("; promised to a build");
+    }
+    if flag("is_pinned") {
+        text.push_str("; in use");
+    }
+    text.push('\n');
+    let expected_bytes = count("expected_bytes");
     if expected_bytes != actual_bytes {
         put(text, format_args!("  damaged: it should have {expected_bytes} bytes\n"));
     }
 }
 
-fn put_removal(text: &mut String, removal: &Removal, now: u64) {
-    let Removal { key, removed_at, reason, unused_seconds, age_seconds } = removal;
-    let ago = span(now.saturating_sub(*removed_at));
-    put(text, format_args!("{} ({ago} ago): {}: {reason}", utc(*removed_at), noun(key)));
-    if let Some(seconds) = unused_seconds {
-        put(text, format_args!("; unused for {}", span(u64::from(*seconds))));
+fn put_removal(text: &mut String, removal: &Value) {
+    let ago = span(number(removal, "seconds_ago").unwrap_or_default());
+    let (at, reason) = (text_of(removal, "removed_at_utc"), text_of(removal, "reason"));
+    let noun = noun(removal);
+    put(text, format_args!("{} ({ago} ago): {noun}: {}", printable(at), printable(reason)));
+    if let Some(seconds) = number(removal, "unused_seconds") {
+        put(text, format_args!("; unused for {}", span(seconds)));
     }
-    if let Some(seconds) = age_seconds {
-        put(text, format_args!("; {} old", span(u64::from(*seconds))));
+    if let Some(seconds) = number(removal, "age_seconds") {
+        put(text, format_args!("; {} old", span(seconds)));
     }
     text.push('\n');
-}
-
-/// The two largest units of a length of time.
-pub(super) fn span(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}min {}s", seconds % 60),
-        (0, _, _) => format!("{hours}h {}min", minutes % 60),
-        _ => format!("{days}d {}h", hours % 24),
-    }
-}
-
-/// Seconds since 1970 as a date in the Gregorian calendar.
-pub(super) fn utc(seconds: u64) -> String {
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    // Years that begin in March have their leap day at the end, and every month its place.
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next_year;
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }

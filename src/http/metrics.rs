@@ -33,6 +33,11 @@ impl Exposition {
         &self.metrics
     }
 
+    /// The stores and what they are called.
+    pub fn stores(&self) -> &[(String, Arc<FilesystemStore>)] {
+        &self.stores
+    }
+
     /// What all families say now.
     pub fn collect(&self) -> Samples {
         let mut samples = Samples::default();

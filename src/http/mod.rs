@@ -1,16 +1,18 @@
 //! L3: the HTTP listener: the cache for clients that speak plain HTTP, values that are no action
-//! results, and health probes.
+//! results, the operator's page, and health probes.
 //!
 //! Owns the options of the wire and the assembly of its routes. What REAPI means is decided below;
 //! what a failure is called is decided in `status`. It must never touch a store to answer a probe:
 //! a slow disk is no reason to be restarted.
 
 mod activity;
+pub mod admin;
 mod body;
 mod cache;
 mod connections;
 pub mod metrics;
 mod observe;
+pub mod operator;
 mod options;
 mod status;
 mod store_metrics;

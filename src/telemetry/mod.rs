@@ -53,7 +53,7 @@ pub fn init(filter: EnvFilter) -> RecentErrors {
 
 /// What time it is, for people: the wall clock may jump.
 #[expect(clippy::disallowed_methods, reason = "the one place of telemetry")]
-fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs())
 }
 

@@ -9,14 +9,16 @@ server_address=''
 # shellcheck disable=SC2034
 server_http_address=''
 
-# start_server BINARY DIR LOG: returns when the ready line is there, within 20 s.
+# start_server BINARY DIR LOG [FLAGS...]: returns when the ready line is there, within 20 s.
 start_server() {
   local binary=$1 dir=$2 log=$3 ready='' tries
   local -r documented='^castellan ready grpc=([^ ]+) http=([^ ]+)$'
+  shift 3
   # Emptied here, not by the redirection below, which the child makes: the ready line that is
   # read must be this start's.
   : >"$log"
-  "$binary" serve --dir "$dir" --max-size 4GiB \
+  [[ $# -gt 0 ]] || set -- --max-size 4GiB
+  "$binary" serve --dir "$dir" "$@" \
     --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$log" 2>>"$log.err" </dev/null 3>&- 4>&- &
   server_pid=$!
   for ((tries = 0; tries < 200; tries++)); do

@@ -49,6 +49,8 @@ mod metrics;
 #[cfg(test)]
 mod metrics_pages;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod power_loss;
 #[cfg(test)]
 mod process;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("telemetry", &[]),
     ("listener", &[]),
+    ("admin_socket", &[]),
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store", "telemetry"]),
     ("values", &["digest", "store"]),
@@ -26,14 +27,17 @@ const LAYERS: &[(&str, &[&str])] = &[
         "grpc",
         &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
     ),
+    ("operator", &["digest", "shutdown", "store", "telemetry"]),
     (
         "http",
         &[
             "action_cache",
+            "admin_socket",
             "cas",
             "digest",
             "encoded",
             "instance",
+            "operator",
             "shutdown",
             "store",
             "telemetry",
@@ -42,9 +46,33 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "server",
-        &["grpc", "http", "instance", "listener", "shutdown", "store", "telemetry", "values"],
+        &[
+            "admin_socket",
+            "grpc",
+            "http",
+            "instance",
+            "listener",
+            "operator",
+            "shutdown",
+            "store",
+            "telemetry",
+            "values",
+        ],
     ),
-    ("cli", &["grpc", "http", "server", "shutdown", "store", "telemetry", "values"]),
+    (
+        "cli",
+        &[
+            "admin_socket",
+            "grpc",
+            "http",
+            "operator",
+            "server",
+            "shutdown",
+            "store",
+            "telemetry",
+            "values",
+        ],
+    ),
 ];
 
 /// Crates and standard modules that belong to some places only.
@@ -64,13 +92,15 @@ const CONFINED: &[(&str, &[&str])] = &[
             "src/store/filesystem/deletions.rs",
         ],
     ),
-    // The configuration file is the one other file that is read, and what the kernel says.
+    // The configuration file is the one other file that is read, and what the kernel says; the
+    // operator's socket has a mode, is replaced and goes.
     (
         "std::fs",
         &[
             "src/store/filesystem/disk/",
             "src/cli/config_file.rs",
             "src/telemetry/metrics/process.rs",
+            "src/admin_socket.rs",
         ],
     ),
     // The model checker takes over what the store's threads share.

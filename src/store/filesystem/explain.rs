@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::disk::Onlooker;
+use super::index::LastUse;
 use super::layout::{FileName, Shard};
 use super::shared::Parts;
 use super::state::FORMAT_NAME;
@@ -66,6 +67,11 @@ impl Wanted {
         self.functions().any(|function| function.empty_hash() == self.hash)
     }
 
+    /// The hash alone.
+    pub fn hash(&self) -> [u8; HASH_BYTES] {
+        self.hash
+    }
+
     fn functions(&self) -> impl Iterator<Item = DigestFunction> {
         let only = self.function;
         DigestFunction::ALL.into_iter().filter(move |it| only.is_none_or(|only| only == *it))
@@ -95,6 +101,8 @@ pub struct ValueFile {
     pub expected_bytes: u64,
     /// The length it has.
     pub actual_bytes: u64,
+    /// How the running store used it last; `None` without one.
+    pub last_use: Option<LastUse>,
 }
 
 /// What a directory says about a digest.
@@ -117,7 +125,7 @@ pub fn explain(root: &Path, wanted: &Wanted) -> io::Result<Explanation> {
         return Err(io::Error::new(io::ErrorKind::NotFound, "no store has been here"));
     }
     // The log after the files: what goes meanwhile is in one of them, or in neither for a second.
-    let files = files(&directory, wanted)?;
+    let files = files(&directory, wanted, |_| None)?;
     let ring = directory.read(REMOVED_NAME)?.unwrap_or_default();
     let (removals, remembered) = tombstones::scan(&ring, |key| wanted.is_about(key));
     let removals = removals.iter().map(Removal::from).collect();
@@ -127,13 +135,18 @@ pub fn explain(root: &Path, wanted: &Wanted) -> io::Result<Explanation> {
 /// The same for the directory of a running store, with the removals of the last second too.
 /// Blocking.
 pub(super) fn explain_running(parts: &Parts, wanted: &Wanted) -> io::Result<Explanation> {
-    let files = files(&Onlooker::open(parts.disk.root_path())?, wanted)?;
+    let last_use = |file: &FileName| parts.index.lock(|index| index.last_use(file));
+    let files = files(&Onlooker::open(parts.disk.root_path())?, wanted, last_use)?;
     let (removals, remembered) =
         parts.tombstones.find_hash(&wanted.hash, |key| wanted.is_about(key));
     Ok(Explanation { files, removals, remembered, looked_at: parts.clock.now() })
 }
 
-fn files(directory: &Onlooker, wanted: &Wanted) -> io::Result<Vec<ValueFile>> {
+fn files(
+    directory: &Onlooker,
+    wanted: &Wanted,
+    last_use: impl Fn(&FileName) -> Option<LastUse>,
+) -> io::Result<Vec<ValueFile>> {
     let [first, ..] = wanted.hash;
     let is_shard = |shard: &Shard| {
         shard.first_byte() == first && wanted.functions().any(|it| it == shard.function())
@@ -156,6 +169,7 @@ fn files(directory: &Onlooker, wanted: &Wanted) -> io::Result<Vec<ValueFile>> {
                 path,
                 expected_bytes: file.file_bytes(),
                 actual_bytes,
+                last_use: last_use(&file),
             });
         }
     }

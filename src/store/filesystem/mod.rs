@@ -65,7 +65,7 @@ use tokio::sync::Semaphore;
 
 pub use counters::StoreStats;
 pub use explain::{Explanation, ValueFile, Wanted, explain};
-pub use index::{LeasePolicy, PurgeScope};
+pub use index::{LastUse, LeasePolicy, PurgeScope};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
 pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
 pub use pins::PinnedFile;

@@ -99,6 +99,7 @@ impl TestServer {
             listeners: vec![GrpcListener { address: loopback, instances, options }],
             http_listen: loopback,
             http,
+            admin: None,
             drain_timeout: Duration::from_secs(10),
             recent_errors: RecentErrors::default(),
         };

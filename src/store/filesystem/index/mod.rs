@@ -36,7 +36,7 @@ use hashbrown::HashTable;
 use super::layout::{FileName, Generation, Shard};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::{Key, Kind};
-use entry::Entry;
+use entry::{Entry, Place};
 use ledger::Ledger;
 pub(crate) use ledger::LedgerSnapshot;
 use loading::Unread;
@@ -112,6 +112,17 @@ pub(crate) struct SurveyedEntry {
     pub(crate) variant_bytes: u64,
     /// Seconds since its last use.
     pub(crate) unused_seconds: u64,
+}
+
+/// What an entry was last used for, and what keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    /// Seconds since the last use.
+    pub unused_seconds: u64,
+    /// Whether it is promised to a build.
+    pub is_leased: bool,
+    /// Whether its file is being linked right now.
+    pub is_pinned: bool,
 }
 
 /// What a look-up is for.
@@ -229,6 +240,16 @@ impl<W> Index<W> {
     /// Looks a key up without using it.
     pub(crate) fn peek(&self, key: &Key) -> Option<Found> {
         self.find(key).and_then(|slot| self.found(slot))
+    }
+
+    /// How the entry that is this very file was used last; `None` when it has left.
+    pub(crate) fn last_use(&self, file: &FileName) -> Option<LastUse> {
+        let entry = self.order.slots.get(self.find(&file.key)?)?;
+        (entry.generation == file.generation).then(|| LastUse {
+            unused_seconds: self.order.timeline.age(entry.stamp),
+            is_leased: entry.is_leased(),
+            is_pinned: entry.place() == Place::Pinned,
+        })
     }
 
     /// The blob with this hash, whatever its size: bytes are verified, so there is one at most.

@@ -1,0 +1,160 @@
+//! L2: what the operator of a running server asks: how full it is and with what, how useful, why
+//! something is missing, and away with it.
+//!
+//! Owns the history of the process and the documents that describe it, so that the page, the admin
+//! API and the command line say the same. Knows nothing of how it is asked.
+
+mod answer;
+mod history;
+mod purge;
+mod status;
+mod surveys;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use answer::{explanation_json, utc};
+pub use purge::PurgeRequest;
+
+use self::history::{History, SAMPLE_INTERVAL, Sample};
+use self::surveys::Surveys;
+use crate::shutdown::Readiness;
+use crate::store::StoreError;
+use crate::store::filesystem::{FilesystemStore, Wanted};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::unix_seconds;
+
+/// Directories that are listed at a time for those who ask why.
+const MAX_EXPLANATIONS: usize = 2;
+/// How long they wait for their turn.
+const EXPLANATION_WAIT: Duration = Duration::from_secs(5);
+
+/// A store and what it is called.
+#[derive(Clone, Debug)]
+pub struct NamedStore {
+    /// For people.
+    pub name: String,
+    /// The store.
+    pub store: Arc<FilesystemStore>,
+}
+
+/// Why the operator gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// Others ask the same.
+    #[error("busy with what others asked for; try again")]
+    Busy,
+    /// A store cannot answer.
+    #[error("store {name:?}: {source}")]
+    Store {
+        /// Which one.
+        name: String,
+        /// What it said.
+        source: StoreError,
+    },
+}
+
+/// A running server, as its operator sees it.
+#[derive(Debug)]
+pub struct Operator {
+    stores: Vec<NamedStore>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    started: Instant,
+    started_at: u64,
+    surveys: Surveys,
+    history: Mutex<History>,
+    explanations: Semaphore,
+    /// One purge at a time.
+    purges: Semaphore,
+}
+
+impl Operator {
+    /// Of a server that starts now.
+    pub fn new(stores: Vec<NamedStore>, metrics: Arc<Metrics>, readiness: Readiness) -> Arc<Self> {
+        Arc::new(Self {
+            stores,
+            metrics,
+            readiness,
+            started: Instant::now(),
+            started_at: unix_seconds(),
+            surveys: Surveys::default(),
+            history: Mutex::new(History::default()),
+            explanations: Semaphore::new(MAX_EXPLANATIONS),
+            purges: Semaphore::new(1),
+        })
+    }
+
+    /// Notes what there is, again and again, until it is told to stop.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = interval(SAMPLE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let sample = self.sample();
+            self.history.lock().note(sample);
+        }
+    }
+
+    /// Everything there is to know at a glance; `docs/status.md` says what the names mean. Cheap
+    /// however often it is asked for. Cancel safe.
+    pub async fn status(&self) -> Value {
+        let surveys = self.surveys.get(&self.stores).await;
+        status::document(self, &surveys)
+    }
+
+    /// What the process remembers of itself: the last hour and the last week.
+    pub fn history(&self) -> Value {
+        let now = self.sample();
+        self.history.lock().document(&now, unix_seconds())
+    }
+
+    /// What is known about a digest in all stores. Cancel safe.
+    pub async fn explain(&self, wanted: &Wanted) -> Result<Value, OperatorError> {
+        let turn = timeout(EXPLANATION_WAIT, self.explanations.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(OperatorError::Busy) };
+        let mut explanations = Vec::new();
+        for NamedStore { name, store } in &self.stores {
+            let explained = store.explain(wanted.clone()).await;
+            let explained = explained.map_err(|source| self.failed(name, source))?;
+            explanations.push((Some(name.as_str()), explained));
+        }
+        Ok(explanation_json(wanted, &explanations))
+    }
+
+    /// Takes out what is asked for, or counts it. Cancel safe: a purge that has begun on a store
+    /// goes on there.
+    pub async fn purge(&self, request: &PurgeRequest) -> Result<Value, OperatorError> {
+        let Ok(_turn) = self.purges.try_acquire() else { return Err(OperatorError::Busy) };
+        purge::run(&self.stores, request).await
+    }
+
+    fn failed(&self, name: &str, source: StoreError) -> OperatorError {
+        OperatorError::Store { name: name.to_owned(), source }
+    }
+
+    fn sample(&self) -> Sample {
+        let mut sample = Sample {
+            at_seconds: self.started.elapsed().as_secs(),
+            hits: history::sum(self.metrics.hits.snapshot().into_iter().map(|(_, hits)| hits)),
+            ..Sample::default()
+        };
+        for NamedStore { store, .. } in &self.stores {
+            let stats = store.stats();
+            sample.used_bytes += stats.charged_bytes();
+            sample.evictions += stats.evictions + stats.count_evictions + stats.expirations;
+        }
+        sample
+    }
+}
