@@ -8,6 +8,7 @@ mod error;
 pub mod filesystem;
 mod key;
 mod reader;
+mod reuse;
 
 use async_trait::async_trait;
 use bytes::Bytes;

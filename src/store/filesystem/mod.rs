@@ -152,7 +152,7 @@ impl FilesystemStore {
     /// The file is mode 0444, its bytes are known to be right, and it stays until the result is
     /// dropped. Cancel safe.
     pub async fn linkable(&self, digest: Digest) -> Result<Option<PinnedFile>, StoreError> {
-        pins::pin(&self.shared, &Key::blob(digest), false).await
+        self.pin(digest, false).await
     }
 
     /// The executable variant of a blob to make hard links to, mode 0555, made on first demand;
@@ -160,7 +160,7 @@ impl FilesystemStore {
     ///
     /// Cancel safe: a variant that has been begun is finished.
     pub async fn executable(&self, digest: Digest) -> Result<Option<PinnedFile>, StoreError> {
-        pins::pin(&self.shared, &Key::blob(digest), true).await
+        self.pin(digest, true).await
     }
 
     /// Removes everything in a scope. When it returns, nothing that was written or begun before
@@ -183,6 +183,26 @@ impl FilesystemStore {
     /// Cancel safe: a purge that has begun goes on.
     pub async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
         selection::purge(&self.shared, selection).await
+    }
+
+    /// What the hit ratio would be at other sizes: pairs of a multiple of the cap and the share of
+    /// references that a store of that size would have answered. `None` until there were enough.
+    ///
+    /// Every key of a `find_missing` and every `get`, `linkable` and `executable` is a reference,
+    /// whoever asks: a check whether the outputs of an action are there too. An estimate from a
+    /// sample since this process opened the store, in which the recent counts more. It takes the
+    /// order of use for all that decides what stays, so leases, limits on number and age, and
+    /// purges are not in it, nor what directories and executable variants take.
+    pub fn predicted_hit_ratios(&self) -> Option<[(f64, f64); 5]> {
+        let cap_bytes = self.stats().max_bytes;
+        let at = |cap_bytes| self.shared.reuse.predict(cap_bytes);
+        Some([
+            (0.25, at(cap_bytes / 4)?),
+            (0.5, at(cap_bytes / 2)?),
+            (1.0, at(cap_bytes)?),
+            (2.0, at(cap_bytes.saturating_mul(2))?),
+            (4.0, at(cap_bytes.saturating_mul(4))?),
+        ])
     }
 
     /// What fills the store. Cancel safe.
@@ -213,6 +233,17 @@ impl FilesystemStore {
         let stopped = stop::stop(&self.shared, tasks, cleanup).await;
         self.stopping.close();
         stopped
+    }
+
+    async fn pin(
+        &self,
+        digest: Digest,
+        is_executable: bool,
+    ) -> Result<Option<PinnedFile>, StoreError> {
+        let key = Key::blob(digest);
+        let pinned = pins::pin(&self.shared, &key, is_executable).await?;
+        self.shared.note_reference(&key, pinned.as_ref().map(PinnedFile::size_bytes));
+        Ok(pinned)
     }
 
     fn check_size(&self, size_bytes: u64) -> Result<(), StoreError> {
@@ -290,22 +321,31 @@ impl BlobStore for FilesystemStore {
                 *missing = !is_whole || found.is_none();
             }
         }
+        for (key, is_missing) in keys.iter().zip(&missing) {
+            // Of an action result the length is not known, and counts as next to nothing.
+            let len_bytes = key.digest.size_bytes;
+            self.shared.note_reference(key, (!is_missing).then_some(len_bytes));
+        }
         Ok(missing)
     }
 
     async fn get(&self, key: &Key, range: ByteRange) -> Result<Option<BlobReader>, StoreError> {
-        Ok(reader::open(&self.shared, key, range).await?.map(BlobReader::File))
+        let reader = reader::open(&self.shared, key, range).await?;
+        self.shared.note_reference(key, reader.as_ref().map(FileReader::len_bytes));
+        Ok(reader.map(BlobReader::File))
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
         self.check_size(size_bytes)?;
         if self.has_blob(key).await? {
+            self.shared.note_write(key, size_bytes);
             return Ok(BeginPut::AlreadyPresent);
         }
         let parts = &self.shared.parts;
         let reservation = reservation::reserve(parts, key.kind, size_bytes).await?;
         // Another upload of the blob may have ended while this one waited for room.
         if self.has_blob(key).await? {
+            self.shared.note_write(key, size_bytes);
             return Ok(BeginPut::AlreadyPresent);
         }
         let shared = Arc::clone(&self.shared);
@@ -322,9 +362,12 @@ impl BlobStore for FilesystemStore {
             return Err(StoreError::SizeMismatch { digest, expected_bytes, received_bytes });
         }
         if self.has_blob(key).await? {
-            return upload::verify_whole(&self.shared, *key, data).await;
+            upload::verify_whole(&self.shared, *key, data).await?;
+        } else {
+            upload::store_whole(&self.shared, *key, data).await?;
         }
-        upload::store_whole(&self.shared, *key, data).await
+        self.shared.note_write(key, received_bytes);
+        Ok(())
     }
 
     async fn find_by_hash(

@@ -214,6 +214,11 @@ impl FileReader {
         Self { open, offset: range.offset, remaining_bytes, check }
     }
 
+    /// Length of the whole value.
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.open.entry.found.file.len_bytes
+    }
+
     /// Bytes still to come.
     pub(crate) fn remaining_bytes(&self) -> u64 {
         self.remaining_bytes

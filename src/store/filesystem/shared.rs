@@ -14,7 +14,7 @@ use super::disk::Disk;
 use super::flights::Flights;
 use super::index::{Claim, Grant, Index, Victim};
 use super::index_cell::IndexCell;
-use super::layout::BlockSize;
+use super::layout::{self, BlockSize};
 use super::loader::Loader;
 use super::options::Settings;
 use super::pool::Pool;
@@ -26,6 +26,7 @@ use super::sync_rounds::SyncRounds;
 use super::tombstone_log::TombstoneLog;
 use super::variants::Made;
 use super::wall_clock::WallClock;
+use crate::store::reuse::ReuseDistances;
 use crate::store::{Key, StoreError};
 
 /// Wakes a queued reservation with what was reserved for it.
@@ -72,6 +73,8 @@ pub(super) struct Shared {
     pub(super) check_permits: Semaphore,
     /// Variants being made; at most one maker a file (I10).
     pub(super) variants: Flights<Made>,
+    /// What is asked for and written, in its order. To a model checker each note is one step.
+    pub(super) reuse: ReuseDistances,
     closing: CancellationToken,
 }
 
@@ -84,6 +87,7 @@ impl Drop for Shared {
 
 impl Shared {
     pub(super) fn new(parts: Arc<Parts>, max_blob_bytes: u64) -> Self {
+        let max_bytes = parts.index.lock(|index| index.ledger().max_bytes);
         Self {
             parts,
             buffers: Arc::default(),
@@ -91,6 +95,7 @@ impl Shared {
             checks: Flights::default(),
             check_permits: Semaphore::new(MAX_CHECKS),
             variants: Flights::default(),
+            reuse: ReuseDistances::new(max_bytes),
             closing: CancellationToken::new(),
         }
     }
@@ -98,6 +103,21 @@ impl Shared {
     /// Refuses new work and ends the tasks.
     pub(super) fn close(&self) {
         self.closing.cancel();
+    }
+
+    /// Notes that a value was asked for, by a client or on its behalf, and how long it is, `None`
+    /// when it was not there. Not under the index lock.
+    pub(super) fn note_reference(&self, key: &Key, len_bytes: Option<u64>) {
+        self.reuse.reference(key, len_bytes.map(|it| self.charge_of(key, it)));
+    }
+
+    /// Notes that a value was stored or found stored already. Not under the index lock.
+    pub(super) fn note_write(&self, key: &Key, len_bytes: u64) {
+        self.reuse.write(key, self.charge_of(key, len_bytes));
+    }
+
+    fn charge_of(&self, key: &Key, len_bytes: u64) -> u64 {
+        self.parts.blocks.charge_of(layout::file_bytes(key.kind, len_bytes))
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -134,7 +134,9 @@ impl FilesystemUpload {
             let written = finished.file.write_at(&trailer, self.size_bytes);
             written.map_err(|error| StoreError::io("write a result", error))?;
         }
-        publish(&self.shared.parts, self.key, self.size_bytes, finished).await
+        publish(&self.shared.parts, self.key, self.size_bytes, finished).await?;
+        self.shared.note_write(&self.key, self.size_bytes);
+        Ok(())
     }
 
     fn size_mismatch(&self, received_bytes: u64) -> StoreError {

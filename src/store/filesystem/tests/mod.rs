@@ -14,6 +14,7 @@ mod links;
 mod model;
 mod purge;
 mod recovery;
+mod reuse;
 mod start;
 mod stop;
 mod suspects;
