@@ -138,6 +138,8 @@ fn builder(options: &HttpOptions) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // From the end of one answer on, so it must not be shorter than an idle time.
         .header_read_timeout(options.idle_timeout)
+        // Who has said everything may say so and still hear the answer.
+        .half_close(true)
         .max_buf_size(BUFFER_BYTES);
     builder
         .http2()

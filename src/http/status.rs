@@ -71,6 +71,11 @@ impl Refusal {
         Self::bad_request("the request body ended too early").with(CONNECTION, CLOSE)
     }
 
+    /// Whether nothing more is read from the client.
+    pub(super) fn ends_connection(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == CONNECTION)
+    }
+
     /// What went wrong, for the body of an answer that has begun.
     pub(super) fn into_io_error(self) -> std::io::Error {
         std::io::Error::other(self.message.into_owned())

@@ -1,10 +1,11 @@
 //! The cache over HTTP and over gRPC is one cache.
 
 use bytes::Bytes;
+use castellan::grpc::GrpcOptions;
 use prost::Message as _;
 
 use crate::support::http::{Http, http};
-use crate::support::{Blob, FullResult, TestServer};
+use crate::support::{Blob, FullResult, TestServer, disk, hold_space, start_tight};
 
 fn cas(blob: &Blob) -> String {
     format!("/cas/{}", blob.digest.hash_hex().as_str())
@@ -67,5 +68,57 @@ async fn reapi_h4_one_connection_serves_many_requests() {
         assert_eq!(client.call("PUT", &cas(&blob), &[], &blob.data).await.status, 200);
         assert_eq!(client.call("HEAD", &cas(&blob), &[], &[]).await.status, 200);
         assert_eq!(client.call("GET", &cas(&blob), &[], &[]).await.body, blob.data);
+    }
+}
+
+#[tokio::test]
+async fn reapi_h6_an_incomplete_result_is_a_miss() {
+    let server = TestServer::start().await;
+    let full = FullResult::new("http");
+    let encoded = full.result.encode_to_vec();
+    assert_eq!(http(&server, "PUT", &ac(&full.action), &[], &encoded).await.status, 200);
+    for (missing, _) in full.parts.iter().enumerate() {
+        let others = full.blobs();
+        let stored: Vec<_> = others.iter().enumerate().filter(|it| it.0 != missing).collect();
+        let server = TestServer::start().await;
+        server.put(&stored.iter().map(|it| *it.1).collect::<Vec<_>>()).await;
+        assert_eq!(http(&server, "PUT", &ac(&full.action), &[], &encoded).await.status, 200);
+        let (what, blob) = &full.parts[missing];
+        for method in ["GET", "HEAD"] {
+            let status = http(&server, method, &ac(&full.action), &[], &[]).await.status;
+            assert_eq!(status, 404, "{method} without {what}");
+        }
+        server.put(&[blob]).await;
+        let reply = http(&server, "GET", &ac(&full.action), &[], &[]).await;
+        assert_eq!((reply.status, reply.body), (200, encoded.clone()), "with {what}");
+    }
+}
+
+#[tokio::test]
+async fn reapi_h9_no_space_is_507_and_the_same_request_works_later() {
+    let server = start_tight().await;
+    let held = hold_space(&server, 2_200_000).await;
+    let blob = Blob::random(21, 2_000_000);
+    let reply = http(&server, "PUT", &cas(&blob), &[], &blob.data).await;
+    assert_eq!(reply.status, 507, "{}", reply.text());
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    held.finish().await;
+    assert_eq!(http(&server, "PUT", &cas(&blob), &[], &blob.data).await.status, 200);
+}
+
+#[tokio::test]
+async fn i20_rotten_bytes_are_no_answer() {
+    for blob in blobs() {
+        let server = TestServer::start().await;
+        server.put(&[&blob]).await;
+        let server =
+            TestServer::start_in(server.stop().await, 256 << 20, GrpcOptions::default()).await;
+        disk::corrupt(server.directory.path(), &blob);
+        let reply = http(&server, "GET", &cas(&blob), &[], &[]).await;
+        // The head of a large one was sent before it was known.
+        assert!(reply.status == 500 || !reply.is_whole, "{}", reply.status);
+        assert_eq!(http(&server, "GET", &cas(&blob), &[], &[]).await.status, 404);
+        assert_eq!(http(&server, "PUT", &cas(&blob), &[], &blob.data).await.status, 200);
+        assert_eq!(http(&server, "GET", &cas(&blob), &[], &[]).await.body, blob.data);
     }
 }

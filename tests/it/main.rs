@@ -33,6 +33,12 @@ mod hammer;
 #[cfg(test)]
 mod http_cache;
 #[cfg(test)]
+mod http_connections;
+#[cfg(test)]
+mod http_table;
+#[cfg(test)]
+mod http_zstd;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod malformed_results;

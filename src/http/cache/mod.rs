@@ -85,7 +85,7 @@ async fn serve(State(cache): State<Cache>, request: Request) -> Response {
     let answered = answer(&cache, &parts, &mut incoming).await;
     let mut response = answered.unwrap_or_else(|refusal| {
         // Who waits to be told to go on has sent nothing, and is not told.
-        if !parts.headers.contains_key(EXPECT) {
+        if !parts.headers.contains_key(EXPECT) && !refusal.ends_connection() {
             incoming.discard();
         }
         refusal.into_response()

@@ -41,6 +41,14 @@ impl Http {
         Self::to(server.server.http_address()).await
     }
 
+    /// A connection that takes little before the test reads on.
+    pub(crate) async fn with_small_buffer(server: &TestServer) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let stream = socket.connect(server.server.http_address()).await.unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
     /// A connection to an address.
     pub(crate) async fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
@@ -51,6 +59,20 @@ impl Http {
     /// Sends bytes; a server that has closed takes none.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         drop(self.stream.get_mut().write_all(bytes).await);
+    }
+
+    /// Sends what the socket takes at once; a server that has closed takes nothing.
+    pub(crate) fn try_send(&self, bytes: &[u8]) {
+        drop(self.stream.get_ref().try_write(bytes));
+    }
+
+    /// Whether the server has closed the connection; what it has said is dropped.
+    pub(crate) fn try_closed(&self) -> bool {
+        let mut said = [0; 4096];
+        match self.stream.get_ref().try_read(&mut said) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Ends this side.

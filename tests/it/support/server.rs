@@ -64,12 +64,31 @@ impl TestServer {
         Self::start_settings(directory, store, Instances::Any(settings), options).await
     }
 
-    /// The same with every setting.
+    /// The same with other bounds of the HTTP listener.
+    pub(crate) async fn start_http(http: HttpOptions) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FilesystemOptions::new(directory.path(), Cap::Bytes(256 << 20));
+        let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+        let instances = Instances::Any(settings);
+        Self::start_all(directory, store, instances, GrpcOptions::default(), http).await
+    }
+
+    /// The same with every setting of the store and of gRPC.
     pub(crate) async fn start_settings(
         directory: tempfile::TempDir,
         store: FilesystemOptions,
         instances: Instances,
         options: GrpcOptions,
+    ) -> Self {
+        Self::start_all(directory, store, instances, options, HttpOptions::default()).await
+    }
+
+    async fn start_all(
+        directory: tempfile::TempDir,
+        store: FilesystemOptions,
+        instances: Instances,
+        options: GrpcOptions,
+        http: HttpOptions,
     ) -> Self {
         let loopback = ([127, 0, 0, 1], 0).into();
         let settings = ServerSettings {
@@ -78,7 +97,7 @@ impl TestServer {
             stores: vec![store],
             listeners: vec![GrpcListener { address: loopback, instances, options }],
             http_listen: loopback,
-            http: HttpOptions::default(),
+            http,
             drain_timeout: Duration::from_secs(10),
         };
         let server = Server::start(settings).await.unwrap();
