@@ -119,7 +119,7 @@ impl Http {
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut reply = Reply { status, headers, body: Vec::new(), is_whole: true };
-        if method == "HEAD" || status < 200 || status == 304 {
+        if method == "HEAD" || status < 200 || matches!(status, 204 | 304) {
             return Some(reply);
         }
         if reply.header("transfer-encoding") == Some("chunked") {

@@ -19,8 +19,7 @@ async fn what_is_set_aside_comes_out_of_the_cap() {
     for (cap_bytes, part, set_aside_bytes) in [
         (256 * MIB, None, 0),
         (256 * MIB, Some(SetAside::Bytes(5 * MIB)), 5 * MIB),
-        (250 * MIB, Some(SetAside::Percent(10)), 25 * MIB),
-        (160 * MIB, Some(SetAside::Percent(10)), 16 * MIB),
+        (200 * MIB, Some(SetAside::Percent(10)), 20 * MIB),
         // Too little to be of use.
         (150 * MIB, Some(SetAside::Percent(10)), 0),
     ] {
