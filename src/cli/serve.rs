@@ -169,9 +169,12 @@ fn plan(
                 store_settings.apply(store);
             }
             let http = HttpOptions::default();
-            let admin = admin.unwrap_or_else(|| {
-                stores.first().map(|it| AdminAddress::Unix(it.root.join(ADMIN_SOCKET)))
-            });
+            let in_store = |it: &FilesystemOptions| AdminAddress::Unix(it.root.join(ADMIN_SOCKET));
+            let admin = match admin {
+                AdminListen::Default => stores.first().map(in_store),
+                AdminListen::Off => None,
+                AdminListen::At(address) => Some(address),
+            };
             let settings = ServerSettings {
                 stores,
                 values,
@@ -188,12 +191,19 @@ fn plan(
     }
 }
 
-/// Where to listen for the operator: `None` where nothing is said, then `None` for nowhere.
-fn admin_listen(text: Option<&str>) -> Result<Option<Option<AdminAddress>>, String> {
+/// Where to listen for the operator.
+enum AdminListen {
+    /// In the first store.
+    Default,
+    Off,
+    At(AdminAddress),
+}
+
+fn admin_listen(text: Option<&str>) -> Result<AdminListen, String> {
     match text.map(str::trim) {
-        None => Ok(None),
-        Some("off") => Ok(Some(None)),
-        Some(text) => parse_address(text).map(|address| Some(Some(address))),
+        None => Ok(AdminListen::Default),
+        Some("off") => Ok(AdminListen::Off),
+        Some(text) => parse_address(text).map(AdminListen::At),
     }
 }
 

@@ -90,10 +90,16 @@ fn list<'v>(object: &'v Value, name: &str) -> &'v [Value] {
 pub(super) fn text(answer: &Value) -> String {
     let mut text = String::new();
     match status(answer) {
-        "present" => list(answer, "files").iter().for_each(|file| put_file(&mut text, file)),
+        "present" => {
+            for file in list(answer, "files") {
+                put_file(&mut text, file);
+            }
+        }
         "empty" => text.push_str("the empty blob: always there and never stored\n"),
         "removed" => {
-            list(answer, "removals").iter().for_each(|removal| put_removal(&mut text, removal));
+            for removal in list(answer, "removals") {
+                put_removal(&mut text, removal);
+            }
         }
         _ => {
             let remembered = number(answer, "remembered").unwrap_or_default();

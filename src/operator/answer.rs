@@ -2,8 +2,23 @@
 
 use serde_json::{Value, json};
 
+use super::{NamedStore, OperatorError};
 use crate::store::filesystem::{Explanation, Removal, ValueFile, Wanted};
 use crate::store::{Key, Kind};
+
+/// Asks all stores about a digest.
+pub(super) async fn explain(
+    stores: &[NamedStore],
+    wanted: &Wanted,
+) -> Result<Value, OperatorError> {
+    let mut explanations = Vec::new();
+    for NamedStore { name, store } in stores {
+        let failed = |source| OperatorError::Store { name: name.clone(), source };
+        let explained = store.explain(wanted.clone()).await.map_err(failed)?;
+        explanations.push((Some(name.as_str()), explained));
+    }
+    Ok(explanation_json(wanted, &explanations))
+}
 
 /// What stores know about a digest, each with its name where there is a server to name it.
 ///

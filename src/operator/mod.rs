@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ pub use purge::PurgeRequest;
 
 use self::history::{History, SAMPLE_INTERVAL, Sample};
 use self::surveys::Surveys;
-use crate::shutdown::Readiness;
+use crate::shutdown::{self, Readiness};
 use crate::store::StoreError;
 use crate::store::filesystem::{FilesystemStore, Wanted};
 use crate::telemetry::metrics::Metrics;
@@ -70,9 +70,9 @@ pub struct Operator {
     readiness: Readiness,
     started: Instant,
     started_at: u64,
-    surveys: Surveys,
+    surveys: Arc<Surveys>,
     history: Mutex<History>,
-    explanations: Semaphore,
+    explanations: Arc<Semaphore>,
     /// One purge at a time.
     purges: Semaphore,
 }
@@ -86,9 +86,9 @@ impl Operator {
             readiness,
             started: Instant::now(),
             started_at: unix_seconds(),
-            surveys: Surveys::default(),
+            surveys: Arc::new(Surveys::default()),
             history: Mutex::new(History::default()),
-            explanations: Semaphore::new(MAX_EXPLANATIONS),
+            explanations: Arc::new(Semaphore::new(MAX_EXPLANATIONS)),
             purges: Semaphore::new(1),
         })
     }
@@ -122,15 +122,19 @@ impl Operator {
 
     /// What is known about a digest in all stores. Cancel safe.
     pub async fn explain(&self, wanted: &Wanted) -> Result<Value, OperatorError> {
-        let turn = timeout(EXPLANATION_WAIT, self.explanations.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(OperatorError::Busy) };
-        let mut explanations = Vec::new();
-        for NamedStore { name, store } in &self.stores {
-            let explained = store.explain(wanted.clone()).await;
-            let explained = explained.map_err(|source| self.failed(name, source))?;
-            explanations.push((Some(name.as_str()), explained));
-        }
-        Ok(explanation_json(wanted, &explanations))
+        let turn = Arc::clone(&self.explanations).acquire_owned();
+        let Ok(Ok(turn)) = timeout(EXPLANATION_WAIT, turn).await else {
+            return Err(OperatorError::Busy);
+        };
+        let (reply, explained) = oneshot::channel();
+        let (stores, wanted) = (self.stores.clone(), wanted.clone());
+        // The turn ends with the work: those who ask and hang up would pile it up.
+        drop(shutdown::spawn("explanation", async move {
+            let _turn = turn;
+            drop(reply.send(answer::explain(&stores, &wanted).await));
+        }));
+        // Without an answer only when the process ends.
+        explained.await.unwrap_or(Err(OperatorError::Busy))
     }
 
     /// Takes out what is asked for, or counts it. Cancel safe: a purge that has begun on a store
@@ -138,10 +142,6 @@ impl Operator {
     pub async fn purge(&self, request: &PurgeRequest) -> Result<Value, OperatorError> {
         let Ok(_turn) = self.purges.try_acquire() else { return Err(OperatorError::Busy) };
         purge::run(&self.stores, request).await
-    }
-
-    fn failed(&self, name: &str, source: StoreError) -> OperatorError {
-        OperatorError::Store { name: name.to_owned(), source }
     }
 
     fn sample(&self) -> Sample {

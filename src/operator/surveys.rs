@@ -1,16 +1,17 @@
 //! What fills the stores, looked at now and then: whoever asks in between gets the last answer.
 //!
-//! A survey looks at every entry, so it is made one at a time, and the larger part of the time
-//! none is.
+//! A survey looks at every entry, so it is made one at a time, is finished whether its asker still
+//! waits or not, and the larger part of the time none is made.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::NamedStore;
+use crate::shutdown;
 use crate::store::filesystem::Survey;
 
 /// How long a survey is good at least.
@@ -22,7 +23,7 @@ const REST: u32 = 50;
 #[derive(Debug)]
 pub(super) struct Surveys {
     last: Mutex<Option<Last>>,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -33,32 +34,40 @@ struct Last {
 
 impl Default for Surveys {
     fn default() -> Self {
-        Self { last: Mutex::new(None), turn: Semaphore::new(1) }
+        Self { last: Mutex::new(None), turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
 impl Surveys {
-    /// The last surveys, or new ones. Waits only where there are none yet. Cancel safe.
-    pub(super) async fn get(&self, stores: &[NamedStore]) -> Arc<Vec<Survey>> {
-        let Ok(turn) = self.turn.try_acquire() else {
+    /// The last surveys, or new ones. Waits for others only where there are none yet. Cancel safe.
+    pub(super) async fn get(self: &Arc<Self>, stores: &[NamedStore]) -> Arc<Vec<Survey>> {
+        let mut turn = Arc::clone(&self.turn).try_acquire_owned().ok();
+        if turn.is_none() {
             if let Some(last) = self.last(|_| true) {
                 return last;
             }
-            // The first one is being made.
-            let _turn = self.turn.acquire().await;
-            return self.renew(stores).await;
-        };
-        let surveys = self.renew(stores).await;
-        drop(turn);
-        surveys
-    }
-
-    /// For the one whose turn it is.
-    async fn renew(&self, stores: &[NamedStore]) -> Arc<Vec<Survey>> {
-        let begun = Instant::now();
-        if let Some(last) = self.last(|last| begun < last.good_until) {
+            // The first ones are being made.
+            turn = Arc::clone(&self.turn).acquire_owned().await.ok();
+        }
+        let now = Instant::now();
+        if let Some(last) = self.last(|last| now < last.good_until) {
             return last;
         }
+        let (reply, surveys) = oneshot::channel();
+        let (worker, stores) = (Arc::clone(self), stores.to_vec());
+        drop(shutdown::spawn("survey", async move {
+            drop(reply.send(worker.renew(&stores, turn).await));
+        }));
+        // Without an answer only when the process ends.
+        surveys.await.unwrap_or_default()
+    }
+
+    async fn renew(
+        &self,
+        stores: &[NamedStore],
+        _turn: Option<OwnedSemaphorePermit>,
+    ) -> Arc<Vec<Survey>> {
+        let begun = Instant::now();
         let mut surveys = Vec::with_capacity(stores.len());
         for named in stores {
             surveys.push(named.store.survey().await);

@@ -21,10 +21,10 @@ fn name(blob: &Blob) -> String {
     format!("{}/{}", blob.digest.hash_hex().as_str(), blob.digest.size_bytes)
 }
 
-/// Waits until a running server has written down why a blob is missing.
+/// Waits until a running server has written down why a blob is missing; it knows at once.
 async fn reason_comes(root: &Path, blob: &Blob, reason: &str) {
     let is_known = || {
-        let (code, text, _) = run(root, &[&name(blob)]);
+        let (code, text, _) = run(root, &["--offline", &name(blob)]);
         std::future::ready(code == Some(0) && text.contains(&format!(": {reason}")))
     };
     eventually(reason, is_known).await;
@@ -50,6 +50,8 @@ async fn an_eviction_is_explained_with_a_server_and_without() {
         client.put(&Blob::random(seed, 60_000)).await.unwrap();
         seed += 1;
     }
+    let (code, text, _) = run(root, &[&name(&blob)]);
+    assert!(code == Some(0) && text.contains(": evicted to make room; unused for "), "{text}");
     reason_comes(root, &blob, "evicted to make room; unused for ").await;
     drop(client);
     process.kill();

@@ -27,6 +27,7 @@ const AGES = { 3600: "under 1 hour", 21600: "1 to 6 hours", 86400: "6 to 24 hour
 let shownSpan = "hour";
 let latest = null;
 let answeredAt = null;
+let questions = 0;
 
 function inside(id) {
   return byId(id).querySelector("div");
@@ -249,13 +250,17 @@ async function ask(url) {
 }
 
 async function askWhy(digest) {
-  const place = byId("why-answer");
+  questions += 1;
+  const question = questions;
   byId("why-digest").value = digest;
+  let words;
   try {
-    fill(place, ...answerWords(await ask(`status/why?digest=${encodeURIComponent(digest)}`)));
+    words = answerWords(await ask(`status/why?digest=${encodeURIComponent(digest)}`));
   } catch (error) {
-    fill(place, make("p", "", make("span", "badge warn", "no answer"), error.message));
+    words = [make("p", "", make("span", "badge warn", "no answer"), error.message)];
   }
+  // Of two questions the later one counts, whichever is answered last.
+  if (question === questions) fill(byId("why-answer"), ...words);
 }
 
 function draw() {
