@@ -135,6 +135,7 @@ pub struct Server {
     http: JoinHandle<()>,
     stop: CancellationToken,
     stop_http: CancellationToken,
+    exposition: Arc<Exposition>,
     drain_timeout: Duration,
 }
 
@@ -148,6 +149,7 @@ struct RunningGrpc {
 impl Server {
     /// Opens the stores, binds every address, and serves.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+        let metrics = Metrics::new(settings.recent_errors);
         // All addresses before any store: a port that is taken costs no scan of a directory.
         let http_listener = listen(settings.http_listen)?;
         let mut bound = Vec::new();
@@ -155,7 +157,6 @@ impl Server {
             bound.push((listen(listener.address)?, listener));
         }
         let stores = open_stores(settings.stores).await?;
-        let metrics = Metrics::new(settings.recent_errors);
         let exposition = Exposition::new(Arc::clone(&metrics), &stores);
         let readiness = Readiness::new();
         let stop = CancellationToken::new();
@@ -168,9 +169,9 @@ impl Server {
         }
         let http_address = local_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
-        let http = start_http(http_listener, readiness, exposition, stop_http.clone());
+        let http = start_http(http_listener, readiness, Arc::clone(&exposition), stop_http.clone());
         let drain_timeout = settings.drain_timeout;
-        Ok(Self { stores, grpc, http_address, http, stop, stop_http, drain_timeout })
+        Ok(Self { stores, grpc, http_address, http, stop, stop_http, exposition, drain_timeout })
     }
 
     /// The line that says where the server can be reached.
@@ -192,6 +193,11 @@ impl Server {
     /// The stores, in the order of the settings.
     pub fn stores(&self) -> &[Arc<FilesystemStore>] {
         &self.stores
+    }
+
+    /// Everything that is counted.
+    pub fn exposition(&self) -> &Arc<Exposition> {
+        &self.exposition
     }
 
     /// Accepts nothing more, lets running requests end, stops the stores. Every stage is bounded.

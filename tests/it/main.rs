@@ -41,6 +41,8 @@ mod metrics;
 #[cfg(test)]
 mod metrics_pages;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod power_loss;
 #[cfg(test)]
 mod process;

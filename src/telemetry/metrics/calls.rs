@@ -192,6 +192,22 @@ impl Outcome {
         Self(known.and_then(|position| u8::try_from(position).ok()).unwrap_or(1))
     }
 
+    /// Whether the server failed, not the client, and nothing was just missing.
+    pub(super) fn is_failure(self, transport: Transport) -> bool {
+        match transport {
+            Transport::Grpc => matches!(
+                self.name(transport),
+                "UNKNOWN"
+                    | "DEADLINE_EXCEEDED"
+                    | "UNIMPLEMENTED"
+                    | "INTERNAL"
+                    | "UNAVAILABLE"
+                    | "DATA_LOSS"
+            ),
+            Transport::Http => self.name(transport).starts_with('5'),
+        }
+    }
+
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..Self::COUNT).filter_map(|position| u8::try_from(position).ok().map(Self))
     }
