@@ -38,6 +38,16 @@ impl Cas {
         Self::new(Arc::clone(&self.store))
     }
 
+    /// Counts a blob of which a client knew only a hash that [`Cas::find_by_hash`] did not know:
+    /// one that it wanted to read, or only asked about.
+    pub fn count_unknown_hash(&self, is_read: bool) {
+        if is_read {
+            self.count_read::<()>(None);
+        } else {
+            self.count_presence(0, 1);
+        }
+    }
+
     /// Counts a blob that a client asked to read.
     fn count_read<T>(&self, found: Option<T>) -> Option<T> {
         if let Some(hits) = &self.hits {
@@ -71,7 +81,8 @@ impl Cas {
         Ok(is_present)
     }
 
-    /// The digest of the blob with this hash; `None` when it is absent. No use of the blob.
+    /// The digest of the blob with this hash; `None` when it is absent. No use of the blob,
+    /// and counted by nobody; see [`Cas::count_unknown_hash`].
     pub async fn find_by_hash(
         &self,
         function: DigestFunction,

@@ -158,6 +158,7 @@ pub struct Server {
     operator: RunningOperator,
     stop: CancellationToken,
     stop_http: CancellationToken,
+    exposition: Arc<Exposition>,
     drain_timeout: Duration,
 }
 
@@ -178,6 +179,7 @@ struct RunningHttp {
 impl Server {
     /// Opens the stores, binds every address, and serves.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
+        let metrics = Metrics::new(settings.recent_errors);
         // All addresses before any store: a port that is taken costs no scan of a directory.
         let http_listener = listen(settings.http_listen)?;
         let mut bound = Vec::new();
@@ -186,7 +188,6 @@ impl Server {
         }
         let (stores, values) = open_stores(settings.stores, settings.values).await?;
         let (values_store, values) = values.map(|it| (it.store, it.values)).unzip();
-        let metrics = Metrics::new(settings.recent_errors);
         let all_stores: Vec<_> = stores.iter().chain(&values_store).cloned().collect();
         let exposition = Exposition::new(Arc::clone(&metrics), &all_stores);
         let readiness = Readiness::new();
@@ -217,7 +218,7 @@ impl Server {
         };
         let connections = Connections {
             // Not counted: an operator who looks is no client.
-            router: http::observed(http::router(front), exposition).merge(page),
+            router: http::observed(http::router(front), Arc::clone(&exposition)).merge(page),
             options: settings.http,
             calls: TaskTracker::new(),
             stop: stop_http.clone(),
@@ -230,7 +231,17 @@ impl Server {
         };
         let drain_timeout = settings.drain_timeout;
         let values = values_store;
-        Ok(Self { stores, values, grpc, http, operator, stop, stop_http, drain_timeout })
+        Ok(Self {
+            stores,
+            values,
+            grpc,
+            http,
+            operator,
+            stop,
+            stop_http,
+            exposition,
+            drain_timeout,
+        })
     }
 
     /// The line that says where the server can be reached.
@@ -262,6 +273,11 @@ impl Server {
     /// The store of values that are no action results.
     pub fn values_store(&self) -> Option<&Arc<FilesystemStore>> {
         self.values.as_ref()
+    }
+
+    /// Everything that is counted.
+    pub fn exposition(&self) -> &Arc<Exposition> {
+        &self.exposition
     }
 
     /// Accepts nothing more, lets running requests end, stops the stores. Every stage is bounded.

@@ -21,7 +21,8 @@ where
         future.await;
     };
     #[expect(clippy::disallowed_methods, reason = "the one place")]
-    tokio::spawn(guarded.instrument(tracing::info_span!("task", name)))
+    // Without a parent: the span of a request would last as long as every task that it started.
+    tokio::spawn(guarded.instrument(tracing::info_span!(parent: None, "task", name)))
 }
 
 /// Says that a task died when it is dropped by unwinding.

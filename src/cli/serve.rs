@@ -3,10 +3,12 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_size};
+use tokio::runtime::Runtime;
 
 use super::admin_client::parse_address;
 use super::config_file;
@@ -21,7 +23,9 @@ use crate::http::HttpOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
 use crate::store::filesystem::{ADMIN_SOCKET, Cap, FilesystemOptions};
-use crate::telemetry::{self, recent_errors::RecentErrors};
+use crate::telemetry;
+use crate::telemetry::otlp::{ExporterBuildError, Otlp, OtlpSettings};
+use crate::telemetry::recent_errors::RecentErrors;
 
 const DEFAULT_GRPC_LISTEN: &str = "127.0.0.1:50051";
 const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:8080";
@@ -84,6 +88,17 @@ pub(super) struct ServeArguments {
     )]
     drain_timeout: String,
 
+    /// Where to push spans of requests and metrics, as `http://localhost:4317`: a collector that
+    /// speaks OTLP over gRPC.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    otlp_endpoint: String,
+
     /// What to log to standard error, as `info` or `castellan=debug,warn`.
     #[arg(long, env = "CASTELLAN_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
@@ -93,6 +108,7 @@ pub(super) struct ServeArguments {
 struct Plan {
     settings: ServerSettings,
     filter: tracing_subscriber::EnvFilter,
+    otlp: Option<OtlpSettings>,
     warnings: Vec<String>,
 }
 
@@ -102,14 +118,21 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         Ok(plan) => plan,
         Err(problems) => return fail(EX_USAGE, &problems),
     };
-    plan.settings.recent_errors = telemetry::init(plan.filter);
-    plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format_args!("error: start the runtime: {error}")),
     };
-    let outcome = runtime.block_on(serve(plan.settings));
+    let mut otlp = match plan.otlp.map(|settings| connect(&runtime, settings)).transpose() {
+        Ok(otlp) => otlp,
+        Err(error) => return fail(1, &format_args!("error: --otlp-endpoint: {error}")),
+    };
+    plan.settings.recent_errors = telemetry::init(plan.filter, otlp.as_ref());
+    plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    raise_descriptor_limit();
+    let outcome = runtime.block_on(serve(plan.settings, otlp.as_mut()));
+    if let Some(otlp) = otlp {
+        otlp.shutdown(&runtime);
+    }
     // Requests that outlived the drain hold nothing that a kill could not take too.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
@@ -118,13 +141,25 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     }
 }
 
-async fn serve(settings: ServerSettings) -> Result<(), crate::server::ServerError> {
+fn connect(runtime: &Runtime, settings: OtlpSettings) -> Result<Otlp, ExporterBuildError> {
+    let _entered = runtime.enter();
+    Otlp::connect(settings)
+}
+
+async fn serve(
+    settings: ServerSettings,
+    otlp: Option<&mut Otlp>,
+) -> Result<(), crate::server::ServerError> {
     // Before the ready line: a signal that follows it at once must drain, not kill.
     let mut signals = Signals::install().map_err(crate::server::ServerError::Signals)?;
     let server = tokio::select! {
         started = Server::start(settings) => started?,
         () = signals.next() => return Ok(()),
     };
+    if let Some(otlp) = otlp {
+        let exposition = Arc::clone(server.exposition());
+        otlp.export_metrics(move || exposition.collect());
+    }
     // Whoever started the server may not read its output; it serves all the same.
     drop(writeln!(std::io::stdout(), "{}", server.ready_line()));
     drop(std::io::stdout().flush());
@@ -152,6 +187,7 @@ fn plan(
     let http_listen = problems.take("--http-listen", resolve(&arguments.http_listen));
     let drain_timeout = problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
     let admin = problems.take("--admin-listen", admin_listen(arguments.admin_listen.as_deref()));
+    let otlp = problems.take("--otlp-endpoint", OtlpSettings::read(&arguments.otlp_endpoint, env));
     let store_settings = arguments.store.read(&mut problems);
     let served = match &arguments.config {
         None => plan_default(arguments, env, &mut problems),
@@ -160,10 +196,15 @@ fn plan(
             config_file::plan(path, env, &mut problems)
         }
     };
-    match (served, filter, http_listen, admin, drain_timeout) {
-        (Some(served), Some(filter), Some(http_listen), Some(admin), Some(drain_timeout))
-            if problems.is_empty() =>
-        {
+    match (served, filter, http_listen, admin, drain_timeout, otlp) {
+        (
+            Some(served),
+            Some(filter),
+            Some(http_listen),
+            Some(admin),
+            Some(drain_timeout),
+            Some(otlp),
+        ) if problems.is_empty() => {
             let Served { mut stores, values, listeners, warnings } = served;
             for store in &mut stores {
                 store_settings.apply(store);
@@ -185,7 +226,7 @@ fn plan(
                 drain_timeout,
                 recent_errors: RecentErrors::default(),
             };
-            Ok(Plan { settings, filter, warnings })
+            Ok(Plan { settings, filter, otlp, warnings })
         }
         _ => Err(problems),
     }

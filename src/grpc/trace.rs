@@ -1,6 +1,6 @@
 //! Each call from its first header to its last trailer: counted, and in a span.
 //!
-//! When nobody listens at debug, nothing is formatted, and of what the client says about itself
+//! When nobody wants its span, nothing is formatted, and of what the client says about itself
 //! only its name is read. It must never fail a call, whatever its metadata says (reapi 97).
 
 use std::convert::Infallible;
@@ -29,6 +29,7 @@ use tracing::field::Empty;
 
 use super::tool;
 use crate::telemetry::metrics::{InFlight, Method, Metrics, Outcome};
+use crate::telemetry::spans;
 
 pub(super) const REQUEST_METADATA: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -36,11 +37,11 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Writes what a call is about into its span.
 pub(super) fn record_call(instance_name: &str, digest: Option<&dyn Display>) {
-    if !tracing::enabled!(tracing::Level::DEBUG) {
+    if !tracing::enabled!(target: spans::TARGET, tracing::Level::DEBUG) {
         return;
     }
     let span = Span::current();
-    span.record("instance", instance_name);
+    span.record("instance", spans::bounded(instance_name));
     if let Some(digest) = digest {
         span.record("digest", tracing::field::display(digest));
     }
@@ -88,7 +89,7 @@ where
         let token = (request.uri().path() != HEALTH_WATCH).then(|| self.calls.token());
         let counted = self.metrics.requests.begin(Method::of_grpc(request.uri().path()));
         tool::note(request.headers(), &self.metrics.tools);
-        let span = if tracing::enabled!(tracing::Level::DEBUG) {
+        let span = if tracing::enabled!(target: spans::TARGET, tracing::Level::DEBUG) {
             call_span(&request)
         } else {
             Span::none()
@@ -133,8 +134,10 @@ where
 
 fn call_span<B>(request: &Request<B>) -> Span {
     let span = tracing::debug_span!(
+        target: spans::TARGET,
         "rpc",
-        method = request.uri().path(),
+        otel.kind = "server",
+        method = spans::bounded(request.uri().path()),
         instance = Empty,
         digest = Empty,
         peer = Empty,
@@ -145,15 +148,16 @@ fn call_span<B>(request: &Request<B>) -> Span {
     if span.is_disabled() {
         return span;
     }
+    spans::continue_trace(&span, request.headers());
     if let Some(peer) = peer_address(request) {
         span.record("peer", tracing::field::display(peer));
     }
     if let Some(metadata) = request_metadata(request.headers()) {
         if let Some(tool) = &metadata.tool_details {
-            span.record("tool_name", &tool.tool_name);
-            span.record("tool_version", &tool.tool_version);
+            span.record("tool_name", spans::bounded(&tool.tool_name));
+            span.record("tool_version", spans::bounded(&tool.tool_version));
         }
-        span.record("invocation_id", &metadata.tool_invocation_id);
+        span.record("invocation_id", spans::bounded(&metadata.tool_invocation_id));
     }
     span
 }
@@ -194,9 +198,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.span.is_none() {
-            tracing::debug!(parent: &self.span, status = self.counted.outcome(), "call ended");
-        }
+        spans::end(&self.span, &self.counted);
     }
 }
 

@@ -44,6 +44,12 @@ impl Exposition {
         self.metrics.collect(&mut samples);
         for (name, store) in &self.stores {
             store_metrics::collect(name, &store.stats(), &mut samples);
+            let predicted = store.predicted_hit_ratios();
+            store_metrics::collect_predictions(
+                name,
+                predicted.as_slice().as_flattened(),
+                &mut samples,
+            );
         }
         samples
     }

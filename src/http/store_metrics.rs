@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::store::filesystem::StoreStats;
-use crate::telemetry::metrics::{Family, Kind, Samples, Unit};
+use crate::telemetry::metrics::{Family, Kind, Samples, Unit, Value};
 
 /// A family, and where its value comes from.
 struct OfStore {
@@ -260,10 +260,19 @@ static COUNTERS: [OfStore; 19] = [
     ),
 ];
 
+static PREDICTIONS: Family = Family {
+    name: "castellan_store_predicted_hit_ratio",
+    help: "The hit ratio that a store of so many times the present size would have, estimated \
+           from reuse distances; absent while too little is known.",
+    kind: Kind::Gauge,
+    unit: Unit::None,
+    labels: &["store", "size_factor"],
+};
+
 /// Every family of a store.
 pub(super) fn families() -> Vec<&'static Family> {
     let gauges = GAUGES.iter().map(|it| &it.family);
-    gauges.chain([&REMOVALS]).chain(COUNTERS.iter().map(|it| &it.family)).collect()
+    gauges.chain([&PREDICTIONS, &REMOVALS]).chain(COUNTERS.iter().map(|it| &it.family)).collect()
 }
 
 /// Adds what a store says; `name` labels it.
@@ -275,6 +284,13 @@ pub(super) fn collect(name: &str, stats: &StoreStats, samples: &mut Samples) {
         if let Some(value) = (metric.value)(stats) {
             samples.integer(&metric.family, &[name], value);
         }
+    }
+}
+
+/// Adds what a store would be at other sizes, as pairs of a factor and a hit ratio.
+pub(super) fn collect_predictions(name: &str, predicted: &[(f64, f64)], samples: &mut Samples) {
+    for (factor, ratio) in predicted {
+        samples.add(&PREDICTIONS, &[name, &factor.to_string()], Value::Real(*ratio));
     }
 }
 

@@ -1,18 +1,25 @@
 //! The probes follow the readiness that the other listener shares; the stores' counters are whole.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::Router;
+use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{Request, StatusCode};
+use axum::routing::{get, put};
+use futures_util::StreamExt as _;
+use futures_util::stream::repeat_with;
 use tower::ServiceExt as _;
 
-use super::{Front, HttpOptions, router, store_metrics};
+use super::metrics::Exposition;
+use super::{Front, HttpOptions, observed, router, store_metrics};
 use crate::instance::Instances;
 use crate::shutdown::Readiness;
 use crate::store::filesystem::StoreStats;
-use crate::telemetry::metrics::{Samples, Value};
+use crate::telemetry::metrics::{Metrics, Samples, Value};
+use crate::telemetry::recent_errors::RecentErrors;
 
 async fn status_of(readiness: &Readiness, path: &str) -> StatusCode {
     let request = Request::get(path).body(Body::empty()).unwrap();
@@ -79,7 +86,11 @@ fn every_counter_of_a_store_is_shown_once() {
         .collect();
     shown.sort_unstable();
     assert_eq!(shown, expected);
+    store_metrics::collect_predictions("cas", &[(0.25, 0.5), (4.0, 0.75)], &mut samples);
     assert_eq!(samples.groups().len(), store_metrics::families().len());
+    let predictions = samples.groups().last().unwrap();
+    let factors: Vec<&str> = predictions.points.iter().map(|it| it.labels[1].as_str()).collect();
+    assert_eq!(factors, ["0.25", "4"]);
 }
 
 #[test]
@@ -87,4 +98,78 @@ fn stores_are_called_after_their_directories() {
     let names = |roots: &[&str]| store_metrics::names(roots.iter().map(Path::new));
     assert_eq!(names(&["/srv/cas", "/srv/ac"]), ["cas", "ac"]);
     assert_eq!(names(&["/a/cas", "/b/cas", "/"]), ["cas_0", "cas_1", "_2"]);
+}
+
+/// A router that is counted, and what it has counted.
+struct Counted {
+    router: Router,
+    exposition: Arc<Exposition>,
+}
+
+impl Counted {
+    fn new() -> Self {
+        let whole = get(|| async { "seven.." });
+        let stream =
+            get(|| async { Body::from_stream(repeat_with(|| Ok::<_, io::Error>("more"))) });
+        let echo = put(|body: String| async { body });
+        let router = Router::new().route("/cas/1", whole).route("/cas/2", stream);
+        let router = router.route("/cas/3", echo);
+        let exposition = Exposition::new(Metrics::new(RecentErrors::default()), &[]);
+        Self { router: observed(router, Arc::clone(&exposition)), exposition }
+    }
+
+    async fn call(&self, method: &str, path: &str) -> Body {
+        let request = Request::builder().method(method).uri(path).header("user-agent", "curl/8 x");
+        let request = request.body(Body::from("sent")).unwrap();
+        self.router.clone().oneshot(request).await.unwrap().into_body()
+    }
+
+    async fn stream(&self, path: &str) -> BodyDataStream {
+        self.call("GET", path).await.into_data_stream()
+    }
+
+    #[track_caller]
+    fn assert_shown(&self, name: &str, labels: &[&str], expected: u64) {
+        let samples = self.exposition.collect();
+        let family = samples.groups().iter().find(|group| group.family.name == name).unwrap();
+        let point = family.points.iter().find(|point| point.labels == labels);
+        assert_eq!(point.map(|it| &it.value), Some(&Value::Integer(expected)), "{labels:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_counts_when_its_last_byte_is_sent() {
+    let counted = Counted::new();
+    let body = counted.call("GET", "/cas/1").await;
+    counted.assert_shown("castellan_requests_in_flight", &["http"], 1);
+    to_bytes(body, usize::MAX).await.unwrap();
+    counted.assert_shown("castellan_requests_in_flight", &["http"], 0);
+    counted.assert_shown("castellan_requests_total", &["http", "cas_get", "200"], 1);
+    counted.assert_shown("castellan_request_sent_bytes_total", &["http", "cas_get"], 7);
+    to_bytes(counted.call("PUT", "/cas/3").await, usize::MAX).await.unwrap();
+    counted.assert_shown("castellan_request_received_bytes_total", &["http", "cas_put"], 4);
+    to_bytes(counted.call("GET", "/nothing").await, usize::MAX).await.unwrap();
+    counted.assert_shown("castellan_requests_total", &["http", "other", "404"], 1);
+    assert_eq!(counted.exposition.metrics().tools.top(9), [("curl".to_owned(), 3)]);
+}
+
+#[tokio::test]
+async fn the_length_or_head_ends_an_answer_that_nobody_reads_to_its_end() {
+    let counted = Counted::new();
+    let mut whole = counted.stream("/cas/1").await;
+    assert_eq!(whole.next().await.unwrap().unwrap(), "seven..");
+    drop(whole);
+    counted.assert_shown("castellan_requests_total", &["http", "cas_get", "200"], 1);
+    drop(counted.call("HEAD", "/cas/2").await);
+    counted.assert_shown("castellan_requests_total", &["http", "cas_head", "200"], 1);
+}
+
+#[tokio::test]
+async fn an_answer_whose_client_goes_away_is_aborted() {
+    let counted = Counted::new();
+    let mut stream = counted.stream("/cas/2").await;
+    assert_eq!(stream.next().await.unwrap().unwrap(), "more");
+    drop(stream);
+    drop(counted.call("GET", "/cas/1").await);
+    counted.assert_shown("castellan_requests_total", &["http", "cas_get", "aborted"], 2);
 }

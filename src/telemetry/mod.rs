@@ -5,18 +5,22 @@
 pub mod clients;
 pub mod hits;
 pub mod metrics;
+pub mod otlp;
 pub mod recent_errors;
+pub mod spans;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, registry};
 
+use self::otlp::Otlp;
 use self::recent_errors::RecentErrors;
 
 /// Why a log filter is no filter.
@@ -34,21 +38,30 @@ pub fn parse_filter(directives: &str) -> Result<EnvFilter, FilterError> {
     }
 }
 
-/// Starts logging, and keeps the last warnings and errors whatever the filter says. A second call
-/// has no effect: a program has one log.
-pub fn init(filter: EnvFilter) -> RecentErrors {
+/// Starts logging, and keeps the last warnings and errors whatever the filter says; with a
+/// collector, requests have spans. A second call has no effect: a program has one log.
+pub fn init(filter: EnvFilter, otlp: Option<&Otlp>) -> RecentErrors {
+    let recent_errors = RecentErrors::default();
+    if subscriber(filter, &recent_errors, otlp).try_init().is_err() {
+        tracing::debug!("logging was started before");
+    }
+    recent_errors
+}
+
+/// Each layer has a filter of its own: what one wants makes no difference to the others.
+fn subscriber(
+    filter: EnvFilter,
+    recent_errors: &RecentErrors,
+    otlp: Option<&Otlp>,
+) -> impl Subscriber + Send + Sync + use<> {
     let log = tracing_subscriber::fmt::layer()
         .with_writer(|| Unfailing(std::io::stderr()))
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .with_filter(filter);
-    let recent_errors = RecentErrors::default();
     let kept = recent_errors.clone().with_filter(LevelFilter::WARN);
-    if registry().with(log).with(kept).try_init().is_err() {
-        tracing::debug!("logging was started before");
-    }
-    recent_errors
+    registry().with(log).with(kept).with(otlp.map(Otlp::layer))
 }
 
 /// What time it is, for people: the wall clock may jump.

@@ -1,4 +1,4 @@
-//! Hits, names and the last errors: bounded, whatever comes.
+//! Hits, names and the last errors: bounded, whatever comes. Spans: only for who wants them.
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -6,7 +6,9 @@ use tracing_subscriber::registry;
 
 use super::clients::{TopNames, printable};
 use super::hits::{HitSnapshot, Hits};
+use super::otlp::{Otlp, OtlpSettings};
 use super::recent_errors::RecentErrors;
+use super::{parse_filter, spans, subscriber};
 
 #[test]
 fn each_instance_counts_for_itself() {
@@ -86,4 +88,27 @@ fn the_last_warnings_and_errors_are_kept_and_nothing_else() {
     });
     assert_eq!(recent.list().len(), 32);
     assert_eq!(recent.list()[31].message, "one more");
+}
+
+#[test]
+fn requests_have_spans_only_for_a_debug_log_or_a_collector() {
+    let wants_spans = |filter: &str, otlp: Option<&Otlp>| {
+        let filter = parse_filter(filter).unwrap();
+        let subscriber = subscriber(filter, &RecentErrors::default(), otlp);
+        tracing::subscriber::with_default(
+            subscriber,
+            || tracing::enabled!(target: spans::TARGET, tracing::Level::DEBUG),
+        )
+    };
+    assert!(!wants_spans("info", None));
+    assert!(!wants_spans("off", None));
+    assert!(wants_spans("debug", None));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let settings = OtlpSettings::read("http://127.0.0.1:1", &|_| None).unwrap().unwrap();
+    let otlp = Otlp::connect(settings).unwrap();
+    drop(entered);
+    assert!(wants_spans("info", Some(&otlp)));
+    assert!(wants_spans("off", Some(&otlp)));
+    otlp.shutdown(&runtime);
 }

@@ -51,6 +51,8 @@ mod metrics_pages;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod power_loss;
 #[cfg(test)]
 mod process;

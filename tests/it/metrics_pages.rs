@@ -22,6 +22,7 @@ const INTRODUCTION: &str = "\
 This page is made from the declarations in the program:
 `CASTELLAN_WRITE_DOCS=1 cargo test --test it metrics_pages` writes it.
 [deployment/grafana/castellan.json](../deployment/grafana/castellan.json) is a dashboard over it.
+With `--otlp-endpoint` the same metrics are pushed to an OpenTelemetry collector.
 
 Counters start at 0 with the process. A combination of labels that never occurred has no line.
 

@@ -14,7 +14,7 @@ const MAX_LINE_CHARS: usize = 100;
 const LAYERS: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("shutdown", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["shutdown"]),
     ("listener", &[]),
     ("admin_socket", &[]),
     ("store", &["digest", "shutdown"]),
@@ -77,7 +77,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Crates and standard modules that belong to some places only.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("tonic::", &["src/grpc/", "src/listener.rs", "src/server.rs"]),
+    ("tonic::", &["src/grpc/", "src/listener.rs", "src/server.rs", "src/telemetry/otlp/"]),
+    ("opentelemetry", &["src/telemetry/otlp/", "src/telemetry/spans.rs"]),
     ("tonic_health::", &["src/grpc/"]),
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),
     ("bazel_remote_apis", &["proto/src/lib.rs"]),

@@ -48,6 +48,11 @@ const GRPC: [(&str, &str); 15] = [
     ("", "other"),
 ];
 
+/// What the paths of values begin with.
+const VALUES: [&str; 3] = ["ccache", "gradle", "webdav"];
+/// What they are about; no path says this.
+const OF_VALUES: &str = "(values)";
+
 /// What HTTP paths are about, and the verb.
 const HTTP: [(&str, &str, &str); 14] = [
     ("cas", "GET", "cas_get"),
@@ -58,10 +63,10 @@ const HTTP: [(&str, &str, &str); 14] = [
     ("ac", "HEAD", "ac_head"),
     ("ac", "PUT", "ac_put"),
     ("ac", "DELETE", "ac_delete"),
-    ("values", "GET", "values_get"),
-    ("values", "HEAD", "values_head"),
-    ("values", "PUT", "values_put"),
-    ("values", "DELETE", "values_delete"),
+    (OF_VALUES, "GET", "values_get"),
+    (OF_VALUES, "HEAD", "values_head"),
+    (OF_VALUES, "PUT", "values_put"),
+    (OF_VALUES, "DELETE", "values_delete"),
     ("metrics", "GET", "metrics"),
     ("", "", "other"),
 ];
@@ -79,11 +84,14 @@ impl Method {
         Self::at(known.unwrap_or(GRPC.len() - 1))
     }
 
-    /// The method of an HTTP request: `/cas/{hash}`, with any instance name before it.
+    /// The method of an HTTP request: `/cas/{hash}`, with any instance name before it, or of a
+    /// value, whose name may be anything.
     pub fn of_http(verb: &str, path: &str) -> Self {
         let mut segments = path.rsplit('/');
         let last = segments.next().unwrap_or_default();
         let about = segments.next().filter(|about| !about.is_empty()).unwrap_or(last);
+        let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let about = if VALUES.contains(&first) { OF_VALUES } else { about };
         let known = HTTP.iter().position(|(kind, known, _)| *kind == about && *known == verb);
         Self::at(GRPC.len() + known.unwrap_or(HTTP.len() - 1))
     }
@@ -190,6 +198,22 @@ impl Outcome {
     pub fn of_http_status(status: u16) -> Self {
         let known = STATUSES.iter().position(|(known, _)| *known == status && status > 1);
         Self(known.and_then(|position| u8::try_from(position).ok()).unwrap_or(1))
+    }
+
+    /// Whether the server failed, not the client, and nothing was just missing.
+    pub(super) fn is_failure(self, transport: Transport) -> bool {
+        match transport {
+            Transport::Grpc => matches!(
+                self.name(transport),
+                "UNKNOWN"
+                    | "DEADLINE_EXCEEDED"
+                    | "UNIMPLEMENTED"
+                    | "INTERNAL"
+                    | "UNAVAILABLE"
+                    | "DATA_LOSS"
+            ),
+            Transport::Http => self.name(transport).starts_with('5'),
+        }
     }
 
     pub(super) fn all() -> impl Iterator<Item = Self> {

@@ -138,6 +138,11 @@ impl InFlight {
         self.outcome.name(self.method.transport())
     }
 
+    /// Whether it ends with a failure of the server, as far as is known.
+    pub fn is_failure(&self) -> bool {
+        self.outcome.is_failure(self.method.transport())
+    }
+
     /// Counts bytes of its answer.
     pub fn add_sent(&self, bytes: usize) {
         if let Some(of_method) = self.requests.of(self.method) {

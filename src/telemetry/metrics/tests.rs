@@ -70,6 +70,11 @@ fn methods_and_outcomes_are_closed_sets() {
     assert_eq!(of_http("GET", "/cas/00ff"), "cas_get");
     assert_eq!(of_http("PUT", "/any/instance/ac/00ff"), "ac_put");
     assert_eq!(of_http("GET", "/metrics"), "metrics");
+    assert_eq!(of_http("PUT", "/ccache/ac/00ff"), "values_put");
+    assert_eq!(of_http("GET", "/webdav/a/b/c/abc"), "values_get");
+    assert_eq!(of_http("DELETE", "/gradle/00ff"), "values_delete");
+    assert_eq!(of_http("PROPFIND", "/webdav/"), "other");
+    assert_eq!(of_http("GET", "/values/00ff"), "other");
     assert_eq!(of_http("GET", "/cas/00ff/more"), "other");
     assert_eq!(of_http("BREW", "/cas/00ff"), "other");
     assert_eq!(of_http("GET", "/"), "other");
@@ -82,6 +87,10 @@ fn methods_and_outcomes_are_closed_sets() {
     let of_status = |status| Outcome::of_http_status(status).name(Transport::Http);
     assert_eq!((of_status(200), of_status(507)), ("200", "507"));
     assert_eq!((of_status(0), of_status(1), of_status(418)), ("other", "other", "other"));
+    let fails = |value: &[u8]| Outcome::of_grpc_status(value).is_failure(Transport::Grpc);
+    assert!(fails(b"13") && fails(b"14") && fails(b"15") && !fails(b"0") && !fails(b"5"));
+    let fails = |status| Outcome::of_http_status(status).is_failure(Transport::Http);
+    assert!(fails(500) && fails(507) && !fails(404) && !fails(200));
     assert_eq!(Outcome::unfinished(Transport::Http).name(Transport::Http), "aborted");
     assert_eq!(Outcome::unfinished(Transport::Grpc).name(Transport::Grpc), "CANCELLED");
 }

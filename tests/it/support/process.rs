@@ -23,7 +23,8 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_castellan"));
         command.args(arguments).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("CASTELLAN_") {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("CASTELLAN_") || name_text.starts_with("OTEL_") {
                 command.env_remove(name);
             }
         }
