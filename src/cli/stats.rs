@@ -12,9 +12,6 @@ use super::admin_client::{ServerFlags, call};
 use super::format::{Style, Table, bytes, percent, printable, span};
 use super::{EX_USAGE, fail};
 
-/// Fill above which there is something to notice.
-const FULL: f64 = 0.98;
-
 /// Flags of `stats`.
 #[derive(Debug, Args)]
 pub(super) struct StatsArguments {
@@ -109,9 +106,8 @@ fn put_table(text: &mut String, heading: &str, table: &Table, style: Style) {
 }
 
 fn put_store(text: &mut String, store: &Value, style: Style) {
-    let fill = ratio(store, "/fill_ratio").unwrap_or_default();
-    let shown = percent(fill);
-    let shown = if fill > FULL { style.red(&shown) } else { shown };
+    // A cache that is full is as it should be: no reason for a color.
+    let shown = style.bold(&percent(ratio(store, "/fill_ratio").unwrap_or_default()));
     let size = |path: &str| bytes(number(store, path));
     let (used, most) = (size("/used_bytes"), size("/max_bytes"));
     let _ = writeln!(text, "\n{} {}", style.bold("store"), string(store, "/name"));

@@ -47,7 +47,8 @@ class Passer(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", headers["content-type"])
         if policy := headers.get("content-security-policy"):
-            self.send_header("content-security-policy", policy.replace("frame-ancestors 'none'", ""))
+            framed = policy.replace("frame-ancestors 'none'", "")
+            self.send_header("content-security-policy", framed)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -17,6 +17,13 @@ const REASONS = {
   over_count: "more entries than the limit", purged: "purged", replaced: "replaced by a later one",
   corrupt: "corrupt", missing: "deleted by somebody else",
 };
+const TROUBLE = {
+  leases_broken: "promises to builds broken: they held too much of the cache",
+  lease_refusals: "writes refused for promises to builds", reserve_timeouts: "uploads out of room",
+  full_disks: "writes that met a full disk", sync_failures: "syncs that failed",
+  unlink_failures: "deletions that failed", foreign_files: "files that are not the store's",
+  ledger_errors: "errors in the books",
+};
 const PERIODS = {
   last_10_minutes: "10 min", last_hour: "hour", last_day: "day", last_7_days: "7 days",
   since_start: "since start",
@@ -165,15 +172,18 @@ function showNames(id, rows, missing) {
     [name === "" ? "(no name)" : name, whole(requests), requests / most])));
 }
 
-function showErrors({ errors, now }) {
-  if (errors.length === 0) {
-    fill(inside("errors"), none("No warnings and no errors."));
-    return;
-  }
-  fill(inside("errors"), ...errors.slice(0, 8).map((error) => make("div", "error",
+function showErrors({ errors, stores, now }) {
+  const counts = Object.entries(TROUBLE)
+    .map(([name, words]) => [words, sum(stores, (store) => store.trouble[name])])
+    .filter(([, count]) => count > 0)
+    .map(([words, count]) => [words, whole(count)]);
+  const lines = errors.slice(0, 8).map((error) => make("div", "error",
     make("span", `level ${error.level === "ERROR" ? "ERROR" : ""}`, error.level),
     make("span", "dim", ` ${span(Math.max(0, now - error.at))} ago, ${error.target}: `),
-    error.message, " ", make("span", "dim", error.fields))));
+    error.message, " ", make("span", "dim", error.fields)));
+  if (lines.length === 0) lines.push(none("No warnings and no errors."));
+  if (counts.length > 0) lines.push(table(["since the start", "#"], counts));
+  fill(inside("errors"), ...lines);
 }
 
 function showLargest({ stores }) {
