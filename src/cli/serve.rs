@@ -55,7 +55,7 @@ pub(super) struct ServeArguments {
     #[arg(long, env = "CASTELLAN_GRPC_LISTEN", value_name = "ADDRESS")]
     grpc_listen: Option<String>,
 
-    /// Where to listen for HTTP (health probes); port 0 picks a free one.
+    /// Where to listen for HTTP (cache and health probes); port 0 picks a free one.
     #[arg(
         long,
         env = "CASTELLAN_HTTP_LISTEN",
