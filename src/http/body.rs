@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::Body as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::options::HttpOptions;
 use super::status::Refusal;
@@ -33,6 +33,8 @@ pub(super) struct Incoming {
     /// How long this window has waited for the client, and what has come meanwhile.
     waited: Duration,
     received_bytes: u64,
+    /// Since when it waits for the next piece.
+    waits_since: Option<Instant>,
 }
 
 impl Incoming {
@@ -44,6 +46,7 @@ impl Incoming {
             window_bytes: options.upload_window_bytes,
             waited: Duration::ZERO,
             received_bytes: 0,
+            waits_since: None,
         }
     }
 
@@ -51,17 +54,20 @@ impl Incoming {
     /// is not the client's fault. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
-            let begun = Instant::now();
-            let left = self.window.saturating_sub(self.waited);
-            let Ok(data) = timeout(left, self.next_data()).await else {
+            // A call that was dropped has waited too.
+            let since = *self.waits_since.get_or_insert_with(Instant::now);
+            let end = since + self.window.saturating_sub(self.waited);
+            let Ok(data) = timeout_at(end, self.next_data()).await else {
                 // I23: a client that trickles holds space and a place that others wait for.
                 if self.received_bytes < self.window_bytes {
                     return Err(Refusal::too_slow(self.window, self.window_bytes));
                 }
                 (self.waited, self.received_bytes) = (Duration::ZERO, 0);
+                self.waits_since = None;
                 continue;
             };
-            self.waited += begun.elapsed();
+            self.waited += since.elapsed();
+            self.waits_since = None;
             let data = data?;
             self.received_bytes += data.as_ref().map_or(0, |it| it.len() as u64);
             return Ok(data);

@@ -66,6 +66,11 @@ impl Refusal {
         Self::new(StatusCode::REQUEST_TIMEOUT, message).with(CONNECTION, CLOSE)
     }
 
+    /// The request body has stopped while others wait for the room that it holds.
+    pub(super) fn gave_way() -> Self {
+        Self::retry_later("others wait for the room of this upload").with(CONNECTION, CLOSE)
+    }
+
     /// The request body ended before its announced end, or its framing is broken.
     pub(super) fn cut_short() -> Self {
         Self::bad_request("the request body ended too early").with(CONNECTION, CLOSE)

@@ -1,4 +1,5 @@
-//! The probes follow the readiness that the other listener shares; the stores' counters are whole.
+//! The probes follow the readiness that the other listener shares; every error has its status; the
+//! counters are whole.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,15 +9,20 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse as _;
 use axum::routing::{get, put};
 use futures_util::StreamExt as _;
 use futures_util::stream::repeat_with;
 use tower::ServiceExt as _;
 
 use super::metrics::Exposition;
+use super::status::Refusal;
 use super::{Front, HttpOptions, observed, router, store_metrics};
+use crate::action_cache::ActionCacheError;
+use crate::digest::{Digest, DigestFunction};
 use crate::instance::Instances;
 use crate::shutdown::Readiness;
+use crate::store::StoreError;
 use crate::store::filesystem::StoreStats;
 use crate::telemetry::metrics::{Metrics, Samples, Value};
 use crate::telemetry::recent_errors::RecentErrors;
@@ -40,6 +46,34 @@ async fn readyz_turns_503_while_draining_and_livez_does_not() {
     assert_eq!(status_of(&readiness, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(status_of(&readiness, "/livez").await, StatusCode::OK);
     assert_eq!(status_of(&readiness, "/nothing").await, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn reapi_h9_every_error_has_its_status() {
+    let digest = Digest::of(DigestFunction::Sha256, b"x");
+    let io = |error: i32| StoreError::Io {
+        operation: "open",
+        source: std::io::Error::from_raw_os_error(error),
+    };
+    let errors = [
+        (StoreError::HashMismatch { expected: digest, actual: String::new() }, 400, false),
+        (StoreError::SizeMismatch { digest, expected_bytes: 1, received_bytes: 2 }, 400, false),
+        (StoreError::TooLarge { size_bytes: 2, limit_bytes: 1 }, 413, false),
+        (StoreError::NoSpace { size_bytes: 1, reason: "" }, 507, true),
+        (StoreError::Corrupt { key: String::new() }, 500, false),
+        (StoreError::Purged, 503, true),
+        (StoreError::TooManyPurges, 503, true),
+        (StoreError::ShuttingDown, 503, true),
+        // Out of descriptors, then a failing disk.
+        (io(24), 503, true),
+        (io(5), 500, false),
+    ];
+    for (error, status, is_temporary) in errors {
+        let what = error.to_string();
+        let response = Refusal::from(ActionCacheError::Store(error)).into_response();
+        assert_eq!(response.status().as_u16(), status, "{what}");
+        assert_eq!(response.headers().contains_key("retry-after"), is_temporary, "{what}");
+    }
 }
 
 /// Taken apart without a rest, so that a new field does not compile until it is here.
@@ -111,9 +145,13 @@ impl Counted {
         let whole = get(|| async { "seven.." });
         let stream =
             get(|| async { Body::from_stream(repeat_with(|| Ok::<_, io::Error>("more"))) });
+        let announced = get(|| async {
+            let four = Body::from_stream(repeat_with(|| Ok::<_, io::Error>("four")).take(1));
+            ([("content-length", "4")], four)
+        });
         let echo = put(|body: String| async { body });
         let router = Router::new().route("/cas/1", whole).route("/cas/2", stream);
-        let router = router.route("/cas/3", echo);
+        let router = router.route("/cas/3", echo).route("/cas/4", announced);
         let exposition = Exposition::new(Metrics::new(RecentErrors::default()), &[]);
         Self { router: observed(router, Arc::clone(&exposition)), exposition }
     }
@@ -160,6 +198,11 @@ async fn the_length_or_head_ends_an_answer_that_nobody_reads_to_its_end() {
     assert_eq!(whole.next().await.unwrap().unwrap(), "seven..");
     drop(whole);
     counted.assert_shown("castellan_requests_total", &["http", "cas_get", "200"], 1);
+    // Behind the announced length the transport asks for nothing.
+    let mut announced = counted.stream("/cas/4").await;
+    assert_eq!(announced.next().await.unwrap().unwrap(), "four");
+    drop(announced);
+    counted.assert_shown("castellan_requests_total", &["http", "cas_get", "200"], 2);
     drop(counted.call("HEAD", "/cas/2").await);
     counted.assert_shown("castellan_requests_total", &["http", "cas_head", "200"], 1);
 }

@@ -5,7 +5,8 @@ use castellan::grpc::GrpcOptions;
 use prost::Message as _;
 
 use crate::support::http::{Http, http};
-use crate::support::{Blob, FullResult, TestServer, disk, hold_space, start_tight};
+use crate::support::wait::stats_reach;
+use crate::support::{Blob, FullResult, TestServer, disk, hold_space, start_small, start_tight};
 
 fn cas(blob: &Blob) -> String {
     format!("/cas/{}", blob.digest.hash_hex().as_str())
@@ -104,6 +105,20 @@ async fn reapi_h9_no_space_is_507_and_the_same_request_works_later() {
     assert_eq!(reply.header("retry-after"), Some("1"));
     held.finish().await;
     assert_eq!(http(&server, "PUT", &cas(&blob), &[], &blob.data).await.status, 200);
+}
+
+#[tokio::test]
+async fn i23_an_upload_that_has_stopped_gives_way_to_who_waits() {
+    let server = start_small().await;
+    let [stopped, waiting] = [22, 23].map(|seed| Blob::random(seed, 2_200_000));
+    let mut client = Http::connect(&server).await;
+    client.head("PUT", &cas(&stopped), &[("Content-Length", "2200000")]).await;
+    client.send(&stopped.data[..1_000_000]).await;
+    stats_reach(&server, "it has room", |it| it.reserved_bytes >= 2_200_000).await;
+    assert_eq!(http(&server, "PUT", &cas(&waiting), &[], &waiting.data).await.status, 200);
+    let reply = client.reply("PUT").await.unwrap();
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    assert_eq!(server.missing(&[&stopped, &waiting]).await.len(), 1);
 }
 
 #[tokio::test]

@@ -57,6 +57,15 @@ enum Effect {
     Nothing,
 }
 
+/// How long a body says that it is.
+#[derive(Clone, Copy, Debug)]
+enum Length {
+    True,
+    Says(&'static str),
+    Unsaid,
+    Chunked,
+}
+
 /// One row. `{small}` and its like in path and header stand for hashes.
 #[derive(Clone, Debug)]
 struct Row {
@@ -64,9 +73,7 @@ struct Row {
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Data,
-    /// What `Content-Length` says; the length of the body unless told otherwise.
-    length: Option<Option<&'static str>>,
-    is_chunked: bool,
+    length: Length,
     status: u16,
     has: Vec<(&'static str, String)>,
     lacks: Vec<&'static str>,
@@ -80,8 +87,7 @@ fn row(method: &'static str, path: impl Into<String>, status: u16) -> Row {
         path: path.into(),
         headers: Vec::new(),
         body: Data::Nothing,
-        length: None,
-        is_chunked: false,
+        length: Length::True,
         status,
         has: Vec::new(),
         lacks: Vec::new(),
@@ -110,14 +116,19 @@ impl Row {
         self
     }
 
-    /// Sends this as `Content-Length`, or none.
-    fn length(self, length: Option<&'static str>) -> Self {
-        Self { length: Some(length), ..self }
+    /// Sends this as `Content-Length`.
+    fn length(self, length: &'static str) -> Self {
+        Self { length: Length::Says(length), ..self }
+    }
+
+    /// Sends no body, and no length.
+    fn without_length(self) -> Self {
+        Self { length: Length::Unsaid, ..self }
     }
 
     /// Sends the body in chunks, without a length.
     fn chunked(self) -> Self {
-        Self { is_chunked: true, ..self }.length(None)
+        Self { length: Length::Chunked, ..self }
     }
 
     /// Expects a header field.
@@ -162,7 +173,7 @@ fn text(seed: usize, len: usize) -> Vec<u8> {
     let mut text = String::new();
     while text.len() < len {
         let word = text.len() / 100;
-        write!(text, "line {word} of text {seed}, as like the others as can be\n").unwrap();
+        writeln!(text, "line {word} of text {seed}, as like the others as can be").unwrap();
     }
     text.truncate(len);
     text.into_bytes()
@@ -276,17 +287,17 @@ impl<'c> Case<'c> {
         let mut headers: Vec<_> =
             row.headers.iter().map(|(name, value)| (*name, self.spell(value))).collect();
         match row.length {
-            Some(length) => headers.extend(length.map(|it| ("Content-Length", it.to_owned()))),
-            None if row.method == "PUT" => headers.push(("Content-Length", body.len().to_string())),
-            None => {}
-        }
-        if row.is_chunked {
-            headers.push(("Transfer-Encoding", "chunked".to_owned()));
+            Length::Says(length) => headers.push(("Content-Length", length.to_owned())),
+            Length::True if row.method == "PUT" => {
+                headers.push(("Content-Length", body.len().to_string()));
+            }
+            Length::Chunked => headers.push(("Transfer-Encoding", "chunked".to_owned())),
+            Length::True | Length::Unsaid => {}
         }
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
         let mut client = Http::connect(self.server).await;
         client.head(row.method, &self.spell(&row.path), &headers).await;
-        if row.is_chunked {
+        if matches!(row.length, Length::Chunked) {
             client.send(format!("{:x}\r\n", body.len()).as_bytes()).await;
             client.send(&[&body, &b"\r\n0\r\n\r\n"[..]].concat()).await;
         } else {

@@ -36,7 +36,9 @@ async fn put(server: &TestServer, blob: &Blob, encoded: &[u8], size: Option<u64>
 async fn a_large_blob_goes_both_ways_as_zstd() {
     let server = TestServer::start().await;
     let blob = blob(20 << 20);
-    let encoded = zstd::encode_all(&blob.data[..], 19).unwrap();
+    let mut wide = encoder(23);
+    wide.write_all(&blob.data).unwrap();
+    let encoded = wide.finish().unwrap();
     let reply = put(&server, &blob, &encoded, Some(blob.digest.size_bytes)).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(server.read(&blob.read_name()).await.unwrap(), blob.data);

@@ -23,6 +23,9 @@ use crate::store::StoreError;
 /// A result up to this is small: however many come at once, they are no danger.
 const SMALL_RESULT_BYTES: u64 = 64 << 10;
 
+/// A larger result is not written as JSON: that would take one thread too long.
+const MAX_JSON_BYTES: usize = 1 << 20;
+
 /// The digest of an action. Nobody says its size here, and no key has it.
 fn action(call: &Call<'_>) -> Digest {
     Digest { function: FUNCTION, hash: call.hash, size_bytes: 0 }
@@ -34,7 +37,8 @@ pub(super) async fn fetch(call: Call<'_>) -> Result<Response, Refusal> {
     let encoded = found.ok_or_else(|| Refusal::not_found("no complete result of this action"))?;
     // It is not what its action hashes to, and may be replaced.
     let hash = Digest::of(FUNCTION, &encoded).hash_hex();
-    let (content_type, etag, body) = if wants_json(call.headers) {
+    let is_json = wants_json(call.headers) && encoded.len() <= MAX_JSON_BYTES;
+    let (content_type, etag, body) = if is_json {
         let json = json::action_result(&encoded).map_err(|error| {
             tracing::error!(%error, "a stored result is none");
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the stored result cannot be read")

@@ -29,7 +29,10 @@ use crate::store::{BlobReader, ByteRange};
 pub(super) async fn fetch(call: Call<'_>) -> Result<Response, Refusal> {
     let cas = &call.instance.cas;
     let missing = || Refusal::not_found("no blob has this hash");
-    let digest = cas.find_by_hash(FUNCTION, call.hash).await?.ok_or_else(missing)?;
+    let Some(digest) = cas.find_by_hash(FUNCTION, call.hash).await? else {
+        cas.count_unknown_hash(!call.is_head);
+        return Err(missing());
+    };
     let hash = digest.hash_hex();
     let etag = conditions::etag(hash.as_str());
     let part = if call.is_head {

@@ -13,6 +13,8 @@ mod negotiation;
 mod path;
 pub(super) mod range;
 mod source;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::sync::Arc;
