@@ -91,6 +91,8 @@ require() {
 # start_phone: the page in a frame of 360 px, at $phone.
 start_phone() {
   local tries
+  # Emptied here, not by the redirection below, which the child makes.
+  : >"$work/phone.url"
   "$here/phone.py" "$url" 360 3400 >"$work/phone.url" 2>/dev/null </dev/null &
   phone_pid=$!
   for ((tries = 0; tries < 100; tries++)); do

@@ -63,9 +63,9 @@ function storeFill(store, isOnly) {
     }
   }
   show("Free", "free", bytes(Math.max(0, store.limit_bytes - store.used_bytes)));
-  const words = make("p", "big", percent(store.fill_ratio), " ",
-    make("small", "dim", `full: ${bytes(store.used_bytes)} of ${bytes(store.max_bytes)}`));
-  words.dataset.fill = store.name;
+  const words = isOnly ? fullWords(store.used_bytes, store.max_bytes) : make("h3", "",
+    `${store.name}: ${percent(store.fill_ratio)} full, `
+    + `${bytes(store.used_bytes)} of ${bytes(store.max_bytes)}`);
   const facts = [`Promised to running builds: ${bytes(store.leased_bytes)}.`];
   if (store.oldest_unused_seconds !== null) {
     facts.push(`The next to go was last used ${span(store.oldest_unused_seconds)} ago.`);
@@ -73,12 +73,20 @@ function storeFill(store, isOnly) {
   if (store.waiting_uploads > 0) {
     facts.push(`${many(store.waiting_uploads, "upload waits", "uploads wait")} for room.`);
   }
-  return [isOnly ? null : make("h3", "", store.name), words, bar, legend,
-    make("p", "dim small", facts.join(" "))].filter((it) => it !== null);
+  return [words, bar, legend, make("p", "dim small", facts.join(" "))];
+}
+
+function fullWords(used, most) {
+  return make("p", "big", percent(used / Math.max(1, most)), " ",
+    make("small", "dim", `full: ${bytes(used)} of ${bytes(most)}`));
 }
 
 function showStores({ stores }) {
   const parts = stores.flatMap((store) => storeFill(store, stores.length === 1));
+  if (stores.length > 1) {
+    parts.unshift(fullWords(sum(stores, (store) => store.used_bytes),
+      sum(stores, (store) => store.max_bytes)));
+  }
   const chart = byId("stores").querySelector(".chart") ?? make("div", "chart");
   const rest = byId("stores").firstElementChild ?? make("div", "");
   if (!rest.isConnected) byId("stores").append(rest, chart);
