@@ -192,7 +192,8 @@ impl Server {
         let exposition = Exposition::new(Arc::clone(&metrics), &all_stores);
         let readiness = Readiness::new();
         let (ready, admin) = (readiness.clone(), settings.admin);
-        let operator = RunningOperator::start(&exposition, ready, admin).await?;
+        let operator =
+            RunningOperator::start(&exposition, values_store.as_ref(), ready, admin).await?;
         let stop = CancellationToken::new();
         let places = listener::places();
         let mut grpc = Vec::new();

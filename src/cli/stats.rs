@@ -124,6 +124,7 @@ fn put_store(text: &mut String, store: &Value, style: Style) {
         ("blobs", "/blobs"),
         ("executable variants", "/variants"),
         ("action results", "/action_results"),
+        ("values", "/values"),
     ] {
         let entries = number(store, &format!("{path}/entries"));
         table.row([name.to_owned(), size(&format!("{path}/charged_bytes")), entries.to_string()]);

@@ -12,7 +12,7 @@ pub(super) async fn explain(
     wanted: &Wanted,
 ) -> Result<Value, OperatorError> {
     let mut explanations = Vec::new();
-    for NamedStore { name, store } in stores {
+    for NamedStore { name, store, .. } in stores {
         let failed = |source| OperatorError::Store { name: name.clone(), source };
         let explained = store.explain(wanted.clone()).await.map_err(failed)?;
         explanations.push((Some(name.as_str()), explained));

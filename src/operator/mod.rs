@@ -44,6 +44,8 @@ pub struct NamedStore {
     pub name: String,
     /// The store.
     pub store: Arc<FilesystemStore>,
+    /// Whether what it keeps like action results are values under names.
+    pub holds_values: bool,
 }
 
 /// Why the operator gets no answer.

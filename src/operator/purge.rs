@@ -90,13 +90,15 @@ pub(super) async fn run(
     request: &PurgeRequest,
 ) -> Result<Value, OperatorError> {
     let selection = request.selection;
+    let is_about_results = matches!(selection, Selection::ResultsOlderThan { .. });
+    let stores = || stores.iter().filter(|it| !is_about_results || !it.holds_values);
     let failed = |name: &String| {
         let name = name.clone();
         move |source| OperatorError::Store { name, source }
     };
     if request.is_dry_run {
         let (mut entries, mut charged_bytes) = (0, 0);
-        for NamedStore { name, store } in stores {
+        for NamedStore { name, store, .. } in stores() {
             let selected = store.select(selection).await.map_err(failed(name))?;
             entries += selected.entries;
             charged_bytes += selected.charged_bytes;
@@ -105,7 +107,7 @@ pub(super) async fn run(
     }
     let (mut removed, mut is_drained) = (0, true);
     let mut outcome = Ok(());
-    for NamedStore { name, store } in stores {
+    for NamedStore { name, store, .. } in stores() {
         // One that fails is no reason to leave the others as they are.
         match store.purge_selected(selection).await.map_err(failed(name)) {
             Ok(purged) => {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{key_json, put};
 use super::history::Sample;
 use super::{NamedStore, Operator};
+use crate::store::Kind;
 use crate::store::filesystem::{AGE_LIMITS, Share, StoreStats, Survey};
 use crate::telemetry::hits::HitSnapshot;
 use crate::telemetry::unix_seconds;
@@ -92,9 +93,18 @@ fn store(named: &NamedStore, survey: &Survey) -> Value {
     let used_bytes = stats.charged_bytes();
     let largest = survey.largest.iter().map(|(key, charged_bytes)| {
         let mut json = key_json(key);
+        if named.holds_values && key.kind == Kind::ActionResult {
+            put(&mut json, "kind", json!("value"));
+        }
         put(&mut json, "charged_bytes", json!(charged_bytes));
         json
     });
+    let nothing = Share::default();
+    let (action_results, values) = if named.holds_values {
+        (&nothing, &survey.action_results)
+    } else {
+        (&survey.action_results, &nothing)
+    };
     let mut json = json!({
         "name": named.name,
         "max_bytes": stats.max_bytes,
@@ -112,7 +122,8 @@ fn store(named: &NamedStore, survey: &Survey) -> Value {
         "oldest_unused_seconds": stats.oldest_age_seconds,
         "blobs": share(&survey.blobs),
         "variants": share(&survey.variants),
-        "action_results": share(&survey.action_results),
+        "action_results": share(action_results),
+        "values": share(values),
         "by_age": by_age(survey),
         "largest": largest.collect::<Value>(),
         "removals": removals(&stats),

@@ -15,7 +15,8 @@ use crate::telemetry::recent_errors::RecentErrors;
 
 async fn store(directory: &tempfile::TempDir) -> NamedStore {
     let options = FilesystemOptions::new(directory.path(), Cap::Bytes(64 << 20));
-    NamedStore { name: "main".to_owned(), store: FilesystemStore::open(options).await.unwrap() }
+    let store = FilesystemStore::open(options).await.unwrap();
+    NamedStore { name: "main".to_owned(), store, holds_values: false }
 }
 
 async fn put(store: &NamedStore, text: &'static str) -> Digest {

@@ -11,6 +11,7 @@ use crate::http::admin;
 use crate::http::metrics::Exposition;
 use crate::operator::{NamedStore, Operator};
 use crate::shutdown::{self, Readiness};
+use crate::store::filesystem::FilesystemStore;
 
 /// The operator's part of a running server.
 #[derive(Debug)]
@@ -25,12 +26,16 @@ impl RunningOperator {
     /// Begins to watch the stores, and listens where an address is given.
     pub(super) async fn start(
         exposition: &Exposition,
+        values: Option<&Arc<FilesystemStore>>,
         readiness: Readiness,
         admin: Option<AdminAddress>,
     ) -> Result<Self, ServerError> {
         let stores = exposition.stores().iter();
-        let named =
-            stores.map(|(name, store)| NamedStore { name: name.clone(), store: Arc::clone(store) });
+        let named = stores.map(|(name, store)| NamedStore {
+            name: name.clone(),
+            store: Arc::clone(store),
+            holds_values: values.is_some_and(|values| Arc::ptr_eq(values, store)),
+        });
         let metrics = Arc::clone(exposition.metrics());
         let operator = Operator::new(named.collect(), metrics, readiness);
         let stop = CancellationToken::new();

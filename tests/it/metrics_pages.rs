@@ -107,7 +107,9 @@ async fn everything_that_is_shown_is_declared() {
             }
         }
     }
-    let declared: BTreeSet<_> = families().iter().map(|family| family.name).collect();
+    let mut declared: BTreeSet<_> = families().iter().map(|family| family.name).collect();
+    // Too little is known yet.
+    assert!(declared.remove("castellan_store_predicted_hit_ratio"));
     let shown: BTreeSet<_> = scrape.kinds.keys().map(String::as_str).collect();
     assert_eq!(shown, declared);
 }

@@ -7,6 +7,7 @@ const PARTS = [
     (store) => store.variants.entries],
   ["Action results", "results", (store) => store.action_results.charged_bytes,
     (store) => store.action_results.entries],
+  ["Values", "values", (store) => store.values.charged_bytes, (store) => store.values.entries],
   ["Reserved for uploads", "reserved", (store) => store.reserved_bytes, () => null],
   ["Leaving", "dying", (store) => store.dying_bytes, () => null],
   ["Directories, own files", "overhead", (store) => store.overhead_bytes, () => null],
