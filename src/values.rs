@@ -149,6 +149,11 @@ impl Values {
         self.store.begin_put(&key(namespace, name), size_bytes).await
     }
 
+    /// Whether somebody waits for room now.
+    pub fn is_waiting_for_room(&self) -> bool {
+        self.store.is_waiting_for_room()
+    }
+
     /// Removes a value; false when it was not there.
     pub async fn remove(
         &self,

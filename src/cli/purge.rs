@@ -40,7 +40,7 @@ pub(super) struct PurgeArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct WhatFlags {
-    /// Everything: blobs and action results of every instance.
+    /// Everything: blobs, action results of every instance, values of ccache, Gradle and sccache.
     #[arg(long, conflicts_with_all = ["instance", "results_older_than", "digest"])]
     all: bool,
 

@@ -116,12 +116,16 @@ fn put(text: &mut String, part: std::fmt::Arguments<'_>) {
 }
 
 fn noun(value: &Value) -> String {
-    let noun = if text_of(value, "kind") == "blob" { "blob" } else { "action result" };
+    let noun = match text_of(value, "kind") {
+        "blob" => "blob",
+        "value" => "value",
+        _ => "action result",
+    };
     let (function, hash) = (text_of(value, "function"), text_of(value, "hash"));
-    let size_bytes = number(value, "size_bytes").unwrap_or_default();
+    let size = number(value, "size_bytes").map_or_else(String::new, |bytes| format!("/{bytes}"));
     // As clients print it: without the function that is meant where none is said.
     let function = if function == "sha256" { String::new() } else { format!("{function}/") };
-    printable(&format!("{noun} {function}{hash}/{size_bytes}"))
+    printable(&format!("{noun} {function}{hash}{size}"))
 }
 
 fn put_file(text: &mut String, file: &Value) {

@@ -5,10 +5,13 @@
 //! in `activity`.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::header::{EXPECT, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use hyper::body::Body as _;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -24,6 +27,25 @@ pub(super) const CHUNK_BYTES: usize = 64 << 10;
 const DISCARD_BYTES: u64 = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 
+/// How long a client may be silent while others wait for the room it holds.
+const STALL_UNDER_PRESSURE: Duration = Duration::from_secs(2);
+
+/// Waits for the next piece of a body, but not for a client that holds up those who wait for the
+/// room it holds.
+pub(super) async fn unless_others_wait<T>(
+    next: impl Future<Output = Result<T, Refusal>>,
+    do_others_wait: impl Fn() -> bool,
+) -> Result<T, Refusal> {
+    let mut next = pin!(next);
+    loop {
+        match timeout(STALL_UNDER_PRESSURE, next.as_mut()).await {
+            Ok(next) => return next,
+            Err(_) if do_others_wait() => return Err(Refusal::gave_way()),
+            Err(_) => {}
+        }
+    }
+}
+
 /// A request body on its way in.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -35,6 +57,8 @@ pub(super) struct Incoming {
     received_bytes: u64,
     /// Since when it waits for the next piece.
     waits_since: Option<Instant>,
+    /// Whether the client has been asked for it.
+    has_begun: bool,
 }
 
 impl Incoming {
@@ -47,6 +71,7 @@ impl Incoming {
             waited: Duration::ZERO,
             received_bytes: 0,
             waits_since: None,
+            has_begun: false,
         }
     }
 
@@ -56,6 +81,7 @@ impl Incoming {
         loop {
             // A call that was dropped has waited too.
             let since = *self.waits_since.get_or_insert_with(Instant::now);
+            self.has_begun = true;
             let end = since + self.window.saturating_sub(self.waited);
             let Ok(data) = timeout_at(end, self.next_data()).await else {
                 // I23: a client that trickles holds space and a place that others wait for.
@@ -90,8 +116,28 @@ impl Incoming {
         }
     }
 
+    /// The answer to the request, and what becomes of the rest of its body.
+    pub(super) fn answer(
+        self,
+        headers: &HeaderMap,
+        answered: Result<Response, Refusal>,
+    ) -> Response {
+        let mut response = answered.unwrap_or_else(|refusal| {
+            // Who waits to be told to go on has sent nothing, and is not told.
+            let waits = headers.contains_key(EXPECT) && !self.has_begun;
+            if !waits && !refusal.ends_connection() {
+                self.discard();
+            }
+            refusal.into_response()
+        });
+        // What is served is anybody's: no browser may take it for a page.
+        let nosniff = HeaderValue::from_static("nosniff");
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+        response
+    }
+
     /// Reads what is left and drops it, behind an answer that does not need it.
-    pub(super) fn discard(mut self) {
+    fn discard(mut self) {
         if self.body.is_end_stream() {
             return;
         }

@@ -89,9 +89,12 @@ where
     let activity = Activity::new(&options);
     let watching = Arc::clone(&activity);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-        let turn = activity.begin(calls.token());
+        let (activity, calls) = (Arc::clone(&activity), calls.clone());
         let answer = router.clone().oneshot(request);
         async move {
+            // When it is asked for: a pipelined request waits for the client to take the answers
+            // before it, and must not pass for one that is worked on.
+            let turn = activity.begin(calls.token());
             let response: Response = answer.await?;
             Ok::<_, Infallible>(response.map(|body| Watched::new(body, turn)))
         }

@@ -27,7 +27,7 @@ impl Default for HttpOptions {
             idle_timeout: Duration::from_mins(1),
             read_idle_timeout: Duration::from_mins(2),
             upload_window: Duration::from_secs(30),
-            upload_window_bytes: 1 << 10,
+            upload_window_bytes: 256 << 10,
             max_requests: 4096,
             // Each holds a window of up to 8 MiB.
             max_codecs: 32,

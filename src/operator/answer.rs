@@ -88,7 +88,8 @@ pub(super) fn key_json(key: &Key) -> Value {
         "kind": kind,
         "function": key.digest.function.name(),
         "hash": key.digest.hash_hex().as_str(),
-        "size_bytes": key.digest.size_bytes,
+        // Nobody says the size of an action, or of what a value is called.
+        "size_bytes": (key.kind == Kind::Blob).then_some(key.digest.size_bytes),
     })
 }
 

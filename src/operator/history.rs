@@ -13,8 +13,9 @@ use crate::telemetry::hits::HitSnapshot;
 
 /// The time between two samples.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
-const HOUR: Ring = Ring { interval_seconds: 10, capacity: 360, samples: VecDeque::new() };
-const WEEK: Ring = Ring { interval_seconds: 600, capacity: 7 * 144, samples: VecDeque::new() };
+/// One more than there are intervals in the span, and the one that is going on.
+const HOUR: Ring = Ring { interval_seconds: 10, capacity: 360 + 2, samples: VecDeque::new() };
+const WEEK: Ring = Ring { interval_seconds: 600, capacity: 7 * 144 + 2, samples: VecDeque::new() };
 
 /// What there was at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

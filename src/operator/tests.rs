@@ -55,11 +55,23 @@ fn a_span_is_what_was_counted_in_it() {
 }
 
 #[test]
+fn the_longest_spans_end_where_they_should_after_a_long_time() {
+    let mut history = History::default();
+    (0..=800_000).step_by(10).for_each(|at| history.note(sample(at, at)));
+    for now in [800_003, 800_009] {
+        let hits = |seconds| history.hits_of_last(seconds, &sample(now, now)).action_cache_hits;
+        assert!((3600..3610).contains(&hits(3600)), "{}", hits(3600));
+        let week = 7 * 86_400;
+        assert!((week..week + 600).contains(&hits(week)), "{}", hits(week));
+    }
+}
+
+#[test]
 fn history_ends_now_and_stays_small() {
     let mut history = History::default();
     (0..=800_000).step_by(10).for_each(|at| history.note(sample(at, 2 * at)));
     let document = history.document(&sample(800_003, 1_600_007), 1_000_800_003);
-    for (ring, most) in [("hour", 360), ("week", 1008)] {
+    for (ring, most) in [("hour", 362), ("week", 1010)] {
         let at = numbers(&document, &format!("/{ring}/at"));
         assert!(at.len() == most && at.last() == Some(&1_000_800_003), "{ring} {}", at.len());
         let hits = numbers(&document, &format!("/{ring}/action_cache_hits"));

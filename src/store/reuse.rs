@@ -110,7 +110,9 @@ impl<S: BuildHasher> ReuseDistances<S> {
     }
 
     fn update(&self, key: &Key, change: impl FnOnce(&mut Sample, u64)) {
-        let hash = self.hasher.hash_one(key);
+        // Without the size: who asks by hash alone does not know it.
+        let Key { namespace, kind, digest } = key;
+        let hash = self.hasher.hash_one((namespace, kind, digest.function, digest.hash));
         if hash >= self.threshold.load(Ordering::Relaxed) {
             return;
         }

@@ -15,6 +15,8 @@ use super::clients::printable;
 const MAX_INSTANCES: usize = 64;
 /// The name that all further instances share.
 const OTHERS: &str = "_other";
+/// What the empty name is called as a label, for an empty label is none.
+pub(super) const NO_NAME: &str = "-";
 
 /// The counters of one instance.
 #[derive(Debug, Default)]
@@ -87,9 +89,14 @@ pub struct Hits {
 impl Hits {
     /// The counters of an instance: its own for the first names that come, then shared ones.
     pub fn of_instance(&self, name: &str) -> Arc<HitCounters> {
-        let name = &*printable(name);
+        let mut name = printable(name);
+        // Nobody may pass for another.
+        if [NO_NAME, OTHERS].contains(&&*name) {
+            name = format!("{name}_").into();
+        }
+        let name = &*name;
         let instances = self.instances.read();
-        let others = || instances.get(OTHERS).filter(|_| instances.len() > MAX_INSTANCES);
+        let others = || instances.get(OTHERS).filter(|_| instances.len() >= MAX_INSTANCES);
         if let Some(counters) = instances.get(name).or_else(others) {
             return Arc::clone(counters);
         }

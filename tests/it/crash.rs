@@ -44,6 +44,10 @@ fn nothing_but_whole_blobs(root: &Path) {
         if ["LOCK", "FORMAT", "SNAPSHOT", "REMOVED"].contains(&relative.as_str()) {
             continue;
         }
+        // Those of a second store, which nobody writes to.
+        if relative.starts_with("values/") {
+            continue;
+        }
         let segments: Vec<&str> = relative.split('/').collect();
         let ["blobs", function, shard, name] = segments[..] else { panic!("litter: {relative}") };
         let function = DigestFunction::ALL.into_iter().find(|it| it.name() == function).unwrap();

@@ -1,12 +1,17 @@
 //! `/ac/{hash}`: action results, validated and complete exactly as over gRPC, and the same ones.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY};
 use axum::response::Response;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::cas::build;
 use super::conditions::{self, Condition};
@@ -16,7 +21,7 @@ use super::upload::stored;
 use super::{Call, FUNCTION, json};
 use crate::action_cache::{ActionCacheError, InlineRequest, MAX_RESULT_BYTES};
 use crate::digest::Digest;
-use crate::http::body::Incoming;
+use crate::http::body::{CHUNK_BYTES, Incoming};
 use crate::http::status::Refusal;
 use crate::store::StoreError;
 
@@ -25,6 +30,9 @@ const SMALL_RESULT_BYTES: u64 = 64 << 10;
 
 /// A larger result is not written as JSON: that would take one thread too long.
 const MAX_JSON_BYTES: usize = 1 << 20;
+
+/// How long a large result waits for its place.
+const PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// The digest of an action. Nobody says its size here, and no key has it.
 fn action(call: &Call<'_>) -> Digest {
@@ -56,9 +64,20 @@ pub(super) async fn fetch(call: Call<'_>) -> Result<Response, Refusal> {
         Condition::Holds => {
             let answer = answer.header(CONTENT_TYPE, content_type);
             let answer = answer.header(CONTENT_LENGTH, body.len());
-            build(answer, if call.is_head { Body::empty() } else { Body::from(body) })
+            build(answer, if call.is_head { Body::empty() } else { whole(body, call.place) })
         }
     }
+}
+
+/// A body that is in memory. I22: a large one holds its place until it has been sent.
+fn whole(body: Bytes, place: OwnedSemaphorePermit) -> Body {
+    if body.len() <= CHUNK_BYTES {
+        return Body::from(body);
+    }
+    Body::from_stream(stream::iter([body]).map(move |body| {
+        let _held = &place;
+        Ok::<_, Infallible>(body)
+    }))
 }
 
 /// Stores the result of an action; the later one wins.
@@ -76,8 +95,10 @@ pub(super) async fn store(call: Call<'_>, incoming: &mut Incoming) -> Result<Res
     let _place = if is_small {
         None
     } else {
-        let place = Arc::clone(&call.cache.large_results).try_acquire_owned();
-        Some(place.map_err(|_| Refusal::retry_later("too many large results are on their way"))?)
+        let place = Arc::clone(&call.cache.large_results).acquire_owned();
+        let too_many = || Refusal::retry_later("too many large results are on their way");
+        let place = timeout(PLACE_WAIT, place).await.map_err(|_| too_many())?;
+        Some(place.map_err(|_| too_many())?)
     };
     let mut encoded = BytesMut::new();
     let limit_bytes = announced.size_bytes.unwrap_or(MAX_RESULT_BYTES);

@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, EXPECT, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::path::{Kind, Target};
@@ -85,16 +85,7 @@ async fn serve(State(cache): State<Cache>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut incoming = Incoming::new(body, &cache.options);
     let answered = answer(&cache, &parts, &mut incoming).await;
-    let mut response = answered.unwrap_or_else(|refusal| {
-        // Who waits to be told to go on has sent nothing, and is not told.
-        if !parts.headers.contains_key(EXPECT) && !refusal.ends_connection() {
-            incoming.discard();
-        }
-        refusal.into_response()
-    });
-    // What is served is anybody's: no browser may take it for a page.
-    let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let response = incoming.answer(&parts.headers, answered);
     tracing::debug!(
         method = %parts.method,
         path = parts.uri.path(),

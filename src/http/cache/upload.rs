@@ -1,18 +1,15 @@
 //! `PUT /cas/{hash}`: bytes that must be what their hash says.
 
-use std::time::Duration;
-
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
 
 use super::source::{Announced, Source};
 use super::{Call, FUNCTION};
 use crate::cas::Cas;
 use crate::digest::{Digest, Hasher};
-use crate::http::body::Incoming;
+use crate::http::body::{Incoming, unless_others_wait};
 use crate::http::status::Refusal;
 use crate::store::{BeginPut, StoreError, Upload};
 
@@ -20,9 +17,6 @@ use crate::store::{BeginPut, StoreError, Upload};
 const WHOLE_BYTES: u64 = 64 << 10;
 /// What is read of a blob whose size nobody has said.
 const UNANNOUNCED_BYTES: u64 = 1 << 20;
-
-/// How long a client may be silent while others wait for the room it holds.
-const STALL_UNDER_PRESSURE: Duration = Duration::from_secs(2);
 
 /// The answer to a PUT that has been stored.
 pub(super) fn stored() -> Response {
@@ -83,21 +77,11 @@ async fn receive(
     if !begun.is_empty() {
         sink.write(digest, begun.freeze()).await?;
     }
-    while let Some(data) = next(cas, &mut source).await? {
+    let do_others_wait = || cas.is_waiting_for_room();
+    while let Some(data) = unless_others_wait(source.next(), do_others_wait).await? {
         sink.write(digest, data).await?;
     }
     Ok(sink.finish(digest).await?)
-}
-
-/// The next piece, of a client that does not hold up those who wait for the room it holds.
-async fn next(cas: &Cas, source: &mut Source<'_>) -> Result<Option<Bytes>, Refusal> {
-    loop {
-        match timeout(STALL_UNDER_PRESSURE, source.next()).await {
-            Ok(next) => return next,
-            Err(_) if cas.is_waiting_for_room() => return Err(Refusal::gave_way()),
-            Err(_) => {}
-        }
-    }
 }
 
 /// Where the bytes of a blob go.

@@ -13,6 +13,7 @@ const PARTS = [
   ["Directories, own files", "overhead", (store) => store.overhead_bytes, () => null],
   ["Not read yet, at most", "unread", (store) => store.unread_bytes, () => null],
 ];
+const KINDS = { blob: "blob", action_result: "action result", value: "value" };
 const REASONS = {
   evicted: "evicted to make room", expired: "not used for too long",
   over_count: "more entries than the limit", purged: "purged", replaced: "replaced by a later one",
@@ -203,7 +204,7 @@ function showLargest({ stores }) {
     const link = make("button", "link mono", name);
     link.type = "button";
     link.dataset.digest = name;
-    return [link, value.kind === "blob" ? "blob" : "result", bytes(value.charged_bytes)];
+    return [link, KINDS[value.kind], bytes(value.charged_bytes)];
   });
   const place = inside("largest");
   const columns = ["digest", "kind", "#takes"];
@@ -212,11 +213,12 @@ function showLargest({ stores }) {
 
 // As clients print it: without the function that is meant where none is said.
 function digestOf({ function: name, hash, size_bytes: size }) {
-  return name === "sha256" ? `${hash}/${size}` : `${name}/${hash}/${size}`;
+  const digest = size === null ? hash : `${hash}/${size}`;
+  return name === "sha256" ? digest : `${name}/${digest}`;
 }
 
 function valueWords(value) {
-  const noun = value.kind === "blob" ? "blob" : "action result";
+  const noun = KINDS[value.kind];
   return value.is_variant ? `executable variant of ${noun}` : noun;
 }
 

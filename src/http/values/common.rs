@@ -12,7 +12,7 @@ use axum::response::Response;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::{Call, Space};
-use crate::http::body::CHUNK_BYTES;
+use crate::http::body::{CHUNK_BYTES, unless_others_wait};
 use crate::http::cache::range::{self, Part};
 use crate::http::status::Refusal;
 use crate::store::{BeginPut, BlobReader, ByteRange, StoreError, Upload};
@@ -142,7 +142,9 @@ impl Call<'_> {
     async fn put(&mut self, name: &ValueName) -> Result<(), Refusal> {
         let size_bytes = self.declared_bytes()?;
         let mut upload = self.space.begin_put(name, size_bytes).await?;
-        while let Some(data) = self.incoming.next().await? {
+        let values = self.space.values;
+        let do_others_wait = || values.is_waiting_for_room();
+        while let Some(data) = unless_others_wait(self.incoming.next(), do_others_wait).await? {
             upload.write(data).await.map_err(wrong_length)?;
         }
         upload.commit().await.map_err(wrong_length)

@@ -12,9 +12,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{EXPECT, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, StatusCode, request};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{StatusCode, request};
+use axum::response::Response;
 use axum::routing::any;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -80,16 +79,7 @@ async fn serve(
     let (parts, body) = request.into_parts();
     let mut incoming = Incoming::new(body, &shelf.options);
     let answered = answer(&shelf, namespace, &parts, &mut incoming).await;
-    let mut response = answered.unwrap_or_else(|refusal| {
-        // Who waits to be told to go on has sent nothing, and is not told.
-        if !parts.headers.contains_key(EXPECT) {
-            incoming.discard();
-        }
-        refusal.into_response()
-    });
-    // What is served is anybody's: no browser may take it for a page.
-    let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let response = incoming.answer(&parts.headers, answered);
     tracing::debug!(
         method = %parts.method,
         path = parts.uri.path(),

@@ -383,7 +383,12 @@ impl BlobStore for FilesystemStore {
         let parts = &self.shared.parts;
         let any_size = Key::blob(Digest { function, hash, size_bytes: 0 });
         loader::ensure(parts, &[any_size]).await?;
-        Ok(parts.index.lock(|index| index.blob_with_hash(function, hash)))
+        let found = parts.index.lock(|index| index.blob_with_hash(function, hash));
+        if found.is_none() {
+            // The client reads no further.
+            self.shared.note_reference(&any_size, None);
+        }
+        Ok(found)
     }
 
     async fn remove(&self, key: &Key) -> Result<bool, StoreError> {

@@ -1,15 +1,15 @@
 //! Purges of a part, looked at before and then carried out.
 //!
 //! A fence cuts off a namespace or everything. What is chosen otherwise has no place on the line of
-//! logical time, so it is taken out, writes that were under way are waited for, and what they
-//! brought is taken out too. A sync makes it last.
+//! logical time: it is taken out, writes of a purged hash that are under way are revoked, and a
+//! sync makes it last.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::index::{Index, PurgeScope};
+use super::index::PurgeScope;
 use super::purge::{self, DRAIN, Purged};
 use super::shared::{Parts, Shared};
 use super::sync;
@@ -97,14 +97,30 @@ pub(super) async fn purge(
 
 async fn purge_here(parts: &Arc<Parts>, selection: Selection) -> Result<Purged, StoreError> {
     wait_for_loader(parts).await?;
+    if parts.index.lock(|index| index.is_closed()) {
+        return Err(StoreError::ShuttingDown);
+    }
     parts.counters.purges.add(1);
-    let begun = parts.index.lock(Index::tick);
-    let mut removed = remove(parts, selection).await?;
-    let have_ended = || parts.index.lock(|index| index.writers_before(begun)) == 0;
+    let failures = || parts.counters.evict_unlink_failures.get();
+    let failed_before = failures();
+    // I16: from here on no write that has begun brings it back. One under way is of no age yet.
+    let revoked = match selection {
+        Selection::Hash(hash) => {
+            let revoked = parts.index.lock(|index| index.revoke(hash));
+            Some(revoked.ok_or(StoreError::TooManyPurges)?)
+        }
+        Selection::Scope(_) | Selection::ResultsOlderThan { .. } => None,
+    };
+    let removed = remove(parts, selection).await?;
+    let have_ended =
+        || revoked.is_none_or(|at| parts.index.lock(|index| index.writers_before(at)) == 0);
     let is_drained = parts.wait_until(DRAIN, have_ended).await;
-    // I16: what those writes have brought in the meantime.
-    removed += remove(parts, selection).await?;
     parts.rounds.next_round().await?;
+    if failures() != failed_before {
+        // A crash would bring back what still has its file.
+        let source = std::io::Error::other("a file could not be unlinked; it is tried again");
+        return Err(StoreError::Io { operation: "purge", source });
+    }
     tracing::info!(?selection, removed, is_drained, "purged");
     Ok(Purged { removed, is_drained })
 }

@@ -1,7 +1,7 @@
 //! Hits and misses as families: a ratio is made by who asks, over the time he asks about.
 
 use super::model::{Family, Kind, Samples, Unit};
-use crate::telemetry::hits::Hits;
+use crate::telemetry::hits::{Hits, NO_NAME};
 
 static RESULTS: Family = Family {
     name: "castellan_action_cache_lookups_total",
@@ -29,8 +29,7 @@ pub(super) static FAMILIES: [&Family; 3] = [&RESULTS, &READS, &QUESTIONS];
 
 pub(super) fn collect(hits: &Hits, samples: &mut Samples) {
     for (name, hits) in hits.snapshot() {
-        // An empty label is no label to Prometheus.
-        let name = if name.is_empty() { "-" } else { &name };
+        let name = if name.is_empty() { NO_NAME } else { &name };
         samples.integer(&RESULTS, &[name, "hit"], hits.action_cache_hits);
         samples.integer(&RESULTS, &[name, "miss"], hits.action_cache_misses);
         samples.integer(&READS, &[name, "hit"], hits.cas_hits);

@@ -63,7 +63,6 @@ fn instances() -> Vec<Row> {
 fn bad_paths() -> Vec<Row> {
     let upper = "A".repeat(64);
     vec![
-        get("/", 404),
         get("/cas", 404),
         get("/cas/", 404),
         get("/nothing", 404),

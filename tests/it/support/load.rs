@@ -130,7 +130,7 @@ impl Book {
         for seed in self.next_seed()..shared.next_seed.load(Ordering::SeqCst) {
             let item = self.item(seed);
             self.sent.push((item.digest, item.is_result));
-            self.by_digest.insert((item.is_result, item.digest), seed);
+            self.by_digest.insert((item.is_result, named(item.digest, item.is_result)), seed);
             self.bytes += item.value.len() as u64;
         }
     }
@@ -182,7 +182,8 @@ impl Book {
             let folder = root.join(folder);
             for path in disk::files(&folder) {
                 let relative = path.strip_prefix(&folder).unwrap().to_str().unwrap();
-                let digest = parse(relative).unwrap_or_else(|| panic!("litter: {path:?}"));
+                let digest =
+                    parse(relative, is_result).unwrap_or_else(|| panic!("litter: {path:?}"));
                 let seed = self.by_digest.get(&(is_result, digest));
                 let seed = *seed.unwrap_or_else(|| panic!("never sent: {path:?}"));
                 assert!(seeds.insert(seed), "a second file of {seed}: {path:?}");
@@ -194,20 +195,25 @@ impl Book {
     }
 }
 
-/// `<function>/<aa>/<hash>-<size>...`: the digest.
-fn parse(relative: &str) -> Option<Digest> {
+/// What the name of a file says of a digest: the size of an action is no part of it.
+fn named(digest: Digest, is_result: bool) -> Digest {
+    Digest { size_bytes: if is_result { 0 } else { digest.size_bytes }, ..digest }
+}
+
+/// `<function>/<aa>/<hash>-...<length>.<generation>`: what it says of the digest.
+fn parse(relative: &str, is_result: bool) -> Option<Digest> {
     let mut segments = relative.split('/');
     let function = segments.next()?;
     let function = DigestFunction::ALL.into_iter().find(|it| it.name() == function)?;
     let shard = segments.next()?;
     let (identity, generation) = segments.next()?.split_once('.')?;
     generation.parse::<u64>().ok()?;
-    let mut parts = identity.split('-');
-    let (text, size) = (parts.next()?, parts.next()?);
+    let (text, rest) = identity.split_once('-')?;
+    let size_bytes = rest.rsplit('-').next()?.parse().ok()?;
     let mut hash = [0; 32];
     const_hex::decode_to_slice(text, &mut hash).ok()?;
     let is_right = text.starts_with(shard) && shard.len() == 2 && segments.next().is_none();
-    is_right.then_some(Digest { function, hash, size_bytes: size.parse().ok()? })
+    is_right.then_some(named(Digest { function, hash, size_bytes }, is_result))
 }
 
 /// Mostly new items, now and then one that was stored before.

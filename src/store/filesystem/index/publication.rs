@@ -76,7 +76,8 @@ impl<W> Index<W> {
     }
 
     fn is_fenced(&self, key: &Key, claim: &Claim) -> bool {
-        self.writers.fences.cuts_off(key.namespace, claim.began)
+        let is_cut_off = self.writers.fences.cuts_off(key.namespace, claim.began);
+        (is_cut_off || self.writers.is_revoked(&key.digest.hash, claim.began))
             && !mutants::is_on(Mutant::NoEpochFence)
     }
 

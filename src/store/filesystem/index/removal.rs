@@ -4,6 +4,7 @@
 use super::entry::Entry;
 use super::writers::PurgeScope;
 use super::{Claim, Index, Orphan};
+use crate::digest::HASH_BYTES;
 use crate::store::filesystem::layout::{FileName, Generation, Shard};
 use crate::store::filesystem::mutants::{self, Mutant};
 use crate::store::filesystem::selection::Selection;
@@ -208,9 +209,14 @@ impl<W> Index<W> {
         (victims.collect(), rest)
     }
 
-    /// The moment now, on the line of logical time; what begins later is younger.
-    pub(crate) fn tick(&mut self) -> u64 {
-        self.order.tick()
+    /// Keeps writes of a hash that have begun from becoming visible. The moment of that, or `None`
+    /// when there are too many, or the store has stopped.
+    pub(crate) fn revoke(&mut self, hash: [u8; HASH_BYTES]) -> Option<u64> {
+        if self.is_closed {
+            return None;
+        }
+        let moment = self.order.tick();
+        self.writers.revoke(hash, moment).then_some(moment)
     }
 
     /// What is selected in some slots, with its charge; where to go on, `None` at the end.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::layout::Generation;
+use crate::digest::HASH_BYTES;
 use crate::store::Namespace;
 
 /// Namespaces with a fence of their own; each costs a line in the format file.
@@ -53,6 +54,8 @@ pub(super) struct Writers {
     live: BTreeMap<u64, u32>,
     /// Generations given to files that are not booked yet.
     publishing: BTreeSet<Generation>,
+    /// Hashes that were purged while writes were under way, each with the moment.
+    revoked: Vec<([u8; HASH_BYTES], u64)>,
     pub(super) fences: Fences,
 }
 
@@ -98,6 +101,29 @@ impl Writers {
         self.live.values().map(|count| *count as usize).sum()
     }
 
+    /// Keeps what began before `moment` from becoming visible under a hash; false when too many are
+    /// kept so. Needs not be written down: a write does not outlive the process, and what was
+    /// there before is unlinked.
+    pub(super) fn revoke(&mut self, hash: [u8; HASH_BYTES], moment: u64) -> bool {
+        self.forget_revocations();
+        if self.revoked.len() >= MAX_FENCES {
+            return false;
+        }
+        self.revoked.push((hash, moment));
+        true
+    }
+
+    /// Whether a write of this hash that began at `moment` has been revoked since.
+    pub(super) fn is_revoked(&self, hash: &[u8; HASH_BYTES], moment: u64) -> bool {
+        self.revoked.iter().any(|(revoked, at)| revoked == hash && moment < *at)
+    }
+
+    /// Drops those that no write under way can run into.
+    fn forget_revocations(&mut self) {
+        let oldest = self.oldest().unwrap_or(u64::MAX);
+        self.revoked.retain(|(_, moment)| oldest < *moment);
+    }
+
     /// Puts up a fence at `moment`; false when there are too many.
     pub(super) fn raise_fence(&mut self, scope: PurgeScope, moment: u64) -> bool {
         let fences = &mut self.fences;
@@ -121,6 +147,7 @@ impl Writers {
     /// before them, and what lay behind them is gone from the disk for good. One at `gone_before`
     /// itself may be of a purge under way.
     pub(super) fn lower_fences(&mut self, gone_before: u64) {
+        self.forget_revocations();
         let oldest = self.oldest().unwrap_or(u64::MAX);
         self.fences.namespaces.retain(|_, fence| *fence >= gone_before || oldest < *fence);
     }

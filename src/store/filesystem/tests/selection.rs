@@ -67,22 +67,37 @@ async fn i8_i16_a_hash_goes_with_its_variant_and_its_results() {
     assert_eq!(read(&store, &blob_key).await, Some(data));
 }
 
-#[tokio::test]
-async fn i16_a_write_under_way_does_not_undo_the_purge_of_its_hash() {
+#[tokio::test(start_paused = true)]
+async fn i16_a_write_under_way_never_undoes_the_purge_of_its_hash() {
     let dir = scratch();
     let store = open(dir.path(), 8 << 20).await;
     let (key, data) = blob(1, 100_000);
+    let (other, others) = blob(2, 100_000);
     let mut upload = begin(&store, &key, 100_000).await;
-    upload.write(data).await.unwrap();
-    let worker = Arc::clone(&store);
-    let selection = Selection::Hash(key.digest.hash);
-    let purge = tokio::task::spawn(async move { worker.purge_selected(selection).await });
-    until("the purge has begun", || store.stats().purges == 1).await;
-    upload.commit().await.unwrap();
-    let purged = purge.await.unwrap().unwrap();
-    assert_eq!(purged, Purged { removed: 1, is_drained: true });
-    assert_eq!(absent(&store, &[key]), [true]);
+    let mut beside = begin(&store, &other, 100_000).await;
+    upload.write(data.clone()).await.unwrap();
+    beside.write(others).await.unwrap();
+    let purged = store.purge_selected(Selection::Hash(key.digest.hash)).await.unwrap();
+    assert_eq!(purged, Purged { removed: 0, is_drained: false }, "both are still under way");
+    let outcome = upload.commit().await;
+    assert!(matches!(outcome, Err(StoreError::Purged)), "{outcome:?}");
+    beside.commit().await.unwrap();
+    assert_eq!(absent(&store, &[key, other]), [true, false]);
     check(&store);
+    // One that begins later is not meant.
+    store.put(&key, data.clone()).await.unwrap();
+    assert_eq!(read(&store, &key).await, Some(data));
+}
+
+#[tokio::test]
+async fn i16_a_store_that_has_stopped_purges_nothing_and_says_so() {
+    let dir = scratch();
+    let store = open(dir.path(), 8 << 20).await;
+    let (key, data) = blob(1, 3_000);
+    store.put(&key, data).await.unwrap();
+    store.shutdown(Cleanup::Keep).await.unwrap();
+    let outcome = store.purge_selected(Selection::Hash(key.digest.hash)).await;
+    assert!(matches!(outcome, Err(StoreError::ShuttingDown)), "{outcome:?}");
 }
 
 #[tokio::test]
