@@ -12,7 +12,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
@@ -52,15 +52,21 @@ pub struct AdminListener {
     kind: Either<(UnixListener, SocketFile), TcpListener>,
 }
 
-/// Unlinks a socket when it is dropped.
+/// Unlinks a socket when it is dropped, unless another has taken its place.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
 
 impl Drop for SocketFile {
     #[expect(clippy::disallowed_methods, reason = "the one file of this module")]
     fn drop(&mut self) {
-        // What stays is replaced at the next start.
-        drop(fs::remove_file(&self.0));
+        let is_own = fs::symlink_metadata(&self.path).is_ok_and(|it| it.ino() == self.inode);
+        if is_own {
+            // What stays is replaced at the next start.
+            drop(fs::remove_file(&self.path));
+        }
     }
 }
 
@@ -78,7 +84,7 @@ impl AdminListener {
     /// Where it really listens.
     pub fn address(&self) -> io::Result<AdminAddress> {
         match &self.kind {
-            Either::Left((_, SocketFile(path))) => Ok(AdminAddress::Unix(path.clone())),
+            Either::Left((_, file)) => Ok(AdminAddress::Unix(file.path.clone())),
             Either::Right(tcp) => tcp.local_addr().map(AdminAddress::Tcp),
         }
     }
@@ -104,25 +110,38 @@ pub async fn connect(address: &AdminAddress) -> io::Result<AdminStream> {
 }
 
 async fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let reachable = Reachable::new(path)?;
-    remove_stale(&reachable.path).await?;
+    check_place(path).await?;
+    // Under a name of its own until it listens: who finds a socket here that nobody answers on
+    // takes it for one that a killed process has left.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let begun = path.with_file_name(name);
+    let reachable = Reachable::new(&begun)?;
     let socket = UnixSocket::new_stream()?;
     socket.bind(&reachable.path)?;
-    let file = SocketFile(path.to_owned());
+    let inode = fs::symlink_metadata(&begun)?.ino();
+    let mut file = SocketFile { path: begun.clone(), inode };
     // Before it listens: until then nobody can connect, whatever the mode says.
-    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
-    Ok((socket.listen(BACKLOG)?, file))
+    fs::set_permissions(&begun, Permissions::from_mode(SOCKET_MODE))?;
+    let listener = socket.listen(BACKLOG)?;
+    take_place(&begun, path)?;
+    path.clone_into(&mut file.path);
+    Ok((listener, file))
 }
 
-/// Makes the place free where nobody listens any more.
 #[expect(clippy::disallowed_methods, reason = "the one file of this module")]
-async fn remove_stale(path: &Path) -> io::Result<()> {
+fn take_place(begun: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(begun, path)
+}
+
+/// Whether there is nothing, or a socket that nobody listens on any more.
+async fn check_place(path: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file, no socket"));
     }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+    match UnixStream::connect(&Reachable::new(path)?.path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) => Err(error),
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens here")),
     }

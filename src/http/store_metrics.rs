@@ -300,9 +300,17 @@ pub(super) fn names<'a>(roots: impl Iterator<Item = &'a Path>) -> Vec<String> {
     let last =
         |root: &Path| root.file_name().map_or_else(String::new, |it| it.display().to_string());
     let names: Vec<String> = roots.map(last).collect();
-    let numbered = names.iter().enumerate().map(|(index, name)| {
-        let is_unique = names.iter().filter(|other| *other == name).count() == 1;
-        if is_unique && !name.is_empty() { name.clone() } else { format!("{name}_{index}") }
-    });
-    numbered.collect()
+    let is_unique = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
+    let mut taken: Vec<String> = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let mut shown = name.clone();
+        if shown.is_empty() || !is_unique(name) {
+            shown = format!("{name}_{index}");
+        }
+        while taken.contains(&shown) {
+            shown.push('_');
+        }
+        taken.push(shown);
+    }
+    taken
 }

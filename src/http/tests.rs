@@ -132,6 +132,7 @@ fn stores_are_called_after_their_directories() {
     let names = |roots: &[&str]| store_metrics::names(roots.iter().map(Path::new));
     assert_eq!(names(&["/srv/cas", "/srv/ac"]), ["cas", "ac"]);
     assert_eq!(names(&["/a/cas", "/b/cas", "/"]), ["cas_0", "cas_1", "_2"]);
+    assert_eq!(names(&["/a/a", "/b/a", "/c/a_0"]), ["a_0", "a_1", "a_0_"]);
 }
 
 /// A router that is counted, and what it has counted.
