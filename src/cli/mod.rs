@@ -37,7 +37,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the remote cache over gRPC.
+    /// Serve the remote cache over gRPC and HTTP.
     Serve(Box<serve::ServeArguments>),
     /// Say how full a running server is, with what, and how useful.
     Stats(stats::StatsArguments),

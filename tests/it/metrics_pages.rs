@@ -24,7 +24,7 @@ This page is made from the declarations in the program:
 [deployment/grafana/castellan.json](../deployment/grafana/castellan.json) is a dashboard over it.
 With `--otlp-endpoint` the same metrics are pushed to an OpenTelemetry collector.
 
-Counters start at 0 with the process. A combination of labels that never occurred has no line.
+Counters start at 0 with the process. A method or an instance that was never asked for has no line.
 
 - `transport`: `grpc` or `http`.
 - `method`: a method of a gRPC service; or what an HTTP path is about and the verb, as `cas_get`;

@@ -8,15 +8,17 @@ mod listener;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::{RawQuery, State};
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::Value;
+use tokio::time::timeout;
 
 pub use self::listener::serve;
 use super::operator::{answer, explain, problem, refusal};
@@ -24,6 +26,8 @@ use crate::operator::{Operator, PurgeRequest};
 
 /// Requests are a few words.
 const MAX_BODY_BYTES: usize = 64 << 10;
+/// How long they may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The routes of the admin API.
 pub fn router(operator: Arc<Operator>) -> Router {
@@ -32,7 +36,6 @@ pub fn router(operator: Arc<Operator>) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/why", get(why))
         .route("/v1/purge", post(purge))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(operator)
 }
 
@@ -48,7 +51,7 @@ async fn why(State(operator): State<Arc<Operator>>, RawQuery(query): RawQuery) -
     explain(&operator, query.as_deref().unwrap_or_default()).await
 }
 
-async fn purge(State(operator): State<Arc<Operator>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn purge(State(operator): State<Arc<Operator>>, headers: HeaderMap, body: Body) -> Response {
     // A page of another site can make a browser send a form, but no JSON, and not without this.
     let is_json = headers.get(CONTENT_TYPE).is_some_and(|it| it == "application/json");
     if headers.contains_key(ORIGIN) {
@@ -58,6 +61,12 @@ async fn purge(State(operator): State<Arc<Operator>>, headers: HeaderMap, body: 
         let text = "the content type is not application/json";
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     }
+    // I23: who begins a request and never ends it holds a place that an operator may need.
+    let body = match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return problem(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long"),
+        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the request does not end"),
+    };
     let parsed = serde_json::from_slice::<Value>(&body).map_err(|error| error.to_string());
     let request = match parsed.and_then(|json| PurgeRequest::parse(&json)) {
         Ok(request) => request,

@@ -50,3 +50,12 @@ async fn what_is_no_request_is_refused_with_the_reason() {
     let (status, _) = purge(&" ".repeat(MAX_BODY_BYTES + 1), &[JSON]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_end_is_given_up() {
+    let never = futures_util::stream::pending::<Result<&str, std::io::Error>>();
+    let request = Request::post("/v1/purge").header(JSON.0, JSON.1);
+    let request = request.body(Body::from_stream(never)).unwrap();
+    let response = router(operator()).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+}

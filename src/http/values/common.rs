@@ -5,7 +5,7 @@
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
+    ACCEPT_RANGES, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
 };
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -141,6 +141,15 @@ impl Call<'_> {
     /// Stores the body. Cancel safe: a dropped call has stored the value or has not.
     async fn put(&mut self, name: &ValueName) -> Result<(), Refusal> {
         let size_bytes = self.declared_bytes()?;
+        // Neither is kept beside a value: who reads it would take it for something else.
+        let headers = &self.parts.headers;
+        if headers.get(CONTENT_ENCODING).is_some_and(|it| it != "identity") {
+            let message = "a value is kept as it is sent, without a Content-Encoding";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        if headers.contains_key(CONTENT_RANGE) {
+            return Err(Refusal::bad_request("a value is written whole"));
+        }
         let mut upload = self.space.begin_put(name, size_bytes).await?;
         let values = self.space.values;
         let do_others_wait = || values.is_waiting_for_room();

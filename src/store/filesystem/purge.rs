@@ -94,7 +94,8 @@ async fn purge_behind(
     let have_ended = || parts.index.lock(|index| index.writers_before(fence)) == 0;
     let is_drained = parts.wait_until(DRAIN, have_ended).await;
     written.map_err(|error| StoreError::io("write a purge down", error))?;
-    tracing::info!(?scope, removed, is_drained, "purged");
+    let root = parts.disk.root_path().display();
+    tracing::info!(%root, what = ?scope, removed, is_drained, "purged");
     Ok(Purged { removed, is_drained })
 }
 

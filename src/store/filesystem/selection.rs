@@ -4,6 +4,7 @@
 //! logical time: it is taken out, writes of a purged hash that are under way are revoked, and a
 //! sync makes it last.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,21 @@ pub struct Selected {
     pub entries: u64,
     /// What they take, in bytes, executable variants included.
     pub charged_bytes: u64,
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scope(scope) => write!(f, "{scope:?}"),
+            Self::ResultsOlderThan { namespace: None, age } => {
+                write!(f, "results older than {} s", age.as_secs())
+            }
+            Self::ResultsOlderThan { namespace: Some(namespace), age } => {
+                write!(f, "results of {namespace:?} older than {} s", age.as_secs())
+            }
+            Self::Hash(hash) => write!(f, "hash {}", const_hex::encode(hash)),
+        }
+    }
 }
 
 impl Selection {
@@ -121,7 +137,8 @@ async fn purge_here(parts: &Arc<Parts>, selection: Selection) -> Result<Purged, 
         let source = std::io::Error::other("a file could not be unlinked; it is tried again");
         return Err(StoreError::Io { operation: "purge", source });
     }
-    tracing::info!(?selection, removed, is_drained, "purged");
+    let root = parts.disk.root_path().display();
+    tracing::info!(%root, what = %selection, removed, is_drained, "purged");
     Ok(Purged { removed, is_drained })
 }
 
