@@ -6,6 +6,7 @@
 
 pub mod action_cache;
 pub mod admin_socket;
+mod calendar;
 pub mod cas;
 pub mod cli;
 pub mod digest;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{NamedStore, OperatorError};
+use crate::calendar::{DAY_SECONDS, date};
 use crate::store::filesystem::{Explanation, Removal, ValueFile, Wanted};
 use crate::store::{Key, Kind};
 
@@ -105,18 +106,9 @@ fn put_store(object: &mut Value, store: Option<&str>) {
     }
 }
 
-/// Seconds since 1970 as a date in the Gregorian calendar.
+/// Seconds since 1970 as a date and a time.
 pub fn utc(seconds: u64) -> String {
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    // Years that begin in March have their leap day at the end, and every month its place.
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next_year;
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let (year, month, day) = date(seconds.cast_signed().div_euclid(DAY_SECONDS));
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }

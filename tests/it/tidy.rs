@@ -13,6 +13,7 @@ const MAX_LINE_CHARS: usize = 100;
 /// The layers: a module may import only from those named beside it. `main` may import anything.
 const LAYERS: &[(&str, &[&str])] = &[
     ("digest", &[]),
+    ("calendar", &[]),
     ("shutdown", &[]),
     ("telemetry", &["shutdown"]),
     ("listener", &[]),
@@ -27,12 +28,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         "grpc",
         &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
     ),
-    ("operator", &["digest", "shutdown", "store", "telemetry"]),
+    ("operator", &["calendar", "digest", "shutdown", "store", "telemetry"]),
     (
         "http",
         &[
             "action_cache",
             "admin_socket",
+            "calendar",
             "cas",
             "digest",
             "encoded",

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::calendar::{DAY_SECONDS, date};
 use crate::encoded::wire::{Field, Fields, WireError};
 
 /// How a field is written.
@@ -229,26 +230,11 @@ fn timestamp(seconds: i64, nanos: i64) -> String {
     if !(FIRST..=LAST).contains(&seconds) || !(0..1_000_000_000).contains(&nanos) {
         return duration(seconds, nanos);
     }
-    let (year, month, day) = date(seconds.div_euclid(86_400));
-    let second = seconds.rem_euclid(86_400);
+    let (year, month, day) = date(seconds.div_euclid(DAY_SECONDS));
+    let second = seconds.rem_euclid(DAY_SECONDS);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     let fraction = fraction(nanos);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
-}
-
-/// Year, month and day of a day since 1970-01-01. Years are counted from March, so that the day
-/// that is sometimes missing is the last.
-fn date(day: i64) -> (i64, i64, i64) {
-    const ERA_DAYS: i64 = 146_097;
-    let day = day + 719_468;
-    let era = day.div_euclid(ERA_DAYS);
-    let day = day.rem_euclid(ERA_DAYS);
-    let year = (day - day / 1460 + day / 36_524 - day / (ERA_DAYS - 1)) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + later, month, day)
 }
 
 fn duration(seconds: i64, nanos: i64) -> String {

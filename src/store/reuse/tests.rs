@@ -396,28 +396,3 @@ fn many_threads_lose_no_reference() {
     });
     assert_eq!(distances.references(), 1200);
 }
-
-/// For people: what an access costs. `cargo test --release --lib reuse -- --ignored --nocapture`
-#[test]
-#[ignore = "measures, checks nothing"]
-fn cost_of_an_access() {
-    const ACCESSES: u64 = 10_000_000;
-    let measure = |what: &str, distances: &ReuseDistances, mut next: Box<dyn FnMut() -> u64>| {
-        let begun = tokio::time::Instant::now();
-        for _ in 0..ACCESSES {
-            distances.reference(&key(next()), Some(1000));
-        }
-        let nanos = begun.elapsed().as_nanos() / u128::from(ACCESSES);
-        let share = 1.0 / distances.sample.lock().weight();
-        println!("{what}: {nanos} ns, of which a share of {share:.4} is sampled");
-    };
-    let mut rng = fastrand::Rng::with_seed(5);
-    let few = ReuseDistances::new(1 << 40);
-    measure("every access sampled", &few, Box::new(move || rng.u64(..8000)));
-    let mut rng = fastrand::Rng::with_seed(5);
-    let many = ReuseDistances::new(1 << 50);
-    for number in 0..5_000_000 {
-        many.write(&key(number), 1000);
-    }
-    measure("a sample", &many, Box::new(move || rng.u64(..5_000_000)));
-}
