@@ -50,6 +50,40 @@ fn paths() -> [String; 5] {
 }
 
 #[tokio::test]
+async fn i23_writes_that_have_stopped_give_way_to_who_waits() {
+    let server = start().await;
+    let data = Blob::random(1, 3_000_000).data;
+    let values = server.server.values_store().unwrap();
+    let mut stopped = Vec::new();
+    for name in ["/gradle/1", "/gradle/2"] {
+        let mut client = Http::connect(&server).await;
+        client.head("PUT", name, &[("Content-Length", "3000000")]).await;
+        client.send(&data[..1_000_000]).await;
+        stopped.push(client);
+    }
+    let have_room = || std::future::ready(values.stats().reserved_bytes >= 6_000_000);
+    eventually("they have room", have_room).await;
+    // There is none for a third.
+    assert_eq!(http(&server, "PUT", "/gradle/3", &[], &data).await.status, 200);
+    assert_eq!(http(&server, "GET", "/gradle/3", &[], b"").await.body, data);
+}
+
+#[tokio::test]
+async fn what_is_not_kept_beside_a_value_is_refused() {
+    let server = start().await;
+    for (header, status) in [
+        (("Content-Encoding", "zstd"), 415),
+        (("Content-Range", "bytes 0-3/8"), 400),
+        (("Content-Encoding", "identity"), 200),
+    ] {
+        let reply = http(&server, "PUT", "/ccache/key", &[header], b"data").await;
+        assert_eq!(reply.status, status, "{header:?}");
+        let expected = if status == 200 { 200 } else { 404 };
+        assert_eq!(status_of(&server, "GET", "/ccache/key").await, expected, "{header:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_layout_reads_what_it_has_written() {
     let server = start().await;
     let mut client = Http::connect(&server).await;
