@@ -184,13 +184,12 @@ impl<W> Index<W> {
 
     /// The room that is kept free, so that few writes have to evict.
     ///
-    /// None where the next to go is of the last fifth that leases and pins leave, or all there is:
-    /// that is what was just stored, and whoever stored it was told so. A write takes of it what
-    /// it needs.
+    /// None where the next to go is of the last fifth that leases and pins leave: that is what was
+    /// just stored, and whoever stored it was told so. A write takes of it what it needs.
     fn spare_bytes(&mut self) -> u64 {
         let kept_bytes = self.order.leased_bytes() + self.order.pinned_bytes();
         if kept_bytes == 0 {
-            return if self.table.len() > 1 { self.ledger.low_water_bytes() } else { 0 };
+            return self.ledger.low_water_bytes();
         }
         let next = self.order.oldest_free().and_then(|(_, slot)| self.order.slots.get(slot));
         let next_bytes = next.map_or(0, Entry::charge_bytes);

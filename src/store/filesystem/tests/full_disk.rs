@@ -255,28 +255,3 @@ fn i21_on_a_full_disk_old_promises_go_before_what_was_just_stored() {
         }
     });
 }
-
-#[test]
-fn i14_what_takes_nearly_all_that_a_small_disk_has_stays_when_it_was_stored() {
-    let Some(disk) = SmallDisk::mount(10 * MIB, 10_000) else { return };
-    in_process(async {
-        let foreign = disk.write_foreign(2 * MIB);
-        let root = disk.root();
-        let low_water_bytes = Some(2 * MIB);
-        let options = FilesystemOptions { low_water_bytes, ..options(&root, CAP_BYTES) };
-        let store = open_with(options).await;
-        // Until the cap is what the disk has.
-        puts(&store, blobs(1, 100_000).take(100)).await;
-        tick().await;
-        let stats = store.stats();
-        let most_bytes = stats.limit_bytes - stats.overhead_bytes;
-        let len = usize::try_from(most_bytes - MIB / 2).unwrap();
-        let (key, data) = blob(2, len);
-        store.put(&key, data.clone()).await.unwrap();
-        tick().await;
-        settled(&store).await;
-        assert_eq!(read(&store, &key).await, Some(data), "{:?}", store.stats());
-        std::fs::remove_file(foreign).unwrap();
-        check(&store);
-    });
-}
