@@ -22,7 +22,7 @@ use super::{Call, FUNCTION, OCTETS};
 use crate::digest::Digest;
 use crate::http::body::CHUNK_BYTES;
 use crate::http::status::Refusal;
-use crate::store::{BlobReader, ByteRange};
+use crate::store::{BlobReader, ByteRange, StoreError};
 
 /// Answers with a blob. An error of the store behind the head of the answer cuts it off: an answer
 /// that ends well has delivered what was asked for (I20).
@@ -97,13 +97,13 @@ async fn send(
     let answer = answer.header(CONTENT_TYPE, OCTETS);
     if let Some(codec) = codec {
         let answer = answer.header(CONTENT_ENCODING, "zstd");
-        // Of unknown length for HEAD too, which mirrors GET.
-        let body = match Compressor::new(digest.size_bytes, codec) {
-            Ok(_) if call.is_head => Body::from_stream(stream::empty::<io::Result<Bytes>>()),
-            Ok(compressor) => compressed(reader, compressor, call.place),
-            Err(error) => return Err(crate::store::StoreError::io("start zstd", error).into()),
-        };
-        return build(answer, body);
+        if call.is_head {
+            // Of unknown length, as GET is.
+            return build(answer, Body::from_stream(stream::empty::<io::Result<Bytes>>()));
+        }
+        let compressor = Compressor::new(digest.size_bytes, codec)
+            .map_err(|error| StoreError::io("start zstd", error))?;
+        return build(answer, compressed(reader, compressor, call.place));
     }
     let (answer, length) = match part {
         Part::Bytes { offset, length } => {
