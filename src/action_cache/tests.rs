@@ -19,7 +19,9 @@ use prost::Message;
 use super::{ActionCache, ActionCacheError, InlineRequest};
 use crate::cas::Cas;
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
-use crate::store::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Namespace, StoreError};
+use crate::store::{
+    BeginPut, BlobReader, BlobStore, ByteRange, Key, Namespace, Purged, Selection, StoreError,
+};
 
 /// A store in memory.
 #[derive(Debug, Default)]
@@ -68,6 +70,10 @@ impl BlobStore for MemoryStore {
         _hash: [u8; HASH_BYTES],
     ) -> Result<Option<Digest>, StoreError> {
         Ok(None)
+    }
+
+    async fn purge_selected(&self, _selection: Selection) -> Result<Purged, StoreError> {
+        Err(StoreError::Unsupported { what: "a test double" })
     }
 
     async fn remove(&self, key: &Key) -> Result<bool, StoreError> {

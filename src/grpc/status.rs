@@ -64,9 +64,11 @@ impl From<StoreError> for Status {
                 tracing::warn!(key, "corrupt bytes in the store");
                 Self::data_loss(message)
             }
-            StoreError::ShuttingDown | StoreError::Purged | StoreError::TooManyPurges => {
-                retry_later(Code::Unavailable, message)
-            }
+            StoreError::ShuttingDown
+            | StoreError::Purged
+            | StoreError::TooManyPurges
+            | StoreError::Unavailable { .. } => retry_later(Code::Unavailable, message),
+            StoreError::Unsupported { .. } => Self::unimplemented(message),
             StoreError::Io { operation, source } => from_io(operation, &source),
         }
     }

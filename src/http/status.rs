@@ -113,9 +113,11 @@ impl From<StoreError> for Refusal {
                 tracing::warn!(key, "corrupt bytes in the store");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
             }
-            StoreError::ShuttingDown | StoreError::Purged | StoreError::TooManyPurges => {
-                Self::retry_later(message)
-            }
+            StoreError::ShuttingDown
+            | StoreError::Purged
+            | StoreError::TooManyPurges
+            | StoreError::Unavailable { .. } => Self::retry_later(message),
+            StoreError::Unsupported { .. } => Self::new(StatusCode::NOT_IMPLEMENTED, message),
             StoreError::Io { operation, source } => from_io(operation, &source),
         }
     }

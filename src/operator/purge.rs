@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{NamedStore, OperatorError};
 use crate::digest::check_instance_name;
-use crate::store::Namespace;
-use crate::store::filesystem::{PurgeScope, Selection, Wanted};
+use crate::store::filesystem::Wanted;
+use crate::store::{BlobStore as _, Namespace, PurgeScope, Selection};
 
 const ALL: &str = "all";
 const INSTANCE: &str = "instance";

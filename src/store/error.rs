@@ -54,6 +54,19 @@ pub enum StoreError {
     /// So many purges are unfinished that no more can be begun.
     #[error("too many purges are unfinished")]
     TooManyPurges,
+    /// What another server has to do was not done: it cannot be reached, is overloaded, or did not
+    /// answer in time. The same may work later.
+    #[error("{what}")]
+    Unavailable {
+        /// Which server, and what it said.
+        what: String,
+    },
+    /// The store cannot do this at all.
+    #[error("{what}")]
+    Unsupported {
+        /// What it cannot do.
+        what: &'static str,
+    },
     /// The store is stopping and takes no more work.
     #[error("the store is shutting down")]
     ShuttingDown,
@@ -104,6 +117,8 @@ impl StoreError {
             }
             Self::Corrupt { key } => Self::Corrupt { key: key.clone() },
             Self::Purged => Self::Purged,
+            Self::Unavailable { what } => Self::Unavailable { what: what.clone() },
+            Self::Unsupported { what } => Self::Unsupported { what },
             Self::TooManyPurges => Self::TooManyPurges,
             Self::ShuttingDown => Self::ShuttingDown,
             Self::Io { operation, source } => {

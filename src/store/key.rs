@@ -1,6 +1,7 @@
 //! What names a value in a store.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::digest::Digest;
 
@@ -16,6 +17,17 @@ impl Namespace {
 
     /// Where everything lives that all instances share.
     pub const SHARED: Self = Self([0; Self::BYTES]);
+
+    /// What a compression store keeps in the store behind it.
+    pub const COMPRESSED: Self = Self([1; Self::BYTES]);
+
+    /// The lists of chunks that a deduplicating store keeps in the store behind it.
+    pub const CHUNK_LISTS: Self = Self([2; Self::BYTES]);
+
+    /// Whether values under it stand for blobs, see [`Key::derived`].
+    pub fn is_derived(self) -> bool {
+        self == Self::COMPRESSED || self == Self::CHUNK_LISTS
+    }
 
     /// The namespace of an instance name.
     pub fn of_instance(instance_name: &str) -> Self {
@@ -49,12 +61,16 @@ impl fmt::Debug for Namespace {
 pub enum Kind {
     /// The bytes hash to the digest; never replaced.
     Blob = 0,
-    /// An encoded `ActionResult` under the digest of its `Action`; the later one wins.
+    /// An encoded `ActionResult` under the digest of its `Action`, or another value whose bytes do
+    /// not hash to its name; the later one wins.
     ActionResult = 1,
 }
 
 /// The name of a value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// The size in the digest of anything but a blob is a hint: it tells no two keys apart, and is 0
+/// where it is not known.
+#[derive(Clone, Copy)]
 pub struct Key {
     /// Whose it is.
     pub namespace: Namespace,
@@ -70,6 +86,29 @@ impl Key {
         Self { namespace: Namespace::SHARED, kind: Kind::Blob, digest }
     }
 
+    /// The key of what stands for a blob and has other bytes, such as the blob compressed.
+    ///
+    /// It keeps the blob's size for stores that choose by size; a digest of which only the hash is
+    /// known has size 0.
+    pub fn derived(namespace: Namespace, digest: Digest) -> Self {
+        debug_assert!(namespace.is_derived(), "{namespace:?}");
+        Self { namespace, kind: Kind::ActionResult, digest }
+    }
+
+    /// Whether its value stands for a blob, see [`Key::derived`].
+    pub fn is_derived(&self) -> bool {
+        self.kind == Kind::ActionResult && self.namespace.is_derived()
+    }
+
+    /// The same key without the hint about a size.
+    #[must_use]
+    pub fn without_hint(self) -> Self {
+        match self.kind {
+            Kind::Blob => self,
+            Kind::ActionResult => Self { digest: Digest { size_bytes: 0, ..self.digest }, ..self },
+        }
+    }
+
     /// Whether it is of this blob, or of a result of the action with this digest.
     pub fn is_of(&self, digest: &Digest) -> bool {
         match self.kind {
@@ -82,11 +121,42 @@ impl Key {
 
     /// The key of an action result.
     ///
-    /// The size of the action is no part of it: two actions of one hash are one, and clients that
+    /// The size of the action is a hint only: two actions of one hash are one, and clients that
     /// speak HTTP know no sizes.
     pub fn action_result(namespace: Namespace, action_digest: Digest) -> Self {
-        let digest = Digest { size_bytes: 0, ..action_digest };
-        Self { namespace, kind: Kind::ActionResult, digest }
+        Self { namespace, kind: Kind::ActionResult, digest: action_digest }
+    }
+
+    /// What tells keys apart.
+    fn identity(&self) -> (Namespace, Kind, Digest) {
+        let Self { namespace, kind, digest } = self.without_hint();
+        (namespace, kind, digest)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.identity().cmp(&other.identity())
     }
 }
 

@@ -7,6 +7,7 @@
 mod error;
 pub mod filesystem;
 mod key;
+mod purge;
 mod reader;
 mod reuse;
 
@@ -17,7 +18,8 @@ use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 
 pub use error::StoreError;
 pub use key::{Key, Kind, Namespace};
-pub use reader::{BlobReader, ByteRange};
+pub use purge::{PurgeScope, Purged, Selection};
+pub use reader::{BlobReader, BlobSource, ByteRange};
 
 /// What [`BlobStore::begin_put`] found.
 #[derive(Debug)]
@@ -49,8 +51,8 @@ pub trait BlobStore: Send + Sync + std::fmt::Debug + 'static {
 
     /// Reserves space for a value of `size_bytes` and starts writing it.
     ///
-    /// For a blob `size_bytes` must be the digest's size. Waits, bounded, for eviction to make
-    /// room.
+    /// For a blob `size_bytes` must be the digest's size; of a [derived](Key::derived) value it is
+    /// the most that will come. Waits, bounded, for eviction to make room.
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError>;
 
     /// Stores a value that is whole in memory.
@@ -72,6 +74,19 @@ pub trait BlobStore: Send + Sync + std::fmt::Debug + 'static {
     /// A write of it that is under way may make it visible again, and a power cut soon after may
     /// bring it back: a purge is what takes things away for good.
     async fn remove(&self, key: &Key) -> Result<bool, StoreError>;
+
+    /// Takes out what is selected. When it returns, nothing of it that was written or begun before
+    /// the call is readable or can become so, restarts included (I16). Writes that begin later are
+    /// not delayed.
+    ///
+    /// Cancel safe: a purge that has begun goes on.
+    async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError>;
+
+    /// Keeps a blob from being evicted until the pin is dropped; `None` when it is absent, and from
+    /// a store that cannot. Purges take it out all the same.
+    async fn pin(&self, _key: &Key) -> Result<Option<Pin>, StoreError> {
+        Ok(None)
+    }
 
     /// The largest value that can ever be stored, in bytes.
     fn max_blob_bytes(&self) -> u64;
@@ -107,13 +122,51 @@ pub trait BlobStoreExt: BlobStore {
 
 impl<S: BlobStore + ?Sized> BlobStoreExt for S {}
 
+/// A blob stays while this lives, see [`BlobStore::pin`].
+#[derive(Debug)]
+pub struct Pin {
+    _hold: Box<dyn std::fmt::Debug + Send + Sync>,
+}
+
+impl Pin {
+    /// Keeps what `hold` keeps.
+    pub fn new(hold: impl std::fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { _hold: Box::new(hold) }
+    }
+}
+
+/// Where the bytes of an [`Upload::Other`] go. Dropping it aborts.
+#[async_trait]
+pub trait UploadSink: Send + Sync + std::fmt::Debug {
+    /// See [`Upload::write`].
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError>;
+
+    /// See [`Upload::written_bytes`].
+    fn written_bytes(&self) -> u64;
+
+    /// See [`Upload::is_resumable`].
+    fn is_resumable(&self) -> bool;
+
+    /// See [`Upload::is_overtaken`].
+    fn is_overtaken(&self) -> bool {
+        false
+    }
+
+    /// See [`Upload::commit`].
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
 /// A value on its way in. Dropping it aborts: nothing becomes visible, all space is given back.
 ///
-/// An enum rather than a trait object: one place to look, no dynamic call per chunk.
+/// An enum rather than a trait object: the store that most writes end in costs no dynamic call per
+/// chunk.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large variant is the one that most uploads are")]
 pub enum Upload {
     /// Into a [`filesystem::FilesystemStore`].
     Filesystem(filesystem::FilesystemUpload),
+    /// Into anything else.
+    Other(Box<dyn UploadSink>),
 }
 
 impl Upload {
@@ -124,6 +177,7 @@ impl Upload {
     pub async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         match self {
             Self::Filesystem(upload) => upload.write(data).await,
+            Self::Other(upload) => upload.write(data).await,
         }
     }
 
@@ -131,6 +185,7 @@ impl Upload {
     pub fn written_bytes(&self) -> u64 {
         match self {
             Self::Filesystem(upload) => upload.written_bytes(),
+            Self::Other(upload) => upload.written_bytes(),
         }
     }
 
@@ -139,6 +194,7 @@ impl Upload {
     pub fn is_resumable(&self) -> bool {
         match self {
             Self::Filesystem(upload) => upload.is_resumable(),
+            Self::Other(upload) => upload.is_resumable(),
         }
     }
 
@@ -147,6 +203,7 @@ impl Upload {
     pub fn is_overtaken(&self) -> bool {
         match self {
             Self::Filesystem(upload) => upload.is_overtaken(),
+            Self::Other(upload) => upload.is_overtaken(),
         }
     }
 
@@ -156,6 +213,7 @@ impl Upload {
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Filesystem(upload) => upload.commit().await,
+            Self::Other(upload) => upload.commit().await,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reading a value.
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::{StoreError, filesystem::FileReader};
@@ -24,15 +25,28 @@ impl ByteRange {
     }
 }
 
+/// Where the bytes of a [`BlobReader::Stream`] come from.
+#[async_trait]
+pub trait BlobSource: Send + Sync + std::fmt::Debug {
+    /// See [`BlobReader::remaining_bytes`].
+    fn remaining_bytes(&self) -> u64;
+
+    /// See [`BlobReader::next`].
+    async fn next(&mut self, max_bytes: usize) -> Result<Option<Bytes>, StoreError>;
+}
+
 /// A value being read. Pulled, never pushed: a slow client holds one chunk, not the blob.
 ///
-/// An enum rather than a trait object: one dynamic call per RPC, none per chunk.
+/// An enum rather than a trait object: the stores that most reads end in cost no dynamic call per
+/// chunk.
 #[derive(Debug)]
 pub enum BlobReader {
     /// From a file of the filesystem store.
     File(FileReader),
     /// From memory.
     Bytes(Bytes),
+    /// From anything else.
+    Stream(Box<dyn BlobSource>),
 }
 
 impl BlobReader {
@@ -41,6 +55,7 @@ impl BlobReader {
         match self {
             Self::File(reader) => reader.remaining_bytes(),
             Self::Bytes(data) => data.len() as u64,
+            Self::Stream(source) => source.remaining_bytes(),
         }
     }
 
@@ -53,6 +68,7 @@ impl BlobReader {
             Self::File(reader) => reader.next(max_bytes).await,
             Self::Bytes(data) if data.is_empty() => Ok(None),
             Self::Bytes(data) => Ok(Some(data.split_to(data.len().min(max_bytes)))),
+            Self::Stream(source) => source.next(max_bytes).await,
         }
     }
 

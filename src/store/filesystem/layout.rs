@@ -213,7 +213,7 @@ impl FileName {
         let digest = Digest { function: shard.function(), hash, size_bytes: len_bytes };
         let key = match shard.kind() {
             Kind::Blob => Key::blob(digest),
-            Kind::ActionResult => Key::action_result(Namespace(namespace), digest),
+            Kind::ActionResult => Key::action_result(Namespace(namespace), digest).without_hint(),
         };
         let generation = Generation(generation.parse().ok()?);
         // What this store could not have written; adopting it would break the books or the count.

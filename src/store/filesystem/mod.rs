@@ -56,6 +56,7 @@ mod variants;
 #[cfg_attr(all(test, feature = "shuttle"), expect(dead_code, reason = "time stands still"))]
 mod wall_clock;
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
@@ -65,20 +66,20 @@ use tokio::sync::Semaphore;
 
 pub use counters::StoreStats;
 pub use explain::{Explanation, ValueFile, Wanted, explain};
-pub use index::{LastUse, LeasePolicy, PurgeScope};
+pub use index::{LastUse, LeasePolicy};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
 pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
 pub use pins::PinnedFile;
-pub use purge::Purged;
 pub use reader::FileReader;
-pub use selection::{Selected, Selection};
+pub use selection::Selected;
 pub use stop::Cleanup;
 pub use survey::{AGE_LIMITS, Share, Survey};
 pub use sync_rounds::Durability;
 pub use tombstone_log::Removal;
 pub use upload::FilesystemUpload;
 
-use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, StoreError, Upload};
+use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Pin, StoreError, Upload};
+pub use super::{PurgeScope, Purged, Selection};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use disk::Disk;
 use index::{Found, Use};
@@ -181,13 +182,6 @@ impl FilesystemStore {
     /// Cancel safe.
     pub async fn select(&self, selection: Selection) -> Result<Selected, StoreError> {
         selection::select(&self.shared.parts, selection).await
-    }
-
-    /// Takes out what is selected; as final as [`FilesystemStore::purge`] (I16).
-    ///
-    /// Cancel safe: a purge that has begun goes on.
-    pub async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
-        selection::purge(&self.shared, selection).await
     }
 
     /// What the hit ratio would be at other sizes: pairs of a multiple of the cap and the share of
@@ -312,6 +306,7 @@ impl FilesystemStore {
 #[async_trait]
 impl BlobStore for FilesystemStore {
     async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
+        let keys = &*without_hints(keys);
         if let Err(error) = loader::ensure(&self.shared.parts, keys).await {
             // What cannot be read cannot be said to be there.
             tracing::error!(%error, "what is in it counts as missing");
@@ -335,13 +330,15 @@ impl BlobStore for FilesystemStore {
     }
 
     async fn get(&self, key: &Key, range: ByteRange) -> Result<Option<BlobReader>, StoreError> {
-        let reader = reader::open(&self.shared, key, range).await?;
-        self.shared.note_reference(key, reader.as_ref().map(FileReader::len_bytes));
+        let key = key.without_hint();
+        let reader = reader::open(&self.shared, &key, range).await?;
+        self.shared.note_reference(&key, reader.as_ref().map(FileReader::len_bytes));
         Ok(reader.map(BlobReader::File))
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
         self.check_size(size_bytes)?;
+        let key = &key.without_hint();
         if self.has_blob(key).await? {
             self.shared.note_write(key, size_bytes);
             return Ok(BeginPut::AlreadyPresent);
@@ -361,6 +358,7 @@ impl BlobStore for FilesystemStore {
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         let received_bytes = data.len() as u64;
         self.check_size(received_bytes)?;
+        let key = &key.without_hint();
         let digest = key.digest;
         if key.kind == Kind::Blob && received_bytes != digest.size_bytes {
             let expected_bytes = digest.size_bytes;
@@ -392,7 +390,18 @@ impl BlobStore for FilesystemStore {
     }
 
     async fn remove(&self, key: &Key) -> Result<bool, StoreError> {
-        purge::remove_one(&self.shared, *key).await
+        purge::remove_one(&self.shared, key.without_hint()).await
+    }
+
+    async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
+        selection::purge(&self.shared, selection).await
+    }
+
+    async fn pin(&self, key: &Key) -> Result<Option<Pin>, StoreError> {
+        if key.kind != Kind::Blob {
+            return Ok(None);
+        }
+        Ok(pins::pin(&self.shared, key, false).await?.map(Pin::new))
     }
 
     fn max_blob_bytes(&self) -> u64 {
@@ -402,4 +411,12 @@ impl BlobStore for FilesystemStore {
     fn is_waiting_for_room(&self) -> bool {
         self.shared.parts.index.lock(|index| index.has_waiters())
     }
+}
+
+/// Names and checksums know no hints.
+fn without_hints(keys: &[Key]) -> Cow<'_, [Key]> {
+    if keys.iter().all(|key| key.kind == Kind::Blob) {
+        return Cow::Borrowed(keys);
+    }
+    keys.iter().map(|key| key.without_hint()).collect()
 }

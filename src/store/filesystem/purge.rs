@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::index::PurgeScope;
 use super::loader;
 use super::shared::{Parts, Shared};
 use super::sync::{self, Mutex};
 use super::tombstones::Reason;
-use crate::store::{Key, StoreError};
+use crate::store::{Key, PurgeScope, Purged, StoreError};
 
 /// Slots looked at under one hold of the index lock.
 const BATCH: usize = 1024;
@@ -24,15 +23,6 @@ pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// Why what a purge takes out has left.
 pub(super) const REASON: Reason = Reason::Purged;
-
-/// What a purge has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Purged {
-    /// Entries that were taken out.
-    pub removed: u64,
-    /// Whether every write that had begun before has ended; those that have not will fail.
-    pub is_drained: bool,
-}
 
 /// The purges of one store.
 #[derive(Debug, Default)]

@@ -4,37 +4,18 @@
 //! logical time: it is taken out, writes of a purged hash that are under way are revoked, and a
 //! sync makes it last.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::index::PurgeScope;
-use super::purge::{self, DRAIN, Purged};
+use super::purge::{self, DRAIN};
 use super::shared::{Parts, Shared};
 use super::sync;
-use crate::digest::HASH_BYTES;
-use crate::store::{Key, Kind, Namespace, StoreError};
+use crate::store::{Purged, Selection, StoreError};
 
 /// Slots looked at under one hold of the index lock.
 const BATCH: usize = 1024;
-
-/// What a purge is to take out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// Everything in a scope.
-    Scope(PurgeScope),
-    /// Action results, of one namespace or of all, that were written longer ago than this.
-    ResultsOlderThan {
-        /// Whose; `None` for everybody's.
-        namespace: Option<Namespace>,
-        /// In whole seconds; rounded down.
-        age: Duration,
-    },
-    /// The blob with this hash, and the results of the action with it, in every namespace.
-    Hash([u8; HASH_BYTES]),
-}
 
 /// What a selection holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,35 +24,6 @@ pub struct Selected {
     pub entries: u64,
     /// What they take, in bytes, executable variants included.
     pub charged_bytes: u64,
-}
-
-impl fmt::Display for Selection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Scope(scope) => write!(f, "{scope:?}"),
-            Self::ResultsOlderThan { namespace: None, age } => {
-                write!(f, "results older than {} s", age.as_secs())
-            }
-            Self::ResultsOlderThan { namespace: Some(namespace), age } => {
-                write!(f, "results of {namespace:?} older than {} s", age.as_secs())
-            }
-            Self::Hash(hash) => write!(f, "hash {}", const_hex::encode(hash)),
-        }
-    }
-}
-
-impl Selection {
-    /// Whether an entry of this age in seconds is meant.
-    pub(crate) fn covers(&self, key: &Key, age_seconds: u64) -> bool {
-        match self {
-            Self::Scope(scope) => scope.covers(key.namespace),
-            Self::ResultsOlderThan { namespace, age } => {
-                let is_whose = namespace.is_none_or(|namespace| namespace == key.namespace);
-                key.kind == Kind::ActionResult && is_whose && age_seconds >= age.as_secs()
-            }
-            Self::Hash(hash) => key.digest.hash == *hash,
-        }
-    }
 }
 
 /// Counts what a purge would take out. Waits until every directory has been read.

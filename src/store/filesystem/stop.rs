@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::index::{Index, PurgeScope};
+use super::index::Index;
 use super::layout::{Generation, Shard, fixed_directories};
 use super::shared::{Parts, Shared};
 use super::snapshots::{self, SNAPSHOT_NAME};
@@ -15,6 +15,7 @@ use super::state::FORMAT_NAME;
 use super::sync::{Instant, Task, timeout};
 use super::tombstone_log::REMOVED_NAME;
 use super::{loader, purge};
+use crate::store::PurgeScope;
 
 /// How long a stop waits for writes, variants and purges under way.
 const WRITES_STOP: Duration = Duration::from_secs(10);

@@ -24,6 +24,7 @@ const INLINE_FREE_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct FilesystemUpload {
     key: Key,
+    /// Announced; of a derived value the most.
     size_bytes: u64,
     written_bytes: u64,
     /// `None` while a write is under way and after one was dropped or failed.
@@ -126,16 +127,17 @@ impl FilesystemUpload {
 
     /// See [`crate::store::Upload::commit`].
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        if self.written_bytes != self.size_bytes {
-            return Err(self.size_mismatch(self.written_bytes));
+        let len_bytes = self.written_bytes;
+        if len_bytes != self.size_bytes && !self.key.is_derived() {
+            return Err(self.size_mismatch(len_bytes));
         }
         let Sink { checksum, finished } = self.sink.take().ok_or_else(interrupted)?;
         if let Some(trailer) = checksum.seal(&self.key)? {
-            let written = finished.file.write_at(&trailer, self.size_bytes);
+            let written = finished.file.write_at(&trailer, len_bytes);
             written.map_err(|error| StoreError::io("write a result", error))?;
         }
-        publish(&self.shared.parts, self.key, self.size_bytes, finished).await?;
-        self.shared.note_write(&self.key, self.size_bytes);
+        publish(&self.shared.parts, self.key, len_bytes, finished).await?;
+        self.shared.note_write(&self.key, len_bytes);
         Ok(())
     }
 

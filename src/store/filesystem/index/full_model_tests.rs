@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use super::reference_tests::{BLOCK, FORMERLY, Reference, State, key, left, limits};
 use super::*;
-use crate::store::Namespace;
 use crate::store::filesystem::snapshot::Record;
 use crate::store::filesystem::tombstones::Reason;
+use crate::store::{Namespace, PurgeScope};
 
 const EPISODES: u32 = 50;
 const OPERATIONS: u32 = 4_000;

@@ -48,7 +48,6 @@ pub(crate) use room::Reserve;
 use waiters::Waiters;
 pub(crate) use waiters::{Grant, Ticket};
 pub(crate) use writers::Fences;
-pub use writers::PurgeScope;
 use writers::Writers;
 
 /// Of the cap, the part that leases hold at most, in tenths: a fifth always churns.

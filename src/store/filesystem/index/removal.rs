@@ -2,13 +2,12 @@
 //! books when its files are gone.
 
 use super::entry::Entry;
-use super::writers::PurgeScope;
 use super::{Claim, Index, Orphan};
 use crate::digest::HASH_BYTES;
 use crate::store::filesystem::layout::{FileName, Generation, Shard};
 use crate::store::filesystem::mutants::{self, Mutant};
-use crate::store::filesystem::selection::Selection;
 use crate::store::filesystem::tombstones::Reason;
+use crate::store::{PurgeScope, Selection};
 
 /// Which files a victim is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

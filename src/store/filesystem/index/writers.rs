@@ -9,29 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::layout::Generation;
 use crate::digest::HASH_BYTES;
-use crate::store::Namespace;
+use crate::store::{Namespace, PurgeScope};
 
 /// Namespaces with a fence of their own; each costs a line in the format file.
 const MAX_FENCES: usize = 1024;
-
-/// What a purge is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PurgeScope {
-    /// Everything.
-    All,
-    /// One namespace: the action results of an instance, or, [`Namespace::SHARED`], all blobs.
-    Namespace(Namespace),
-}
-
-impl PurgeScope {
-    /// Whether a value of this namespace is meant.
-    pub(crate) fn covers(self, namespace: Namespace) -> bool {
-        match self {
-            Self::All => true,
-            Self::Namespace(scope) => scope == namespace,
-        }
-    }
-}
 
 /// The fences: what is older than its fence is purged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -305,3 +305,22 @@ async fn a_thousand_parallel_uploads_of_one_blob_leave_one_file() {
     assert_eq!(read(&store, &key).await, Some(data));
     check(&store);
 }
+
+#[tokio::test]
+async fn a_derived_value_may_be_shorter_than_announced_and_is_charged_as_it_is() {
+    let dir = scratch();
+    let store = open(dir.path(), 8 << 20).await;
+    let (Key { digest, .. }, _) = blob(1, 1_000_000);
+    let key = Key::derived(Namespace::COMPRESSED, digest);
+    let mut upload = begin(&store, &key, 1_000_000).await;
+    upload.write(Bytes::from_static(b"short")).await.unwrap();
+    upload.commit().await.unwrap();
+    let unsized_key = Key::derived(Namespace::COMPRESSED, Digest { size_bytes: 0, ..digest });
+    for key in [key, unsized_key] {
+        assert_eq!(read(&store, &key).await, Some(Bytes::from_static(b"short")));
+    }
+    assert_eq!(store.find_missing(&[key, unsized_key]).await.unwrap(), [false, false]);
+    assert_eq!(store.stats().reserved_bytes, 0);
+    assert!(store.stats().resident_bytes < 100_000, "{:?}", store.stats());
+    check(&store);
+}
