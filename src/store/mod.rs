@@ -4,12 +4,15 @@
 //! makes bytes visible before they are verified, and reports absence as `None`, never as an error.
 //! Nothing here knows gRPC or HTTP.
 
+pub mod counted;
 mod error;
 pub mod filesystem;
 mod key;
+pub mod noop;
 mod purge;
 mod reader;
 mod reuse;
+pub mod routing;
 
 use async_trait::async_trait;
 use bytes::Bytes;

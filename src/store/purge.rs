@@ -50,6 +50,17 @@ pub struct Purged {
     pub is_drained: bool,
 }
 
+impl Purged {
+    /// What two purges have done together.
+    #[must_use]
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            removed: self.removed.saturating_add(other.removed),
+            is_drained: self.is_drained && other.is_drained,
+        }
+    }
+}
+
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

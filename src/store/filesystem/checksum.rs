@@ -59,8 +59,7 @@ impl Checksum {
                 if actual == key.digest.hash {
                     return Ok(None);
                 }
-                let actual = const_hex::encode(actual);
-                Err(StoreError::HashMismatch { expected: key.digest, actual })
+                Err(StoreError::hash_mismatch(key.digest, actual))
             }
         }
     }
