@@ -3,6 +3,7 @@
 //! The only place where these meet; nothing else knows all of them.
 
 mod operator;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -33,7 +34,8 @@ use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_errors::RecentErrors;
 
-use values::OpenValues;
+use stores::Stores;
+pub use stores::{StoreKind, StoreSettings};
 pub use values::ValuesSettings;
 
 /// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
@@ -56,8 +58,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What to serve, checked and resolved.
 #[derive(Debug)]
 pub struct ServerSettings {
-    /// The stores; the rest refers to them by position.
-    pub stores: Vec<FilesystemOptions>,
+    /// The stores, each behind those that it stands before; the rest refers to them by position.
+    pub stores: Vec<StoreSettings>,
     /// Values that are no action results; `None` for none.
     pub values: Option<ValuesSettings>,
     /// Where and what to serve over gRPC; at least one.
@@ -136,8 +138,11 @@ pub enum ServerError {
         source: io::Error,
     },
     /// An instance refers to a store that is not there.
-    #[error("an instance refers to store {0}, which is not configured")]
+    #[error("something refers to store {0}, which is not configured before it")]
     UnknownStore(usize),
+    /// A store cannot be spread like this.
+    #[error("store {0:?} is spread over no stores, or over one with the weight 0")]
+    Shards(String),
     /// A store did not reach the disk.
     #[error("stop the store in {root:?}: {source}")]
     Stop {
@@ -151,7 +156,7 @@ pub enum ServerError {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    stores: Vec<Arc<FilesystemStore>>,
+    stores: Stores,
     values: Option<Arc<FilesystemStore>>,
     grpc: Vec<RunningGrpc>,
     http: RunningHttp,
@@ -186,9 +191,9 @@ impl Server {
         for listener in settings.listeners {
             bound.push((listen(listener.address)?, listener));
         }
-        let (stores, values) = open_stores(settings.stores, settings.values).await?;
+        let (stores, values) = Stores::open(settings.stores, settings.values).await?;
         let (values_store, values) = values.map(|it| (it.store, it.values)).unzip();
-        let all_stores: Vec<_> = stores.iter().chain(&values_store).cloned().collect();
+        let all_stores: Vec<_> = stores.filesystem.iter().chain(&values_store).cloned().collect();
         let exposition = Exposition::new(Arc::clone(&metrics), &all_stores);
         let readiness = Readiness::new();
         let (ready, admin) = (readiness.clone(), settings.admin);
@@ -202,7 +207,7 @@ impl Server {
             let instances = instances(&stores, &listener.instances)?;
             let instances = Arc::new(instances.counted_by(Arc::clone(&metrics)));
             served.get_or_insert_with(|| Arc::clone(&instances));
-            let options = options(listener.options, &stores);
+            let options = options(listener.options, &stores.filesystem);
             let front = grpc::build(instances, options, readiness.clone()).await;
             let address = local_address(&socket, listener.address)?;
             grpc.push(start_grpc(socket, address, front, Arc::clone(&places), &stop));
@@ -266,9 +271,9 @@ impl Server {
         self.operator.admin_address()
     }
 
-    /// The stores, in the order of the settings.
+    /// The stores of files, in the order of the settings.
     pub fn stores(&self) -> &[Arc<FilesystemStore>] {
-        &self.stores
+        &self.stores.filesystem
     }
 
     /// The store of values that are no action results.
@@ -295,7 +300,7 @@ impl Server {
         self.stop_http.cancel();
         end_listeners(&[], vec![self.http.task], CONNECTION_GRACE).await;
         self.operator.stop().await;
-        first_error(self.stores.iter().chain(&self.values).map(|store| async {
+        first_error(self.stores.filesystem.iter().chain(&self.values).map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
         }))
@@ -354,24 +359,6 @@ where
     outcome
 }
 
-async fn open_stores(
-    options: Vec<FilesystemOptions>,
-    values: Option<ValuesSettings>,
-) -> Result<(Vec<Arc<FilesystemStore>>, Option<OpenValues>), ServerError> {
-    let first = options.first().cloned();
-    let mut stores = Vec::new();
-    for options in options {
-        stores.push(open_store(options).await?);
-    }
-    let values = match (values, first, stores.first()) {
-        (Some(settings), Some(options), Some(store)) => {
-            values::open(settings, &options, store).await?
-        }
-        _ => None,
-    };
-    Ok((stores, values))
-}
-
 async fn open_store(options: FilesystemOptions) -> Result<Arc<FilesystemStore>, ServerError> {
     let root = options.root.display().to_string();
     let store = FilesystemStore::open(options)
@@ -403,21 +390,18 @@ fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAd
 }
 
 fn instance_stores(
-    stores: &[Arc<FilesystemStore>],
+    stores: &Stores,
     settings: InstanceSettings,
 ) -> Result<InstanceStores, ServerError> {
-    let store = |position: usize| {
-        stores.get(position).map(Arc::clone).ok_or(ServerError::UnknownStore(position))
-    };
     Ok(InstanceStores {
-        cas: store(settings.cas)?,
-        action_cache: store(settings.action_cache)?,
+        cas: stores.get(settings.cas)?,
+        action_cache: stores.get(settings.action_cache)?,
         action_cache_read_only: settings.action_cache_read_only,
     })
 }
 
 fn instances(
-    stores: &[Arc<FilesystemStore>],
+    stores: &Stores,
     instances: &Instances,
 ) -> Result<instance::Instances, ServerError> {
     Ok(match instances {

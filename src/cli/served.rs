@@ -4,12 +4,11 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use nativelink_config::{Host, SocketAddress, parse_socket_address};
 
-use crate::server::{GrpcListener, ValuesSettings};
-use crate::store::filesystem::FilesystemOptions;
+use crate::server::{GrpcListener, StoreSettings, ValuesSettings};
 
 /// What is served, from flags or from a file.
 pub(super) struct Served {
-    pub(super) stores: Vec<FilesystemOptions>,
+    pub(super) stores: Vec<StoreSettings>,
     pub(super) values: Option<ValuesSettings>,
     pub(super) listeners: Vec<GrpcListener>,
     /// What works but should be said differently.
