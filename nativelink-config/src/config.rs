@@ -41,7 +41,8 @@ pub struct CasConfig {
 
 const NO_SCHEDULERS: &str = "Castellan is the storage side; run it beside NativeLink's schedulers and workers, whose \
      stores are then `grpc` stores of this server";
-const NO_ORIGIN_EVENTS: &str = "remove it; traces of requests are sent with OTLP";
+const NO_ORIGIN_EVENTS: &str =
+    "remove it, and have the spans of requests sent with `--otlp-endpoint`";
 
 /// Reads the text of a configuration file.
 ///

@@ -109,7 +109,7 @@ const NOT_ANNOUNCED: &str =
 const NO_WORKERS: &str = "this has no effect: it drains workers, and there are none here";
 const NO_EXECUTION: &str = "Castellan is the storage side; leave execution to NativeLink's \
                             schedulers, with `grpc` stores of this server";
-const NO_ASSETS: &str = "remove it; clients then download from the origin";
+const NO_ASSETS: &str = "remove it, and clients download from the origin";
 const NO_BUILD_EVENTS: &str = "remove it, and send build events to a server that keeps them";
 
 pub(super) fn read_all(

@@ -141,8 +141,7 @@ proptest! {
         names in prop::collection::vec(prop::sample::select(&["NONE", "NO", "A_1", "EMPTY"]), 1..8),
         last in "[a-z/{:-]{0,6}",
     ) {
-        let open: String = names.iter().map(|name| format!("${{{name}:-")).collect();
-        let text = open + &last + &"}".repeat(names.len());
+        let text = names.iter().rfold(last.clone(), |inner, name| format!("${{{name}:-{inner}}}"));
         let expected = names.iter().find_map(|name| env(name)).unwrap_or(last);
         prop_assert_eq!(expand(&text, &env), Ok(Cow::Owned(expected)));
     }
