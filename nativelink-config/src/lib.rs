@@ -3,8 +3,8 @@
 //!
 //! Types only: nothing here touches the file system, the environment or the network, and nothing
 //! panics on any text. The caller reads the file, gives the environment as a function, and acts on
-//! the result. Keys of the format that Castellan does not implement yet are told apart from
-//! spelling mistakes; both are errors, so that no setting is ever silently without effect.
+//! the result. The whole format is read. Parts that Castellan does not run are told apart from
+//! mistakes and listed, so that no setting is ever silently without effect.
 
 mod config;
 mod diagnostic;
@@ -15,13 +15,27 @@ mod path;
 mod reader;
 pub mod units;
 
-pub use config::address::{AddressError, Host, SocketAddress, parse_socket_address};
-pub use config::global::{DigestFunction, GlobalConfig};
-pub use config::server::{HttpListener, Listener, Server};
-pub use config::service::{
-    AcService, ByteStreamService, CapabilitiesService, CasService, HealthService, Services,
+pub use config::address::{
+    AddressError, Host, ListenAddress, SocketAddress, parse_listen_address, parse_socket_address,
 };
-pub use config::store::{EvictionPolicy, FilesystemStore, Store, StoreSpec};
+pub use config::endpoint::{ClientTlsConfig, GrpcEndpoint};
+pub use config::global::{DigestFunction, GlobalConfig};
+pub use config::listener::{
+    AdvancedHttp, CompressionCodec, HttpCompression, HttpListener, Listener, TlsConfig,
+};
+pub use config::retry::{ErrorCode, Retry};
+pub use config::server::Server;
+pub use config::service::{
+    AcService, AdminService, ByteStreamService, CapabilitiesService, CasService, Chunking,
+    HealthService, Services,
+};
+pub use config::store::{
+    Backend, CacheMetricsStore, CompletenessCheckingStore, CompressionAlgorithm, CompressionStore,
+    DedupStore, Durability, EvictionPolicy, ExistenceCacheStore, FastSlowStore,
+    FilesystemExtension, FilesystemStore, GrpcStore, LeasePressure, Lz4Config, MemoryStore,
+    ReadBatching, Shard, ShardStore, SizePartitioningStore, Store, StoreDirection, StoreSpec,
+    StoreType, VerifyOnRead, VerifyStore, WriteBehind,
+};
 pub use config::{CasConfig, parse};
 pub use diagnostic::{Diagnostic, Diagnostics, Located, Place};
 pub use document::MAX_FILE_BYTES;

@@ -25,21 +25,33 @@ pub(crate) struct Reader<'e> {
     file: Arc<str>,
     env: &'e Environment<'e>,
     path: Path,
-    problems: Diagnostics,
-    warnings: Diagnostics,
+    found: Findings,
+}
+
+/// What the readers of a file found.
+#[derive(Default)]
+pub(crate) struct Findings {
+    /// Mistakes.
+    pub(crate) problems: Diagnostics,
+    /// What works but is not what it seems.
+    pub(crate) warnings: Diagnostics,
+    /// Parts of the format that this version does not run.
+    pub(crate) unsupported: Diagnostics,
 }
 
 impl<'e> Reader<'e> {
     /// Starts at the root of a file, with the problems that reading its text has found.
     pub(crate) fn new(file: Arc<str>, env: &'e Environment<'e>, problems: Diagnostics) -> Self {
-        Self { file, env, path: Path::default(), problems, warnings: Diagnostics::default() }
+        let found = Findings { problems, ..Findings::default() };
+        Self { file, env, path: Path::default(), found }
     }
 
-    /// What was found: first the problems, then what is only worth a warning.
-    pub(crate) fn finish(mut self) -> (Diagnostics, Diagnostics) {
-        self.problems.sort();
-        self.warnings.sort();
-        (self.problems, self.warnings)
+    /// What was found, in the order of the file.
+    pub(crate) fn finish(mut self) -> Findings {
+        self.found.problems.sort();
+        self.found.warnings.sort();
+        self.found.unsupported.sort();
+        self.found
     }
 
     /// The place of the value that is being read.
@@ -49,17 +61,22 @@ impl<'e> Reader<'e> {
 
     /// Reports a problem with the value that is being read.
     pub(crate) fn report(&mut self, at: Position, message: impl Into<String>) {
-        self.problems.push(self.place(at).problem(message));
+        self.found.problems.push(self.place(at).problem(message));
     }
 
     /// Reports a problem found after the reading.
     pub(crate) fn report_at(&mut self, place: &Place, message: impl Into<String>) {
-        self.problems.push(place.problem(message));
+        self.found.problems.push(place.problem(message));
     }
 
     /// Notes something that works but is not what it seems.
     pub(crate) fn warn(&mut self, at: Position, message: impl Into<String>) {
-        self.warnings.push(self.place(at).problem(message));
+        self.found.warnings.push(self.place(at).problem(message));
+    }
+
+    /// Like [`Self::warn`], found after the reading.
+    pub(crate) fn warn_at(&mut self, place: &Place, message: impl Into<String>) {
+        self.found.warnings.push(place.problem(message));
     }
 
     /// Reads an object. Keys the closure does not ask for are reported.

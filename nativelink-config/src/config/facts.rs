@@ -3,12 +3,15 @@
 //! The readers note names and uses as they meet them, also inside parts that turn out to be wrong,
 //! so that one mistake does not hide another or cause a second message.
 
-use super::address::SocketAddress;
+use super::address::{Host, ListenAddress, SocketAddress};
+use super::graph::Graph;
 use crate::diagnostic::Located;
 use crate::excerpt::shorten;
 use crate::reader::{Reader, nearest};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// The names a file gives and the uses it makes of them.
 #[derive(Default)]
@@ -20,7 +23,7 @@ pub(super) struct Facts {
     store_uses: Vec<Located<String>>,
     content_paths: Vec<Located<String>>,
     temp_paths: Vec<Located<String>>,
-    addresses: Vec<Located<SocketAddress>>,
+    addresses: Vec<Located<ListenAddress>>,
     cas: Vec<StoreOfInstance>,
     ac: Vec<StoreOfInstance>,
 }
@@ -55,7 +58,7 @@ impl Facts {
     }
 
     /// A server listens.
-    pub(super) fn add_address(&mut self, address: &Located<SocketAddress>) {
+    pub(super) fn add_address(&mut self, address: &Located<ListenAddress>) {
         self.addresses.push(address.clone());
     }
 
@@ -72,12 +75,13 @@ impl Facts {
     }
 
     /// Reports what does not fit together.
-    pub(super) fn check(&self, reader: &mut Reader<'_>) {
+    pub(super) fn check(&self, reader: &mut Reader<'_>, graph: &Graph<'_>) {
         self.check_store_names(reader);
         self.check_store_uses(reader);
         self.check_directories(reader);
         self.check_addresses(reader);
-        self.check_instances(reader);
+        self.check_instances(reader, graph);
+        graph.check(reader);
     }
 
     fn check_store_names(&self, reader: &mut Reader<'_>) {
@@ -105,19 +109,34 @@ impl Facts {
     }
 
     /// Two stores in one directory delete each other's files, and a store empties its directory of
-    /// unfinished uploads when it starts. Only equal spellings are found: links are for the store
-    /// to find, by the lock it takes.
+    /// unfinished uploads when it starts. Only spellings are compared: links are for the store to
+    /// find, by the lock it takes.
     fn check_directories(&self, reader: &mut Reader<'_>) {
-        let key = |path: &String| path.trim_end_matches('/').to_owned();
-        for (path, first) in repeated(&self.content_paths, |path| Some(key(path))) {
-            let message = format!("a second store in this directory; line {first} has the first");
+        let mut contents: Vec<&Located<String>> = self.content_paths.iter().collect();
+        // The order of components: a directory stands right before what is inside it.
+        contents.sort_by_key(|path| directory(path));
+        let mut around: Vec<&Located<String>> = Vec::new();
+        for path in &contents {
+            let inner = directory(path);
+            while around.pop_if(|outer| !inner.starts_with(directory(outer))).is_some() {}
+            let Some(outer) = around.last() else {
+                around.push(path);
+                continue;
+            };
+            let line = outer.place.line;
+            let message = if directory(outer) == inner {
+                format!("a second store in this directory; line {line} has the first")
+            } else {
+                around.push(path);
+                format!("this directory is inside that of another store, in line {line}")
+            };
             reader.report_at(&path.place, message);
         }
         // Of several the first one is shown.
-        let contents: HashMap<String, u32> =
-            self.content_paths.iter().rev().map(|path| (key(path), path.place.line)).collect();
+        let lines: HashMap<&Path, u32> =
+            contents.iter().rev().map(|path| (directory(path), path.place.line)).collect();
         for path in &self.temp_paths {
-            if let Some(line) = contents.get(&key(path)) {
+            if let Some(line) = lines.get(directory(path)) {
                 let message = format!(
                     "this directory has content, by line {line}; uploads need one of their own"
                 );
@@ -127,9 +146,7 @@ impl Facts {
     }
 
     fn check_addresses(&self, reader: &mut Reader<'_>) {
-        // Port 0 is a different free port every time.
-        let key = |address: &SocketAddress| (address.port != 0).then(|| address.to_string());
-        for (address, first) in repeated(&self.addresses, key) {
+        for (address, first) in repeated(&self.addresses, address_key) {
             let message = format!("this address is in use already, by line {first}");
             reader.report_at(&address.place, message);
         }
@@ -137,11 +154,11 @@ impl Facts {
 
     /// Action results under the keys of blobs would be served as blobs that do not match their
     /// digests.
-    fn check_instances(&self, reader: &mut Reader<'_>) {
+    fn check_instances(&self, reader: &mut Reader<'_>, graph: &Graph<'_>) {
         let cas_lines: HashMap<(&str, &str), u32> =
-            self.cas.iter().rev().map(|cas| (cas.key(), cas.store.place.line)).collect();
+            self.cas.iter().rev().map(|cas| (cas.key(graph), cas.store.place.line)).collect();
         for ac in &self.ac {
-            if let Some(line) = cas_lines.get(&ac.key()) {
+            if let Some(line) = cas_lines.get(&ac.key(graph)) {
                 let message = format!(
                     "the instance {:?} uses the store {:?} for its CAS too, in line {line}; \
                      action results need a store of their own",
@@ -159,8 +176,29 @@ impl StoreOfInstance {
         Self { instance_name: instance_name.to_owned(), store: store.clone() }
     }
 
-    fn key(&self) -> (&str, &str) {
-        (&self.instance_name, &self.store.value)
+    fn key<'n>(&'n self, graph: &Graph<'n>) -> (&'n str, &'n str) {
+        (&self.instance_name, graph.resolved(&self.store))
+    }
+}
+
+/// A directory as it is compared: by components, and without the spellings of "here".
+fn directory(path: &str) -> &Path {
+    let path = Path::new(path);
+    match path.strip_prefix(".") {
+        Ok(below) if below != Path::new("") => below,
+        _ => path,
+    }
+}
+
+/// What two addresses that cannot both be listened on have in common. Port 0 is a different free
+/// port every time.
+fn address_key(address: &ListenAddress) -> Option<String> {
+    match address {
+        ListenAddress::Tcp(SocketAddress { port: 0, .. }) => None,
+        ListenAddress::Tcp(SocketAddress { host: Host::Any, port }) => {
+            Some(format!("{}:{port}", Ipv4Addr::UNSPECIFIED))
+        }
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => Some(address.to_string()),
     }
 }
 
