@@ -197,8 +197,9 @@ impl Server {
         let exposition = Exposition::new(Arc::clone(&metrics), &all_stores);
         let readiness = Readiness::new();
         let (ready, admin) = (readiness.clone(), settings.admin);
+        let trees = stores.trees();
         let operator =
-            RunningOperator::start(&exposition, values_store.as_ref(), ready, admin).await?;
+            RunningOperator::start(&exposition, trees, values_store.as_ref(), ready, admin).await?;
         let stop = CancellationToken::new();
         let places = listener::places();
         let mut grpc = Vec::new();
@@ -400,10 +401,7 @@ fn instance_stores(
     })
 }
 
-fn instances(
-    stores: &Stores,
-    instances: &Instances,
-) -> Result<instance::Instances, ServerError> {
+fn instances(stores: &Stores, instances: &Instances) -> Result<instance::Instances, ServerError> {
     Ok(match instances {
         Instances::Any(settings) => instance::Instances::any(instance_stores(stores, *settings)?),
         Instances::Named(named) => {

@@ -3,6 +3,8 @@
 //! The file's own problems are found by `nativelink-config`; here are those that concern what this
 //! program does with it.
 
+mod stores;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read as _;
@@ -10,26 +12,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use nativelink_config::{
-    AcService, CasConfig, CasService, DigestFunction, FilesystemStore, ListenAddress, Listener,
-    Located, StoreSpec,
+    AcService, CasConfig, CasService, DigestFunction, ListenAddress, Listener,
 };
 
+use self::stores::StorePlanner;
 use super::problems::Problems;
 use super::served::{Served, resolve_parsed};
-use super::store_flags::whole_seconds;
+use super::store_flags::StoreSettings as StoreFlags;
 use crate::grpc::GrpcOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances};
-use crate::store::filesystem::{Cap, FilesystemOptions};
 
 /// Larger files are no configuration.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// The cap of a store whose policy has none: the format's "never evict" would fill the disk.
-const UNBOUNDED_SHARE_PERCENT: u8 = 80;
 
 /// Reads the file and says what to serve; every problem is noted with its place.
 pub(super) fn plan(
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
+    flags: &StoreFlags,
     problems: &mut Problems,
 ) -> Option<Served> {
     let name = path.display().to_string();
@@ -42,11 +42,13 @@ pub(super) fn plan(
         }
     };
     config.unsupported.iter().for_each(|diagnostic| problems.add(diagnostic));
-    let mut planner = Planner { config: &config, problems, indices: HashMap::new() };
-    let stores = planner.stores();
+    let mut stores = StorePlanner::new(&config, flags, problems);
+    stores.plan_all();
+    let mut planner = Planner { config: &config, stores };
     let listeners = planner.listeners();
     planner.global();
-    let warnings = config.warnings.iter().map(ToString::to_string).collect();
+    let Planner { stores: StorePlanner { stores, notes, .. }, .. } = planner;
+    let warnings = config.warnings.iter().map(ToString::to_string).chain(notes).collect();
     // The format has no place for values: a store of them would be beside which, under which cap?
     Some(Served { stores, values: None, listeners, warnings })
 }
@@ -62,58 +64,10 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 struct Planner<'c> {
     config: &'c CasConfig,
-    problems: &'c mut Problems,
-    /// Where each store is among the options.
-    indices: HashMap<&'c str, usize>,
+    stores: StorePlanner<'c>,
 }
 
 impl<'c> Planner<'c> {
-    fn stores(&mut self) -> Vec<FilesystemOptions> {
-        let mut roots: HashMap<&str, &str> = HashMap::new();
-        let mut stores = Vec::new();
-        for store in &self.config.stores {
-            let StoreSpec::Filesystem(spec) = &store.spec.value else {
-                // Other kinds that run in the format and not here; the rest is noted already.
-                if !matches!(store.spec.value, StoreSpec::Unsupported(_)) {
-                    self.problems.add(store.spec.place.problem("not supported by this version"));
-                }
-                continue;
-            };
-            if let Some(other) = roots.insert(&spec.content_path, &store.name) {
-                let text = format!("store {other:?} keeps its files here already");
-                self.problems.add(spec.content_path.place.problem(text));
-            }
-            self.indices.insert(&store.name, stores.len());
-            stores.push(self.filesystem(&store.name, spec));
-        }
-        stores
-    }
-
-    fn filesystem(&mut self, name: &Located<String>, spec: &FilesystemStore) -> FilesystemOptions {
-        let policy = &spec.eviction_policy;
-        let cap = match policy.max_bytes {
-            Some(bytes) if bytes > 0 => {
-                if let Err(problem) = Cap::Bytes(bytes).check() {
-                    let text = format!("eviction_policy.max_bytes {problem}");
-                    self.problems.add(name.place.problem(text));
-                }
-                if policy.evict_bytes >= bytes {
-                    let text = "eviction_policy.evict_bytes is not below max_bytes: nothing stays";
-                    self.problems.add(name.place.problem(text));
-                }
-                Cap::Bytes(bytes)
-            }
-            _ => Cap::Share { percent: UNBOUNDED_SHARE_PERCENT, at_most_bytes: u64::MAX },
-        };
-        // 0 is no limit, and the store's own choice of how much room is kept free.
-        FilesystemOptions {
-            low_water_bytes: Some(policy.evict_bytes).filter(|it| *it > 0),
-            max_entries: policy.max_count.filter(|it| *it > 0),
-            max_age: policy.max_seconds.filter(|it| !it.is_zero()).map(whole_seconds),
-            ..FilesystemOptions::new(&*spec.content_path, cap)
-        }
-    }
-
     fn listeners(&mut self) -> Vec<GrpcListener> {
         let mut listeners = Vec::new();
         for server in &self.config.servers {
@@ -132,12 +86,12 @@ impl<'c> Planner<'c> {
             let instances = self.instances(&server.services.cas, &server.services.ac);
             let ListenAddress::Tcp(address) = &http.socket_address.value else {
                 let text = "unix sockets are not supported by this version; write HOST:PORT";
-                self.problems.add(http.socket_address.place.problem(text));
+                self.stores.problems.add(http.socket_address.place.problem(text));
                 continue;
             };
             match resolve_parsed(address) {
                 Ok(address) => listeners.push(GrpcListener { address, instances, options }),
-                Err(text) => self.problems.add(http.socket_address.place.problem(text)),
+                Err(text) => self.stores.problems.add(http.socket_address.place.problem(text)),
             }
         }
         listeners
@@ -152,13 +106,12 @@ impl<'c> Planner<'c> {
             let name = service.instance_name.as_str();
             let Some(results) = results.remove(name) else {
                 let text = "an instance with a cas and no ac is not supported by this version";
-                self.problems.add(service.instance_name.place.problem(text));
+                self.stores.problems.add(service.instance_name.place.problem(text));
                 continue;
             };
-            let index = |name: &str| self.indices.get(name).copied();
-            if let (Some(cas), Some(action_cache)) =
-                (index(&service.cas_store), index(&results.ac_store))
-            {
+            let cas = self.stores.named(&service.cas_store);
+            let action_cache = self.stores.named(&results.ac_store);
+            if let (Some(cas), Some(action_cache)) = (cas, action_cache) {
                 let action_cache_read_only = results.read_only;
                 named.insert(
                     name.to_owned(),
@@ -168,14 +121,14 @@ impl<'c> Planner<'c> {
         }
         for orphan in results.into_values() {
             let text = "an instance with an ac and no cas is not supported by this version";
-            self.problems.add(orphan.instance_name.place.problem(text));
+            self.stores.problems.add(orphan.instance_name.place.problem(text));
         }
         Instances::Named(named)
     }
 
     fn global(&mut self) {
         if self.config.global.default_digest_hash_function == DigestFunction::Blake3 {
-            self.problems.add(
+            self.stores.problems.add(
                 "global.default_digest_hash_function: blake3 for clients that name no function \
                  is not supported by this version",
             );

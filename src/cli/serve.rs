@@ -14,13 +14,15 @@ use super::admin_client::parse_address;
 use super::config_file;
 use super::problems::Problems;
 use super::served::{Served, resolve};
-use super::store_flags::StoreFlags;
+use super::store_flags::{self, StoreFlags};
 use super::values_flags::ValuesFlags;
 use super::{EX_USAGE, fail};
 use crate::admin_socket::AdminAddress;
 use crate::grpc::GrpcOptions;
 use crate::http::HttpOptions;
-use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
+use crate::server::{
+    GrpcListener, InstanceSettings, Instances, Server, ServerSettings, StoreKind, StoreSettings,
+};
 use crate::shutdown::{Signals, raise_descriptor_limit};
 use crate::store::filesystem::{ADMIN_SOCKET, Cap, FilesystemOptions};
 use crate::telemetry;
@@ -30,6 +32,8 @@ use crate::telemetry::recent_errors::RecentErrors;
 const DEFAULT_GRPC_LISTEN: &str = "127.0.0.1:50051";
 const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_MAX_BYTES: u64 = 10 << 30;
+/// What the one store is called that needs no name.
+const DEFAULT_STORE: &str = "default";
 const DEFAULT_SHARE_PERCENT: u8 = 80;
 const DEFAULT_DRAIN_TIMEOUT: &str = "30s";
 
@@ -190,10 +194,10 @@ fn plan(
     let otlp = problems.take("--otlp-endpoint", OtlpSettings::read(&arguments.otlp_endpoint, env));
     let store_settings = arguments.store.read(&mut problems);
     let served = match &arguments.config {
-        None => plan_default(arguments, env, &mut problems),
+        None => plan_default(arguments, env, &store_settings, &mut problems),
         Some(path) => {
             refuse_flags_beside_file(arguments, &mut problems);
-            config_file::plan(path, env, &mut problems)
+            config_file::plan(path, env, &store_settings, &mut problems)
         }
     };
     match (served, filter, http_listen, admin, drain_timeout, otlp) {
@@ -205,14 +209,10 @@ fn plan(
             Some(drain_timeout),
             Some(otlp),
         ) if problems.is_empty() => {
-            let Served { mut stores, values, listeners, warnings } = served;
-            for store in &mut stores {
-                store_settings.apply(store);
-            }
+            let Served { stores, values, listeners, warnings } = served;
             let http = HttpOptions::default();
-            let in_store = |it: &FilesystemOptions| AdminAddress::Unix(it.root.join(ADMIN_SOCKET));
             let admin = match admin {
-                AdminListen::Default => stores.first().map(in_store),
+                AdminListen::Default => stores.iter().find_map(admin_in),
                 AdminListen::Off => None,
                 AdminListen::At(address) => Some(address),
             };
@@ -248,6 +248,14 @@ fn admin_listen(text: Option<&str>) -> Result<AdminListen, String> {
     }
 }
 
+/// The operator's socket in the directory of a store that has one.
+fn admin_in(store: &StoreSettings) -> Option<AdminAddress> {
+    match &store.kind {
+        StoreKind::Filesystem(options) => Some(AdminAddress::Unix(options.root.join(ADMIN_SOCKET))),
+        _ => None,
+    }
+}
+
 /// Two places that say where the data is would leave open which one counts.
 fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems) {
     let own = [
@@ -269,6 +277,7 @@ fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems)
 fn plan_default(
     arguments: &ServeArguments,
     env: &dyn Fn(&str) -> Option<String>,
+    flags: &store_flags::StoreSettings,
     problems: &mut Problems,
 ) -> Option<Served> {
     let cap = match &arguments.max_size {
@@ -292,7 +301,10 @@ fn plan_default(
     let address = problems.take("--grpc-listen", resolve(listen));
     let (set_aside, values) = arguments.values.plan(cap, problems).unzip();
     let options = FilesystemOptions::new(root?, cap?);
-    let store = FilesystemOptions { set_aside, max_blob_bytes, ..options };
+    let mut store = FilesystemOptions { set_aside, max_blob_bytes, ..options };
+    flags.apply(&mut store);
+    let store =
+        StoreSettings { name: DEFAULT_STORE.to_owned(), kind: StoreKind::Filesystem(store) };
     let stores = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
     let listener = GrpcListener {
         address: address?,
@@ -332,7 +344,7 @@ pub(super) fn problems_of(
 pub(super) fn stores_of(
     arguments: &ServeArguments,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Vec<FilesystemOptions> {
+) -> Vec<StoreSettings> {
     plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.stores
 }
 

@@ -7,6 +7,7 @@ use clap::Parser as _;
 
 use super::{Arguments, Command, format, serve, stats, why};
 use crate::operator::explanation_json;
+use crate::server::{StoreKind, StoreSettings};
 use crate::store::filesystem::{
     Cap, Durability, Explanation, FilesystemOptions, LeasePolicy, SetAside, VerifyOnRead, Wanted,
 };
@@ -31,7 +32,12 @@ fn problems(flags: &[&str]) -> String {
 fn store(flags: &[&str]) -> FilesystemOptions {
     let mut stores = serve::stores_of(&arguments(flags).unwrap(), &env);
     assert_eq!(stores.len(), 1);
-    stores.remove(0)
+    filesystem(stores.remove(0))
+}
+
+fn filesystem(store: StoreSettings) -> FilesystemOptions {
+    let StoreKind::Filesystem(options) = store.kind else { panic!("{store:?}") };
+    options
 }
 
 #[test]
@@ -222,8 +228,7 @@ fn an_eviction_policy_reaches_the_store() {
         ("max_bytes: '1gib', evict_bytes: '1mib'", None, None, Some(1 << 20)),
     ] {
         with_policy(policy, &["--lease", "1h"], |_, arguments| {
-            let stores = serve::stores_of(arguments, &env);
-            let store = &stores[0];
+            let store = filesystem(serve::stores_of(arguments, &env).remove(0));
             assert_eq!(store.cap, Cap::Bytes(1 << 30));
             assert_eq!(store.max_age, max_age.map(Duration::from_secs), "{policy}");
             assert_eq!((store.max_entries, store.low_water_bytes), (max_entries, low_water_bytes));

@@ -27,8 +27,8 @@ pub use purge::PurgeRequest;
 use self::history::{History, SAMPLE_INTERVAL, Sample};
 use self::surveys::Surveys;
 use crate::shutdown::{self, Readiness};
-use crate::store::StoreError;
 use crate::store::filesystem::{FilesystemStore, Wanted};
+use crate::store::{BlobStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::unix_seconds;
 
@@ -44,6 +44,17 @@ pub struct NamedStore {
     pub name: String,
     /// The store.
     pub store: Arc<FilesystemStore>,
+    /// Whether what it keeps like action results are values under names.
+    pub holds_values: bool,
+}
+
+/// A store with all that stand behind it, and what it is called.
+#[derive(Clone, Debug)]
+pub struct NamedTree {
+    /// For people.
+    pub name: String,
+    /// The store before all others.
+    pub store: Arc<dyn BlobStore>,
     /// Whether what it keeps like action results are values under names.
     pub holds_values: bool,
 }
@@ -68,6 +79,8 @@ pub enum OperatorError {
 #[derive(Debug)]
 pub struct Operator {
     stores: Vec<NamedStore>,
+    /// What is purged: what stands before a store must not bring back what left it.
+    trees: Vec<NamedTree>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     started: Instant,
@@ -80,10 +93,16 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Of a server that starts now.
-    pub fn new(stores: Vec<NamedStore>, metrics: Arc<Metrics>, readiness: Readiness) -> Arc<Self> {
+    /// Of a server that starts now, with its stores of files and all its stores.
+    pub fn new(
+        stores: Vec<NamedStore>,
+        trees: Vec<NamedTree>,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    ) -> Arc<Self> {
         Arc::new(Self {
             stores,
+            trees,
             metrics,
             readiness,
             started: Instant::now(),
@@ -143,7 +162,7 @@ impl Operator {
     /// goes on there.
     pub async fn purge(&self, request: &PurgeRequest) -> Result<Value, OperatorError> {
         let Ok(_turn) = self.purges.try_acquire() else { return Err(OperatorError::Busy) };
-        purge::run(&self.stores, request).await
+        purge::run(&self.stores, &self.trees, request).await
     }
 
     fn sample(&self) -> Sample {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{NamedStore, OperatorError};
+use super::{NamedStore, NamedTree, OperatorError};
 use crate::digest::check_instance_name;
 use crate::store::filesystem::Wanted;
-use crate::store::{BlobStore as _, Namespace, PurgeScope, Selection};
+use crate::store::{Namespace, PurgeScope, Selection};
 
 const ALL: &str = "all";
 const INSTANCE: &str = "instance";
@@ -87,18 +87,19 @@ fn hash(digest: &str) -> Result<[u8; crate::digest::HASH_BYTES], String> {
 /// has left goes too.
 pub(super) async fn run(
     stores: &[NamedStore],
+    trees: &[NamedTree],
     request: &PurgeRequest,
 ) -> Result<Value, OperatorError> {
     let selection = request.selection;
     let is_about_results = matches!(selection, Selection::ResultsOlderThan { .. });
-    let stores = || stores.iter().filter(|it| !is_about_results || !it.holds_values);
+    let is_meant = |holds_values: bool| !is_about_results || !holds_values;
     let failed = |name: &String| {
         let name = name.clone();
         move |source| OperatorError::Store { name, source }
     };
     if request.is_dry_run {
         let (mut entries, mut charged_bytes) = (0, 0);
-        for NamedStore { name, store, .. } in stores() {
+        for NamedStore { name, store, .. } in stores.iter().filter(|it| is_meant(it.holds_values)) {
             let selected = store.select(selection).await.map_err(failed(name))?;
             entries += selected.entries;
             charged_bytes += selected.charged_bytes;
@@ -107,7 +108,7 @@ pub(super) async fn run(
     }
     let (mut removed, mut is_drained) = (0, true);
     let mut outcome = Ok(());
-    for NamedStore { name, store, .. } in stores() {
+    for NamedTree { name, store, .. } in trees.iter().filter(|it| is_meant(it.holds_values)) {
         // One that fails is no reason to leave the others as they are.
         match store.purge_selected(selection).await.map_err(failed(name)) {
             Ok(purged) => {

@@ -26,7 +26,13 @@ async fn put(store: &NamedStore, text: &'static str) -> Digest {
 }
 
 fn of(stores: Vec<NamedStore>) -> Arc<Operator> {
-    Operator::new(stores, Metrics::new(RecentErrors::default()), Readiness::new())
+    let trees = stores.iter().map(|it| NamedTree {
+        name: it.name.clone(),
+        store: Arc::<FilesystemStore>::clone(&it.store),
+        holds_values: it.holds_values,
+    });
+    let trees = trees.collect();
+    Operator::new(stores, trees, Metrics::new(RecentErrors::default()), Readiness::new())
 }
 
 fn sample(at_seconds: u64, action_cache_hits: u64) -> Sample {

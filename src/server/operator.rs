@@ -9,9 +9,10 @@ use super::ServerError;
 use crate::admin_socket::{AdminAddress, AdminListener};
 use crate::http::admin;
 use crate::http::metrics::Exposition;
-use crate::operator::{NamedStore, Operator};
+use crate::operator::{NamedStore, NamedTree, Operator};
 use crate::shutdown::{self, Readiness};
-use crate::store::filesystem::FilesystemStore;
+use crate::store::BlobStore;
+use crate::store::filesystem::{FilesystemStore, VALUES_DIR};
 
 /// The operator's part of a running server.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl RunningOperator {
     /// Begins to watch the stores, and listens where an address is given.
     pub(super) async fn start(
         exposition: &Exposition,
+        trees: Vec<(String, Arc<dyn BlobStore>)>,
         values: Option<&Arc<FilesystemStore>>,
         readiness: Readiness,
         admin: Option<AdminAddress>,
@@ -37,7 +39,13 @@ impl RunningOperator {
             holds_values: values.is_some_and(|values| Arc::ptr_eq(values, store)),
         });
         let metrics = Arc::clone(exposition.metrics());
-        let operator = Operator::new(named.collect(), metrics, readiness);
+        let tree = |name, store, holds_values| NamedTree { name, store, holds_values };
+        let mut trees: Vec<_> =
+            trees.into_iter().map(|(name, store)| tree(name, store, false)).collect();
+        trees.extend(values.map(|values| {
+            tree(VALUES_DIR.to_owned(), Arc::<FilesystemStore>::clone(values), true)
+        }));
+        let operator = Operator::new(named.collect(), trees, metrics, readiness);
         let stop = CancellationToken::new();
         let mut admin_address = None;
         let mut tasks = Vec::new();

@@ -3,6 +3,7 @@
 //! Settings are a list in which every store comes behind those that it stands before, and names
 //! them by their positions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::ServerError;
@@ -39,7 +40,12 @@ pub enum StoreKind {
     /// Spread over several by weight.
     Sharded(Vec<(usize, u32)>),
     /// Another store, whose use is counted.
-    Counted(usize),
+    Counted {
+        /// What its use is called; several stores may have the same.
+        cache_type: String,
+        /// That store.
+        backend: usize,
+    },
     /// Keeps nothing.
     Noop,
 }
@@ -47,8 +53,10 @@ pub enum StoreKind {
 /// The stores of a running server.
 #[derive(Debug, Default)]
 pub(super) struct Stores {
-    /// By position in the settings.
-    all: Vec<Arc<dyn BlobStore>>,
+    /// By position in the settings, with their names.
+    all: Vec<(String, Arc<dyn BlobStore>)>,
+    /// Positions of those that stand behind others.
+    behind: HashSet<usize>,
     /// Those of files, in the order of the settings.
     pub(super) filesystem: Vec<Arc<FilesystemStore>>,
     /// Those whose use is counted, by name.
@@ -70,7 +78,7 @@ impl Stores {
         let mut stores = Self::default();
         for StoreSettings { name, kind } in settings {
             let store = stores.open_one(&name, kind).await?;
-            stores.all.push(store);
+            stores.all.push((name, store));
         }
         let values = match (values, beside, stores.filesystem.first()) {
             (Some(settings), Some(options), Some(store)) => {
@@ -93,16 +101,16 @@ impl Stores {
                 store
             }
             StoreKind::BySize { size_bytes, lower, upper } => {
-                RoutingStore::by_size(size_bytes, self.get(lower)?, self.get(upper)?)
+                RoutingStore::by_size(size_bytes, self.behind(lower)?, self.behind(upper)?)
             }
             StoreKind::Sharded(shards) => {
-                let child = |(at, weight)| Ok((self.get(at)?, weight));
+                let child = |(at, weight)| Ok((self.behind(at)?, weight));
                 let shards = shards.into_iter().map(child).collect::<Result<_, ServerError>>()?;
                 RoutingStore::sharded(shards).ok_or_else(|| ServerError::Shards(name.to_owned()))?
             }
-            StoreKind::Counted(backend) => {
-                let store = CountedStore::new(self.get(backend)?);
-                self.counted.push((name.to_owned(), Arc::clone(&store)));
+            StoreKind::Counted { cache_type, backend } => {
+                let store = CountedStore::new(self.behind(backend)?);
+                self.counted.push((cache_type, Arc::clone(&store)));
                 store
             }
             StoreKind::Noop => NoopStore::new(),
@@ -111,6 +119,19 @@ impl Stores {
 
     /// The store at a position.
     pub(super) fn get(&self, position: usize) -> Result<Arc<dyn BlobStore>, ServerError> {
-        self.all.get(position).map(Arc::clone).ok_or(ServerError::UnknownStore(position))
+        let found = self.all.get(position).map(|(_, store)| Arc::clone(store));
+        found.ok_or(ServerError::UnknownStore(position))
+    }
+
+    /// The store at a position, for one that stands before it.
+    fn behind(&mut self, position: usize) -> Result<Arc<dyn BlobStore>, ServerError> {
+        self.behind.insert(position);
+        self.get(position)
+    }
+
+    /// The stores that stand behind no other, with their names.
+    pub(super) fn trees(&self) -> Vec<(String, Arc<dyn BlobStore>)> {
+        let all = self.all.iter().enumerate();
+        all.filter(|(at, _)| !self.behind.contains(at)).map(|(_, named)| named.clone()).collect()
     }
 }

@@ -249,7 +249,7 @@ async fn reapi_83_inlined_data_in_an_update_is_kept_and_replaces_no_blob() {
 
 #[tokio::test]
 async fn reapi_84_the_later_result_wins_whatever_its_length() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let action = Blob::new("action");
     // 16385 bytes that differ in the last only are what another server loses.
     let of = |last: u8, len: usize| v2::ActionResult {

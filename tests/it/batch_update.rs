@@ -53,7 +53,7 @@ async fn reapi_19_a_bad_blob_fails_alone() {
 /// The bytes must be those of the digest, in length and in hash; the message says which is wrong.
 #[tokio::test]
 async fn reapi_20_data_that_is_not_the_digests_is_refused() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = Blob::random(20, 1000);
     let wrong_hash = Blob::random(21, 1000);
     let with = |data: Bytes| BatchUpdateBlob { data, ..entry(&blob) };
@@ -193,7 +193,7 @@ async fn reapi_24_a_reply_of_many_refusals_stays_within_4_mib() {
 
 #[tokio::test]
 async fn reapi_25_empty_blobs_duplicates_and_empty_batches_are_fine() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let [empty, twice] = ["", "twice"].map(Blob::new);
     let batch = [&twice, &empty, &twice, &empty, &twice].map(entry).to_vec();
     assert_eq!(codes(&update(&server, batch).await.unwrap()), [0; 5]);

@@ -192,7 +192,7 @@ async fn reapi_56_limits() {
 /// The empty blob is always there, and reads of nothing are OK with no bytes at all.
 #[tokio::test]
 async fn reapi_9_57_reads_of_nothing() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         let empty = Blob::with(function, "");
@@ -223,7 +223,7 @@ async fn reapi_60_messages_of_a_read_stay_small() {
 
 #[tokio::test]
 async fn reapi_61_corrupted_bytes_never_end_in_ok() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     let mut blobs = Vec::new();
     for function in DigestFunction::ALL {
@@ -261,7 +261,7 @@ async fn reapi_61_corrupted_bytes_never_end_in_ok() {
 
 #[tokio::test]
 async fn reapi_61_files_that_are_gone_or_torn_are_never_ok() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     let [gone, torn, grown] = [1, 2, 3].map(|seed| Blob::random(seed, 100_000));
     for blob in [&gone, &torn, &grown] {
@@ -305,7 +305,7 @@ async fn reapi_62_a_read_makes_a_blob_young() {
 
 #[tokio::test]
 async fn reapi_61_62_a_read_under_way_survives_the_eviction_of_its_blob() {
-    let server = TestServer::start_with(16 << 20, GrpcOptions::default()).await;
+    let server = TestServer::start_on_files_with(16 << 20, GrpcOptions::default()).await;
     let client = Client::of(&server).await;
     let blob = Blob::random(13, 4 * MIB);
     client.put(&blob).await.unwrap();

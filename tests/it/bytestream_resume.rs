@@ -44,7 +44,8 @@ fn disk_bytes(server: &TestServer) -> (u64, u64) {
 /// Nothing becomes visible, and when the time is over everything is as it was, to the byte.
 #[tokio::test]
 async fn reapi_73_a_client_that_vanishes_leaves_nothing() {
-    let server = TestServer::start_with(64 << 20, options(Duration::from_millis(300))).await;
+    let server =
+        TestServer::start_on_files_with(64 << 20, options(Duration::from_millis(300))).await;
     let client = Client::of(&server).await;
     client.put(&Blob::random(1, 100_000)).await.unwrap();
     let before = (server.store().stats().charged_bytes(), disk_bytes(&server));
@@ -76,7 +77,7 @@ async fn reapi_73_a_client_that_vanishes_leaves_nothing() {
 /// Until its time is over an interrupted upload keeps its room; a drain gives it back at once.
 #[tokio::test]
 async fn reapi_73_79_an_interrupted_upload_waits_for_its_client() {
-    let server = TestServer::start_with(64 << 20, options(Duration::from_hours(1))).await;
+    let server = TestServer::start_on_files_with(64 << 20, options(Duration::from_hours(1))).await;
     let client = Client::of(&server).await;
     let blob = Blob::random(2, 4 * MIB);
     let name = blob.write_name();
@@ -218,7 +219,7 @@ async fn reapi_76_the_status_never_goes_back_nor_beyond_the_size() {
 
 #[tokio::test]
 async fn reapi_79_an_upload_goes_on_after_a_dropped_connection() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     for function in DigestFunction::ALL {
         let blob = random(function, 11, 10 * MIB);
         let name = blob.write_name();
@@ -243,7 +244,7 @@ async fn reapi_79_an_upload_goes_on_after_a_dropped_connection() {
 /// A client may repeat what the server has, from anywhere, and may start over.
 #[tokio::test]
 async fn reapi_64_79_resumed_with_overlap_and_from_zero() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         for (seed, offset) in [(12, 3 * MIB), (13, 2 * MIB), (14, 2 * MIB + 17), (15, 1), (16, 0)] {
@@ -298,7 +299,7 @@ async fn reapi_64_an_offset_beyond_what_is_committed_is_refused() {
 /// T8: the client's old connection looks alive to the server, and its upload is handed over.
 #[tokio::test]
 async fn reapi_79_a_second_connection_takes_an_upload_over() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     for function in DigestFunction::ALL {
         let blob = random(function, 20, 4 * MIB);
         let name = blob.write_name();
@@ -343,7 +344,7 @@ async fn reapi_73_i22_abandoned_and_open_uploads_are_bounded() {
         parked_upload_ttl: Duration::from_hours(1),
         ..GrpcOptions::default()
     };
-    let server = TestServer::start_with(64 << 20, bounds).await;
+    let server = TestServer::start_on_files_with(64 << 20, bounds).await;
     let client = Client::of(&server).await;
     for seed in 0..100 {
         let blob = Blob::random(seed, 200_000);

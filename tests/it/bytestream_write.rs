@@ -130,7 +130,7 @@ fn malformed_write_names(blob: &Blob) -> Vec<String> {
 /// Malformed names, read names and encodings that are not announced, for writes and queries.
 #[tokio::test]
 async fn reapi_49_50_52_78_names_that_cannot_be_written() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     let blob = Blob::random(3, 1000);
     for name in malformed_write_names(&blob) {
@@ -194,7 +194,7 @@ async fn reapi_63_the_name_comes_first_and_stays() {
 
 #[tokio::test]
 async fn reapi_64_every_offset_follows_from_the_one_before() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         let blob = random(function, 7, 3000);
@@ -231,7 +231,7 @@ async fn reapi_64_every_offset_follows_from_the_one_before() {
 
 #[tokio::test]
 async fn reapi_65_nothing_follows_finish_write() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     let blob = Blob::random(8, 3000);
     let name = blob.write_name();
@@ -254,7 +254,7 @@ async fn reapi_65_nothing_follows_finish_write() {
 
 #[tokio::test]
 async fn reapi_66_half_closed_without_finish_write_is_incomplete() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         let blob = random(function, 9, 2 * MIB);
@@ -278,7 +278,7 @@ async fn reapi_66_half_closed_without_finish_write_is_incomplete() {
 
 #[tokio::test]
 async fn reapi_67_empty_messages_and_the_empty_blob() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         let blob = random(function, 10, 2000);
@@ -311,7 +311,7 @@ async fn reapi_67_empty_messages_and_the_empty_blob() {
 /// The client holds its side open: the refusal comes before the rest would have.
 #[tokio::test]
 async fn reapi_68_too_long_is_refused_at_once() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         let blob = random(function, 11, 100_000);
@@ -333,7 +333,7 @@ async fn reapi_68_too_long_is_refused_at_once() {
 /// The same uuid works afterwards: nothing of the refused bytes is kept (clients.md 8).
 #[tokio::test]
 async fn reapi_68_short_or_wrong_bytes_are_refused_and_do_not_poison_the_uuid() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         for (seed, len, chunk) in
@@ -362,7 +362,7 @@ async fn reapi_68_short_or_wrong_bytes_are_refused_and_do_not_poison_the_uuid() 
 /// On the first message, before the rest is sent; what is there stays there (pitfalls 7.4).
 #[tokio::test]
 async fn reapi_69_over_the_announced_limit_is_refused_on_the_first_message() {
-    let server = TestServer::start_with(8 << 20, GrpcOptions::default()).await;
+    let server = TestServer::start_on_files_with(8 << 20, GrpcOptions::default()).await;
     let client = Client::of(&server).await;
     let kept: Vec<Blob> = (0..20).map(|seed| Blob::random(seed, 100 * KIB)).collect();
     for blob in &kept {
@@ -392,7 +392,7 @@ async fn reapi_69_over_the_announced_limit_is_refused_on_the_first_message() {
 /// The client sends one message of 100 MB and learns that the blob is there.
 #[tokio::test]
 async fn reapi_70_early_finish_of_a_blob_that_is_there() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     let blob = Blob::random(14, 100 * MIB);
     client.put(&blob).await.unwrap();
@@ -409,7 +409,7 @@ async fn reapi_70_early_finish_of_a_blob_that_is_there() {
 
 #[tokio::test]
 async fn reapi_70_early_finish_of_an_upload_that_is_overtaken() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let client = Client::of(&server).await;
     for function in DigestFunction::ALL {
         let blob = random(function, 15, 5 * MIB);
@@ -452,7 +452,7 @@ async fn reapi_71_committed_size_is_the_size_whatever_the_tool() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reapi_72_a_thousand_uploads_of_one_blob() {
     const UPLOADS: u64 = 1000;
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let mut clients = Vec::new();
     for _ in 0..8 {
         clients.push(Client::of(&server).await);

@@ -43,7 +43,7 @@ async fn stored(server: &TestServer, blob: &Blob) -> Subject {
 /// A hash has one spelling: lower case, every digit.
 #[tokio::test]
 async fn reapi_1_a_hash_that_is_not_64_lower_case_digits_is_refused_by_every_method() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     for function in DigestFunction::ALL {
         let good = stored(&server, &directory_blob(function, "reapi 1")).await;
         let hash = &good.hash;
@@ -218,7 +218,7 @@ async fn reapi_7_8_an_unannounced_function_is_refused_with_the_supported_ones() 
 #[tokio::test]
 async fn reapi_9_the_empty_blob_is_present_on_a_fresh_server_for_every_method() {
     for function in DigestFunction::ALL {
-        let server = TestServer::start().await;
+        let server = TestServer::start_on_files().await;
         let subject = Subject::of(&Blob::with(function, ""));
         for (method, outcome) in subject.read_calls(&server).await {
             let expected = method != "GetActionResult";
@@ -232,7 +232,7 @@ async fn reapi_9_the_empty_blob_is_present_on_a_fresh_server_for_every_method() 
 
 #[tokio::test]
 async fn reapi_10_size_0_and_the_empty_hash_belong_together() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     for function in DigestFunction::ALL {
         let blob = directory_blob(function, "not empty");
         let no_size = Subject { size_bytes: 0, ..Subject::of(&blob) };

@@ -61,7 +61,7 @@ fn call() -> Vec<u8> {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "both tasks are awaited")]
 async fn reapi_100_a_call_that_crosses_the_end_of_the_server_is_served() {
-    let TestServer { server, channel, directory } = TestServer::start().await;
+    let TestServer { server, channel, directory } = TestServer::start_on_files().await;
     drop(channel);
     let mut socket = TcpStream::connect(server.grpc_address().unwrap()).await.unwrap();
     socket.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();

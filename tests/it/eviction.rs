@@ -259,7 +259,7 @@ async fn hammer_read(client: Client, keys: Arc<Vec<Blob>>, reader: u64) -> u64 {
 /// is wrong, and afterwards what is said to be there can be read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reapi_16_i6_i7_evicted_and_uploaded_again_and_again() {
-    let server = TestServer::start_with(600_000, GrpcOptions::default()).await;
+    let server = TestServer::start_on_files_with(600_000, GrpcOptions::default()).await;
     let keys: Vec<Blob> =
         (0..HAMMER_KEYS as u64).map(|seed| Blob::random(seed, 16 * KIB)).collect();
     let keys = Arc::new(keys);

@@ -108,7 +108,7 @@ async fn reapi_15_asking_in_vain_evicts_nothing() {
 /// upload heals it.
 #[tokio::test]
 async fn reapi_16_a_blob_whose_file_is_gone_is_missing_once_a_read_has_found_out() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = directory(&[("reapi 16", &Blob::new("x"))], &[]);
     for method in ["Read", "Read of a part", "BatchReadBlobs", "GetTree"] {
         server.put(&[&blob]).await;
@@ -143,7 +143,7 @@ async fn reapi_16_a_blob_whose_file_is_gone_is_missing_once_a_read_has_found_out
 /// Nobody reads: the server finds out by itself, and then nothing that names the blob is served.
 #[tokio::test]
 async fn reapi_16_81_a_deletion_behind_the_server_is_noticed_without_a_read() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let [action, blob] = ["action", "output"].map(Blob::new);
     server.put(&[&blob]).await;
     let result = castellan_proto::v2::ActionResult {

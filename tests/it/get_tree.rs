@@ -168,7 +168,7 @@ async fn reapi_31_missing_children_are_left_out_and_the_rest_is_sent() {
 /// What is found corrupt is as good as absent.
 #[tokio::test]
 async fn reapi_31_corrupt_children_are_left_out_and_a_corrupt_root_is_an_error() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let tree = seven();
     put(&server, &tree).await;
     let directory = server.stop().await;

@@ -124,7 +124,7 @@ async fn i23_an_upload_that_has_stopped_gives_way_to_who_waits() {
 #[tokio::test]
 async fn i20_rotten_bytes_are_no_answer() {
     for blob in blobs() {
-        let server = TestServer::start().await;
+        let server = TestServer::start_on_files().await;
         server.put(&[&blob]).await;
         let server =
             TestServer::start_in(server.stop().await, 256 << 20, GrpcOptions::default()).await;

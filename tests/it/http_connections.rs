@@ -167,7 +167,7 @@ async fn a_client_that_sends_all_of_a_refused_body_sees_why() {
 
 #[tokio::test]
 async fn reapi_h3_a_client_that_vanishes_leaves_nothing() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = Blob::random(5, 5_000_000);
     let mut client = Http::connect(&server).await;
     client.head("PUT", &cas(&blob), &[("Content-Length", "5000000")]).await;
@@ -220,7 +220,7 @@ async fn http_2_is_spoken_with_who_begins_with_it() {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the task is awaited")]
 async fn reapi_100_a_drain_lets_a_request_end_and_takes_no_new_one() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = Blob::random(8, 500_000);
     let mut kept = Http::connect(&server).await;
     assert_eq!(kept.call("GET", &cas(&blob), &[], &[]).await.status, 404);

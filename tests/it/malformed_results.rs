@@ -153,7 +153,7 @@ fn path_rows() -> Vec<Row> {
 
 #[tokio::test]
 async fn reapi_84_malformed_results_are_refused_by_the_name_of_the_field() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let action = Blob::new("action");
     let rows = [digest_rows(), path_rows()].concat();
     assert!(rows.len() > 60);
@@ -171,7 +171,7 @@ async fn reapi_84_malformed_results_are_refused_by_the_name_of_the_field() {
 /// No client could decode them, so no client may get them.
 #[tokio::test]
 async fn reapi_84_what_does_not_decode_is_refused() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let action = Blob::new("action");
     let good = with(|_| {}).encode_to_vec();
     for bad in [

@@ -39,7 +39,7 @@ fn assert_retryable(status: &Status) {
 /// A store that stops is no fault of the client, and another server may take its place.
 #[tokio::test]
 async fn reapi_95_a_store_that_stops_is_unavailable_with_a_delay() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let [old, new] = ["old", "new"].map(Blob::new);
     server.put(&[&old]).await;
     server.store().shutdown(castellan::store::filesystem::Cleanup::Keep).await.unwrap();
@@ -65,7 +65,7 @@ async fn reapi_95_a_store_that_stops_is_unavailable_with_a_delay() {
 #[tokio::test]
 async fn reapi_95_too_many_uploads_are_resource_exhausted_with_a_delay() {
     let options = GrpcOptions { max_upload_sessions: 1, ..GrpcOptions::default() };
-    let server = TestServer::start_with(64 << 20, options).await;
+    let server = TestServer::start_on_files_with(64 << 20, options).await;
     let held = hold_space(&server, 1_000_000).await;
     let blob = Blob::random(95, 600_000);
     let outcome = server.write(&blob.write_name(), &blob.data).await;
@@ -239,7 +239,7 @@ async fn reapi_98_compressed_messages_are_unimplemented_and_identity_is_fine() {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the task is awaited")]
 async fn reapi_100_a_drain_lets_an_upload_end_and_takes_no_new_connection() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let address = server.server.grpc_address().unwrap();
     let channel = server.connect().await;
     let held = hold_space(&server, 1_000_000).await;

@@ -24,7 +24,7 @@ async fn settled(server: &TestServer) -> Scrape {
 
 #[tokio::test]
 async fn every_method_counts_its_calls_their_time_and_their_bytes() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = directory(&[("works", &Blob::new("works"))], &[]);
     let subject = Subject::of(&blob);
     let mut outcomes = subject.calls(&server).await;
@@ -52,7 +52,7 @@ async fn every_method_counts_its_calls_their_time_and_their_bytes() {
 
 #[tokio::test]
 async fn bytes_of_blobs_are_counted_in_and_out() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = Blob::random(5, 3 << 20);
     server.put(&[&blob]).await;
     server.read(&blob.read_name()).await.unwrap();
@@ -67,7 +67,7 @@ async fn bytes_of_blobs_are_counted_in_and_out() {
 
 #[tokio::test]
 async fn a_call_whose_client_goes_away_is_cancelled() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = Blob::random(6, 30 << 20);
     server.put(&[&blob]).await;
     let request = castellan_proto::messages::ReadRequest {
@@ -87,7 +87,7 @@ async fn a_call_whose_client_goes_away_is_cancelled() {
 /// What the server looks up for itself is no hit of anybody.
 #[tokio::test]
 async fn hits_and_misses_are_those_of_clients() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let full = FullResult::new("hits");
     server.put(&full.blobs()).await;
     let encoded = prost::Message::encode_to_vec(&full.result);
@@ -130,7 +130,7 @@ async fn hits_and_misses_are_those_of_clients() {
 
 #[tokio::test]
 async fn i22_no_client_makes_the_metrics_grow_without_end() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let blob = Blob::new("one");
     for name in 0..80 {
         let subject = Subject::in_instance(&blob, &format!("instance-{name}"));

@@ -169,7 +169,7 @@ async fn reapi_96_thousands_of_hostile_messages_harm_nothing() {
     let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
     println!("SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let server = TestServer::start_with(64 << 20, GrpcOptions::default()).await;
+    let server = TestServer::start_on_files_with(64 << 20, GrpcOptions::default()).await;
     let file = Blob::new("file");
     let root = directory(&[("file", &file)], &[("empty", &Blob::new(""))]);
     server.put(&[&file, &root]).await;

@@ -84,7 +84,7 @@ async fn reapi_99_pings_are_answered_and_never_too_many() {
 #[expect(clippy::disallowed_methods, reason = "every task is awaited")]
 async fn reapi_99_200_streams_on_one_connection_are_served_at_once() {
     const STREAMS: usize = 200;
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let mut uploads = Vec::new();
     let mut bytes_of_one = 0;
     for number in 0..STREAMS {

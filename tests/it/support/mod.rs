@@ -15,6 +15,7 @@ mod raw;
 mod results;
 mod scrape;
 mod server;
+mod stacks;
 pub(crate) mod wait;
 
 pub(crate) use blobs::{Blob, directory, wire};

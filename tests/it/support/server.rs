@@ -7,9 +7,9 @@ use bytes::Bytes;
 use castellan::grpc::GrpcOptions;
 use castellan::http::HttpOptions;
 use castellan::server::{
-    GrpcListener, InstanceSettings, Instances, Server, ServerSettings, ValuesSettings,
+    GrpcListener, Instances, Server, ServerSettings, StoreKind, StoreSettings, ValuesSettings,
 };
-use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
+use castellan::store::filesystem::{FilesystemOptions, FilesystemStore};
 use castellan::telemetry::recent_errors::RecentErrors;
 use castellan_proto::action_cache::action_cache_client::ActionCacheClient;
 use castellan_proto::byte_stream::byte_stream_client::ByteStreamClient;
@@ -20,8 +20,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::Blob;
+use super::stacks::Stack;
 
 const CLIENT_MESSAGE_BYTES: usize = 64 << 20;
+const CAP_BYTES: u64 = 256 << 20;
 /// The largest value that is no action result.
 pub(crate) const MAX_VALUE_BYTES: u64 = 3 << 20;
 
@@ -42,13 +44,26 @@ pub(crate) fn assert_code<T: std::fmt::Debug>(outcome: Result<T, Status>, code: 
 }
 
 impl TestServer {
-    /// A server of any instance name under a cap of 256 MiB.
+    /// A server of any instance name on the stack of stores that the environment names, each under
+    /// a cap of 256 MiB.
     pub(crate) async fn start() -> Self {
-        Self::start_with(256 << 20, GrpcOptions::default()).await
+        Self::start_with(CAP_BYTES, GrpcOptions::default()).await
     }
 
     /// The same with other bounds.
     pub(crate) async fn start_with(max_bytes: u64, options: GrpcOptions) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (stores, instances) = Stack::of_environment().settings(directory.path(), max_bytes);
+        Self::start_all(directory, stores, instances, options, HttpOptions::default()).await
+    }
+
+    /// The same on one store of files, for tests that look behind the server.
+    pub(crate) async fn start_on_files() -> Self {
+        Self::start_on_files_with(CAP_BYTES, GrpcOptions::default()).await
+    }
+
+    /// The same with other bounds.
+    pub(crate) async fn start_on_files_with(max_bytes: u64, options: GrpcOptions) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), max_bytes, options).await
     }
 
@@ -58,20 +73,15 @@ impl TestServer {
         max_bytes: u64,
         options: GrpcOptions,
     ) -> Self {
-        let mut store = FilesystemOptions::new(directory.path(), Cap::Bytes(max_bytes));
-        // What a test has damaged is found by its requests, not by the walk in the background.
-        store.scrub_bytes_per_second = 0;
-        let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
-        Self::start_settings(directory, store, Instances::Any(settings), options).await
+        let (stores, instances) = Stack::Files.settings(directory.path(), max_bytes);
+        Self::start_all(directory, stores, instances, options, HttpOptions::default()).await
     }
 
     /// The same with other bounds of the HTTP listener.
     pub(crate) async fn start_http(http: HttpOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = FilesystemOptions::new(directory.path(), Cap::Bytes(256 << 20));
-        let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
-        let instances = Instances::Any(settings);
-        Self::start_all(directory, store, instances, GrpcOptions::default(), http).await
+        let (stores, instances) = Stack::Files.settings(directory.path(), CAP_BYTES);
+        Self::start_all(directory, stores, instances, GrpcOptions::default(), http).await
     }
 
     /// The same with every setting of the store and of gRPC.
@@ -81,21 +91,27 @@ impl TestServer {
         instances: Instances,
         options: GrpcOptions,
     ) -> Self {
-        Self::start_all(directory, store, instances, options, HttpOptions::default()).await
+        let name = "default".to_owned();
+        let stores = vec![StoreSettings { name, kind: StoreKind::Filesystem(store) }];
+        Self::start_all(directory, stores, instances, options, HttpOptions::default()).await
     }
 
     async fn start_all(
         directory: tempfile::TempDir,
-        store: FilesystemOptions,
+        stores: Vec<StoreSettings>,
         instances: Instances,
         options: GrpcOptions,
         http: HttpOptions,
     ) -> Self {
         let loopback = ([127, 0, 0, 1], 0).into();
+        let sets_room_aside = |store: &StoreSettings| match &store.kind {
+            StoreKind::Filesystem(options) => options.set_aside.is_some(),
+            _ => false,
+        };
+        let has_values = stores.iter().any(sets_room_aside);
         let settings = ServerSettings {
-            // A store that sets room aside has something to set it aside for.
-            values: store.set_aside.map(|_| ValuesSettings { max_value_bytes: MAX_VALUE_BYTES }),
-            stores: vec![store],
+            values: has_values.then_some(ValuesSettings { max_value_bytes: MAX_VALUE_BYTES }),
+            stores,
             listeners: vec![GrpcListener { address: loopback, instances, options }],
             http_listen: loopback,
             http,
