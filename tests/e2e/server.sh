@@ -11,15 +11,27 @@ server_http_address=''
 
 # start_server BINARY DIR LOG [FLAGS...]: returns when the ready line is there, within 20 s.
 start_server() {
-  local binary=$1 dir=$2 log=$3 ready='' tries
-  local -r documented='^castellan ready grpc=([^ ]+) http=([^ ]+)$'
+  local binary=$1 dir=$2 log=$3
   shift 3
+  [[ $# -gt 0 ]] || set -- --max-size 4GiB
+  launch_server "$binary" "$log" --dir "$dir" "$@" --grpc-listen 127.0.0.1:0
+}
+
+# start_server_of FILE BINARY DIR LOG: the same with one of deployment/examples.
+start_server_of() {
+  local file=$1 binary=$2 dir=$3 log=$4
+  CACHE_DIR=$dir CACHE_LISTEN=127.0.0.1:0 launch_server "$binary" "$log" "$file"
+}
+
+# launch_server BINARY LOG ARGS...
+launch_server() {
+  local binary=$1 log=$2 ready='' tries
+  local -r documented='^castellan ready grpc=([^ ]+) http=([^ ]+)$'
+  shift 2
   # Emptied here, not by the redirection below, which the child makes: the ready line that is
   # read must be this start's.
   : >"$log"
-  [[ $# -gt 0 ]] || set -- --max-size 4GiB
-  "$binary" serve --dir "$dir" "$@" \
-    --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$log" 2>>"$log.err" </dev/null 3>&- 4>&- &
+  "$binary" serve "$@" --http-listen 127.0.0.1:0 >"$log" 2>>"$log.err" </dev/null 3>&- 4>&- &
   server_pid=$!
   for ((tries = 0; tries < 200; tries++)); do
     ready=$(grep -m 1 '^castellan ready ' "$log" || true)
