@@ -11,6 +11,7 @@ mod body;
 mod cache;
 mod connections;
 pub mod metrics;
+mod metric;
 mod observe;
 pub mod operator;
 mod options;

@@ -2,44 +2,11 @@
 
 use std::path::Path;
 
+use super::metric::{Metric, counter, gauge};
 use crate::store::filesystem::StoreStats;
 use crate::telemetry::metrics::{Family, Kind, Samples, Unit, Value};
 
-/// A family, and where its value comes from.
-struct OfStore {
-    family: Family,
-    value: fn(&StoreStats) -> Option<u64>,
-}
-
-const fn of_store(
-    kind: Kind,
-    name: &'static str,
-    help: &'static str,
-    unit: Unit,
-    value: fn(&StoreStats) -> Option<u64>,
-) -> OfStore {
-    OfStore { family: Family { name, help, kind, unit, labels: &["store"] }, value }
-}
-
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    unit: Unit,
-    value: fn(&StoreStats) -> Option<u64>,
-) -> OfStore {
-    of_store(Kind::Gauge, name, help, unit, value)
-}
-
-const fn counter(
-    name: &'static str,
-    help: &'static str,
-    unit: Unit,
-    value: fn(&StoreStats) -> Option<u64>,
-) -> OfStore {
-    of_store(Kind::Counter, name, help, unit, value)
-}
-
-static GAUGES: [OfStore; 16] = [
+static GAUGES: [Metric<StoreStats>; 16] = [
     gauge(
         "castellan_store_max_bytes",
         "The most that the store may take on the disk.",
@@ -146,7 +113,7 @@ static REASONS: [(&str, Removals); 6] = [
     ("corrupt", |stats| stats.corrupt_blobs),
 ];
 
-static COUNTERS: [OfStore; 19] = [
+static COUNTERS: [Metric<StoreStats>; 19] = [
     counter(
         "castellan_store_evict_unlink_failures_total",
         "Unlinks that failed; each is retried, its bytes stay charged.",
@@ -281,9 +248,7 @@ pub(super) fn collect(name: &str, stats: &StoreStats, samples: &mut Samples) {
         samples.integer(&REMOVALS, &[name, reason], value(stats));
     }
     for metric in GAUGES.iter().chain(&COUNTERS) {
-        if let Some(value) = (metric.value)(stats) {
-            samples.integer(&metric.family, &[name], value);
-        }
+        metric.collect(&[name], stats, samples);
     }
 }
 
