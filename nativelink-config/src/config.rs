@@ -39,8 +39,8 @@ pub struct CasConfig {
     pub unsupported: Diagnostics,
 }
 
-const NO_SCHEDULERS: &str = "Castellan is the storage side; run it beside NativeLink's schedulers and workers, whose \
-     stores are then `grpc` stores of this server";
+const NO_SCHEDULERS: &str = "Castellan is the storage side; run it beside NativeLink's schedulers \
+                             and workers, whose stores are then `grpc` stores of this server";
 const NO_ORIGIN_EVENTS: &str =
     "remove it, and have the spans of requests sent with `--otlp-endpoint`";
 
