@@ -194,7 +194,8 @@ impl Server {
         let (stores, values) = Stores::open(settings.stores, settings.values).await?;
         let (values_store, values) = values.map(|it| (it.store, it.values)).unzip();
         let all_stores: Vec<_> = stores.filesystem.iter().chain(&values_store).cloned().collect();
-        let exposition = Exposition::new(Arc::clone(&metrics), &all_stores);
+        let watched = stores.watched.clone();
+        let exposition = Exposition::new(Arc::clone(&metrics), &all_stores, watched);
         let readiness = Readiness::new();
         let (ready, admin) = (readiness.clone(), settings.admin);
         let trees = stores.trees();

@@ -148,6 +148,11 @@ impl StoreFlags {
 }
 
 impl StoreSettings {
+    /// How long what a client was told is there stays for sure.
+    pub(super) fn lease(&self) -> Option<Duration> {
+        self.lease
+    }
+
     /// Says to a store what the flags say.
     pub(super) fn apply(&self, store: &mut FilesystemOptions) {
         fn set<T: Copy>(to: &mut T, from: Option<T>) {

@@ -8,7 +8,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use super::store_metrics;
+use super::{store_metrics, tree_metrics};
+pub use super::tree_metrics::Watched;
 use crate::store::filesystem::FilesystemStore;
 use crate::telemetry::metrics::{self, Family, Metrics, Samples, text};
 
@@ -18,14 +19,20 @@ pub struct Exposition {
     metrics: Arc<Metrics>,
     /// With the names that label them.
     stores: Vec<(String, Arc<FilesystemStore>)>,
+    /// The same for stores of other kinds.
+    watched: Vec<(String, Watched)>,
 }
 
 impl Exposition {
     /// The counters of the process and of these stores.
-    pub fn new(metrics: Arc<Metrics>, stores: &[Arc<FilesystemStore>]) -> Arc<Self> {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        stores: &[Arc<FilesystemStore>],
+        watched: Vec<(String, Watched)>,
+    ) -> Arc<Self> {
         let names = store_metrics::names(stores.iter().map(|store| store.root()));
         let stores = names.into_iter().zip(stores.iter().cloned()).collect();
-        Arc::new(Self { metrics, stores })
+        Arc::new(Self { metrics, stores, watched })
     }
 
     /// The counters of the process.
@@ -51,7 +58,15 @@ impl Exposition {
                 &mut samples,
             );
         }
+        for (name, store) in &self.watched {
+            store.collect(name, &mut samples);
+        }
         samples
+    }
+
+    /// The stores that are not files, and what they are called.
+    pub fn watched(&self) -> &[(String, Watched)] {
+        &self.watched
     }
 }
 
@@ -59,6 +74,7 @@ impl Exposition {
 pub fn families() -> Vec<&'static Family> {
     let mut families = metrics::families();
     families.extend(store_metrics::families());
+    families.extend(tree_metrics::families());
     families
 }
 

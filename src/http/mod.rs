@@ -19,6 +19,7 @@ mod status;
 mod store_metrics;
 #[cfg(test)]
 mod tests;
+mod tree_metrics;
 mod values;
 
 use std::sync::Arc;

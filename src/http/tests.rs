@@ -153,7 +153,7 @@ impl Counted {
         let echo = put(|body: String| async { body });
         let router = Router::new().route("/cas/1", whole).route("/cas/2", stream);
         let router = router.route("/cas/3", echo).route("/cas/4", announced);
-        let exposition = Exposition::new(Metrics::new(RecentErrors::default()), &[]);
+        let exposition = Exposition::new(Metrics::new(RecentErrors::default()), &[], Vec::new());
         Self { router: observed(router, Arc::clone(&exposition)), exposition }
     }
 

@@ -5,14 +5,22 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ServerError;
 use super::values::{self, OpenValues, ValuesSettings};
 use crate::store::BlobStore;
+use crate::http::metrics::Watched;
+use crate::store::compression::{CompressionOptions, CompressionStore};
 use crate::store::counted::CountedStore;
+use crate::store::dedup::{DedupOptions, DedupStore};
+use crate::store::existence_cache::{ExistenceCache, ExistenceCacheOptions};
 use crate::store::filesystem::{FilesystemOptions, FilesystemStore};
+use crate::store::memory::{MemoryOptions, MemoryStore};
 use crate::store::noop::NoopStore;
+use crate::store::remote::{RemoteOptions, RemoteStore};
 use crate::store::routing::RoutingStore;
+use crate::store::tiered::{TieredOptions, TieredStore};
 
 /// A store and what it is called.
 #[derive(Clone, Debug)]
@@ -28,6 +36,42 @@ pub struct StoreSettings {
 pub enum StoreKind {
     /// Files in a directory.
     Filesystem(FilesystemOptions),
+    /// In the memory of the process.
+    Memory(MemoryOptions),
+    /// Another server.
+    Remote(Box<RemoteOptions>),
+    /// A near store before a far one.
+    Tiered {
+        /// The near one.
+        fast: usize,
+        /// The far one.
+        slow: usize,
+        /// How they work together.
+        options: TieredOptions,
+    },
+    /// Remembers what a far store has.
+    ExistenceCache {
+        /// That store.
+        backend: usize,
+        /// How much is remembered, and how long.
+        options: ExistenceCacheOptions,
+    },
+    /// Blobs compressed in another store.
+    Compression {
+        /// That store.
+        backend: usize,
+        /// How they are compressed.
+        options: CompressionOptions,
+    },
+    /// Blobs in chunks that they share.
+    Dedup {
+        /// Holds the lists of chunks.
+        index: usize,
+        /// Holds the chunks.
+        content: usize,
+        /// How they are cut.
+        options: DedupOptions,
+    },
     /// Small values in one store, large ones in another.
     BySize {
         /// The first size that goes to `upper`, in bytes.
@@ -59,8 +103,10 @@ pub(super) struct Stores {
     behind: HashSet<usize>,
     /// Those of files, in the order of the settings.
     pub(super) filesystem: Vec<Arc<FilesystemStore>>,
-    /// Those whose use is counted, by name.
-    pub(super) counted: Vec<(String, Arc<CountedStore>)>,
+    /// Those that write to their far store later, in the order of the settings.
+    tiered: Vec<Arc<TieredStore>>,
+    /// The others that have something to say of themselves.
+    pub(super) watched: Vec<(String, Watched)>,
 }
 
 impl Stores {
@@ -100,6 +146,38 @@ impl Stores {
                 self.filesystem.push(Arc::clone(&store));
                 store
             }
+            StoreKind::Memory(options) => {
+                let store = MemoryStore::new(options);
+                self.watch(name, Watched::Memory(Arc::clone(&store)));
+                store
+            }
+            StoreKind::Remote(options) => {
+                let failed = |source| ServerError::Upstream { name: name.to_owned(), source };
+                let store = RemoteStore::connect(*options).map_err(failed)?;
+                self.watch(name, Watched::Remote(Arc::clone(&store)));
+                store
+            }
+            StoreKind::Tiered { fast, slow, options } => {
+                let store = TieredStore::new(self.behind(fast)?, self.behind(slow)?, options);
+                self.tiered.push(Arc::clone(&store));
+                self.watch(name, Watched::Tiered(Arc::clone(&store)));
+                store
+            }
+            StoreKind::ExistenceCache { backend, options } => {
+                let store = ExistenceCache::new(self.behind(backend)?, options);
+                self.watch(name, Watched::ExistenceCache(Arc::clone(&store)));
+                store
+            }
+            StoreKind::Compression { backend, options } => {
+                let store = CompressionStore::new(self.behind(backend)?, options);
+                self.watch(name, Watched::Compression(Arc::clone(&store)));
+                store
+            }
+            StoreKind::Dedup { index, content, options } => {
+                let store = DedupStore::new(self.behind(index)?, self.behind(content)?, options);
+                self.watch(name, Watched::Dedup(Arc::clone(&store)));
+                store
+            }
             StoreKind::BySize { size_bytes, lower, upper } => {
                 RoutingStore::by_size(size_bytes, self.behind(lower)?, self.behind(upper)?)
             }
@@ -110,11 +188,23 @@ impl Stores {
             }
             StoreKind::Counted { cache_type, backend } => {
                 let store = CountedStore::new(self.behind(backend)?);
-                self.counted.push((cache_type, Arc::clone(&store)));
+                self.watch(&cache_type, Watched::Counted(Arc::clone(&store)));
                 store
             }
             StoreKind::Noop => NoopStore::new(),
         })
+    }
+
+    fn watch(&mut self, name: &str, store: Watched) {
+        self.watched.push((name.to_owned(), store));
+    }
+
+    /// Writes down what near stores still have for far ones, each within the time, those in front
+    /// first: what they write may be for others that write later.
+    pub(super) async fn write_behind(&self, time: Duration) {
+        for store in self.tiered.iter().rev() {
+            store.shutdown(time).await;
+        }
     }
 
     /// The store at a position.

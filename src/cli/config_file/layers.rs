@@ -23,8 +23,14 @@ const UNBOUNDED_SHARE: u64 = 4;
 const UNKNOWN_MEMORY_BYTES: u64 = 1 << 30;
 
 impl<'c> StorePlanner<'c> {
-    pub(super) fn memory(&mut self, name: &str, store: &MemoryStore) -> MemoryOptions {
+    pub(super) fn memory(
+        &mut self,
+        name: &str,
+        spec: &Located<StoreSpec>,
+        store: &MemoryStore,
+    ) -> MemoryOptions {
         let policy = &store.eviction_policy;
+        self.check_low_water(spec, policy);
         let max_bytes = policy.max_bytes.unwrap_or_else(|| {
             let bytes = super::memory_bytes().unwrap_or(UNKNOWN_MEMORY_BYTES) / UNBOUNDED_SHARE;
             self.notes.push(format!(

@@ -1,13 +1,14 @@
-//! From the stores of a file to the settings of stores: a list in which each comes behind those
-//! that it stands before, with the stores that only pass calls on left out.
+//! From the stores of a file to the settings of stores: a list in which each comes after
+//! those that stand behind it, with the stores that only pass calls on left out.
 
 use std::collections::HashMap;
 
 use nativelink_config::{
     CasConfig, Durability as FileDurability, EvictionPolicy, FilesystemExtension, FilesystemStore,
-    LeasePressure, Located, ShardStore, StoreSpec, VerifyOnRead as FileVerifyOnRead, VerifyStore,
+    LeasePressure, Located, ShardStore, Store, StoreSpec, VerifyOnRead as FileVerifyOnRead, VerifyStore,
 };
 
+use super::remote;
 use crate::cli::problems::Problems;
 use crate::cli::store_flags::{StoreSettings as StoreFlags, whole_seconds};
 use crate::server::{StoreKind, StoreSettings};
@@ -19,7 +20,7 @@ const UNBOUNDED_SHARE_PERCENT: u8 = 80;
 /// Reads the stores of a file one after the other.
 pub(super) struct StorePlanner<'c> {
     config: &'c CasConfig,
-    flags: &'c StoreFlags,
+    pub(super) flags: &'c StoreFlags,
     pub(super) problems: &'c mut Problems,
     /// What only the log has to say.
     pub(super) notes: Vec<String>,
@@ -50,7 +51,7 @@ impl<'c> StorePlanner<'c> {
         if let Some(index) = self.indices.get(name) {
             return *index;
         }
-        let store = self.config.stores.iter().find(|store| *store.name == name)?;
+        let store = self.find(name)?;
         self.indices.insert(&store.name, None);
         let index = self.spec(&store.name, &store.spec);
         self.indices.insert(&store.name, index);
@@ -59,17 +60,22 @@ impl<'c> StorePlanner<'c> {
 
     /// The store against which results in a store are checked for completeness.
     pub(super) fn completeness_of(&mut self, name: &str) -> Option<usize> {
-        let mut spec = &self.config.stores.iter().find(|store| *store.name == name)?.spec;
+        let mut spec = &self.find(name)?.spec;
         // Names do not go in circles; the file would have been refused.
         for _ in 0..self.config.stores.len() {
             let StoreSpec::RefStore(other) = &spec.value else { break };
-            spec = &self.config.stores.iter().find(|store| store.name.value == other.value)?.spec;
+            spec = &self.find(other)?.spec;
         }
         let StoreSpec::CompletenessChecking(store) = &spec.value else { return None };
         self.spec(&format!("{name}/cas_store"), &store.cas_store)
     }
 
-    fn spec(&mut self, name: &str, spec: &'c Located<StoreSpec>) -> Option<usize> {
+    /// The store with a name, as the file has it.
+    pub(super) fn find(&self, name: &str) -> Option<&'c Store> {
+        self.config.stores.iter().find(|store| *store.name == name)
+    }
+
+    pub(super) fn spec(&mut self, name: &str, spec: &'c Located<StoreSpec>) -> Option<usize> {
         let kind = match &spec.value {
             StoreSpec::RefStore(other) => return self.named(other),
             StoreSpec::Verify(store) => return self.verify(name, store),
@@ -87,9 +93,16 @@ impl<'c> StorePlanner<'c> {
                 StoreKind::Counted { cache_type: store.cache_type.clone(), backend }
             }
             StoreSpec::Noop => StoreKind::Noop,
+            StoreSpec::Memory(store) => StoreKind::Memory(self.memory(name, spec, store)),
+            StoreSpec::FastSlow(store) => self.fast_slow(name, store)?,
+            StoreSpec::ExistenceCache(store) => self.existence_cache(name, store)?,
+            StoreSpec::Compression(store) => self.compression(name, spec, store)?,
+            StoreSpec::Dedup(store) => self.dedup(name, spec, store)?,
+            StoreSpec::Grpc(store) => {
+                StoreKind::Remote(Box::new(remote::options(store, self.problems)?))
+            }
             // Noted when the file was read.
             StoreSpec::Unsupported(_) => return None,
-            _ => return None,
         };
         self.stores.push(StoreSettings { name: name.to_owned(), kind });
         Some(self.stores.len() - 1)
@@ -144,7 +157,7 @@ impl<'c> StorePlanner<'c> {
         options
     }
 
-    fn check_low_water<T>(&mut self, place: &Located<T>, policy: &EvictionPolicy) {
+    pub(super) fn check_low_water<T>(&mut self, place: &Located<T>, policy: &EvictionPolicy) {
         if policy.max_bytes.is_some_and(|max_bytes| policy.evict_bytes >= max_bytes) {
             let text = "eviction_policy.evict_bytes is not below max_bytes: nothing stays";
             self.problems.add(place.place.problem(text));

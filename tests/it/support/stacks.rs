@@ -4,13 +4,24 @@
 use std::path::Path;
 
 use castellan::server::{InstanceSettings, Instances, StoreKind, StoreSettings};
+use castellan::store::compression::CompressionOptions;
+use castellan::store::dedup::DedupOptions;
+use castellan::store::existence_cache::ExistenceCacheOptions;
 use castellan::store::filesystem::{Cap, FilesystemOptions};
+use castellan::store::memory::MemoryOptions;
+use castellan::store::tiered::TieredOptions;
 
 /// A stack of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stack {
     /// One store of files.
     Files,
+    /// One store in memory.
+    Memory,
+    /// Memory before files, behind a cache of what is there.
+    Tiered,
+    /// Chunks, which are compressed, and lists of them, in files.
+    Dedup,
 }
 
 impl Stack {
@@ -18,6 +29,9 @@ impl Stack {
     pub(crate) fn of_environment() -> Self {
         match std::env::var("CASTELLAN_TEST_STACK").as_deref() {
             Err(_) | Ok("files") => Self::Files,
+            Ok("memory") => Self::Memory,
+            Ok("tiered") => Self::Tiered,
+            Ok("dedup") => Self::Dedup,
             Ok(other) => panic!("CASTELLAN_TEST_STACK is {other:?}, which is no stack"),
         }
     }
@@ -28,12 +42,26 @@ impl Stack {
         directory: &Path,
         max_bytes: u64,
     ) -> (Vec<StoreSettings>, Instances) {
-        let (kinds, cas, action_cache) = match self {
-            Self::Files => (vec![files(directory, max_bytes)], 0, 0),
+        let kinds = match self {
+            Self::Files => vec![files(directory, max_bytes)],
+            Self::Memory => vec![StoreKind::Memory(MemoryOptions::new(max_bytes))],
+            Self::Tiered => vec![
+                StoreKind::Memory(MemoryOptions::new(max_bytes / 4)),
+                files(directory, max_bytes),
+                StoreKind::Tiered { fast: 0, slow: 1, options: TieredOptions::default() },
+                StoreKind::ExistenceCache { backend: 2, options: ExistenceCacheOptions::default() },
+            ],
+            Self::Dedup => vec![
+                files(&directory.join("index"), max_bytes),
+                files(&directory.join("content"), max_bytes),
+                StoreKind::Compression { backend: 1, options: CompressionOptions::default() },
+                StoreKind::Dedup { index: 0, content: 2, options: DedupOptions::default() },
+            ],
         };
+        let top = kinds.len() - 1;
         let numbered = kinds.into_iter().enumerate();
         let stores = numbered.map(|(at, kind)| StoreSettings { name: format!("store_{at}"), kind });
-        let instance = InstanceSettings { cas, action_cache, action_cache_read_only: false };
+        let instance = InstanceSettings::new(top, top);
         (stores.collect(), Instances::Any(instance))
     }
 }
