@@ -123,7 +123,8 @@ impl<'c> Planner<'c> {
             }
             let instances = self.instances(&server.services.cas, &server.services.ac);
             match resolve_parsed(&http.socket_address) {
-                Ok(address) => listeners.push(GrpcListener { address, instances, options }),
+                Ok(address) => listeners
+                    .push(GrpcListener { options, ..GrpcListener::new(address, instances) }),
                 Err(text) => self.problems.add(http.socket_address.place.problem(text)),
             }
         }
@@ -147,10 +148,9 @@ impl<'c> Planner<'c> {
                 (index(&service.cas_store), index(&results.ac_store))
             {
                 let action_cache_read_only = results.read_only;
-                named.insert(
-                    name.to_owned(),
-                    InstanceSettings { cas, action_cache, action_cache_read_only },
-                );
+                let stores = InstanceSettings::new(cas, action_cache);
+                named
+                    .insert(name.to_owned(), InstanceSettings { action_cache_read_only, ..stores });
             }
         }
         for orphan in results.into_values() {

@@ -18,7 +18,6 @@ use super::store_flags::StoreFlags;
 use super::values_flags::ValuesFlags;
 use super::{EX_USAGE, fail};
 use crate::admin_socket::AdminAddress;
-use crate::grpc::GrpcOptions;
 use crate::http::HttpOptions;
 use crate::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
 use crate::shutdown::{Signals, raise_descriptor_limit};
@@ -293,12 +292,7 @@ fn plan_default(
     let (set_aside, values) = arguments.values.plan(cap, problems).unzip();
     let options = FilesystemOptions::new(root?, cap?);
     let store = FilesystemOptions { set_aside, max_blob_bytes, ..options };
-    let stores = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
-    let listener = GrpcListener {
-        address: address?,
-        instances: Instances::Any(stores),
-        options: GrpcOptions::default(),
-    };
+    let listener = GrpcListener::new(address?, Instances::Any(InstanceSettings::new(0, 0)));
     Some(Served { stores: vec![store], values, listeners: vec![listener], warnings: Vec::new() })
 }
 

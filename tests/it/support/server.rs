@@ -61,7 +61,7 @@ impl TestServer {
         let mut store = FilesystemOptions::new(directory.path(), Cap::Bytes(max_bytes));
         // What a test has damaged is found by its requests, not by the walk in the background.
         store.scrub_bytes_per_second = 0;
-        let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+        let settings = InstanceSettings::new(0, 0);
         Self::start_settings(directory, store, Instances::Any(settings), options).await
     }
 
@@ -69,7 +69,7 @@ impl TestServer {
     pub(crate) async fn start_http(http: HttpOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = FilesystemOptions::new(directory.path(), Cap::Bytes(256 << 20));
-        let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+        let settings = InstanceSettings::new(0, 0);
         let instances = Instances::Any(settings);
         Self::start_all(directory, store, instances, GrpcOptions::default(), http).await
     }
@@ -96,7 +96,7 @@ impl TestServer {
             // A store that sets room aside has something to set it aside for.
             values: store.set_aside.map(|_| ValuesSettings { max_value_bytes: MAX_VALUE_BYTES }),
             stores: vec![store],
-            listeners: vec![GrpcListener { address: loopback, instances, options }],
+            listeners: vec![GrpcListener { options, ..GrpcListener::new(loopback, instances) }],
             http_listen: loopback,
             http,
             admin: None,
