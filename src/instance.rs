@@ -10,28 +10,61 @@ use crate::store::{BlobStore, Namespace};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_errors::RecentErrors;
 
-/// One instance: what a request with its name talks to.
+/// One instance: what a request with its name talks to. It may have one service and not another.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    /// The blobs, shared by every instance on the same store.
-    pub cas: Cas,
-    /// The action results of this instance alone.
-    pub action_cache: ActionCache,
+    name: String,
+    cas: Option<Cas>,
+    bytestream: Option<Cas>,
+    action_cache: Option<ActionCache>,
 }
 
-/// The stores behind an instance.
-#[derive(Clone, Debug)]
+impl Instance {
+    /// The blobs, shared by every instance on the same store.
+    pub fn cas(&self) -> Result<&Cas, InstanceError> {
+        self.cas.as_ref().ok_or_else(|| self.without("content-addressable storage"))
+    }
+
+    /// The blobs as `ByteStream` has them.
+    pub fn bytestream(&self) -> Result<&Cas, InstanceError> {
+        self.bytestream.as_ref().ok_or_else(|| self.without("byte stream"))
+    }
+
+    /// The action results of this instance alone.
+    pub fn action_cache(&self) -> Result<&ActionCache, InstanceError> {
+        self.action_cache.as_ref().ok_or_else(|| self.without("action cache"))
+    }
+
+    fn without(&self, service: &'static str) -> InstanceError {
+        InstanceError::NoService { name: crate::digest::shorten(&self.name), service }
+    }
+}
+
+/// The stores behind an instance. `None` is a service that it does not have.
+#[derive(Clone, Debug, Default)]
 pub struct InstanceStores {
     /// Holds the blobs.
-    pub cas: Arc<dyn BlobStore>,
+    pub cas: Option<Arc<dyn BlobStore>>,
+    /// Holds the blobs of `ByteStream`; `None` for those of `cas`.
+    pub bytestream: Option<Arc<dyn BlobStore>>,
     /// Holds the action results; may be the same store.
-    pub action_cache: Arc<dyn BlobStore>,
+    pub action_cache: Option<Arc<dyn BlobStore>>,
+    /// Holds what action results name, where that is not `cas`. An instance with neither serves
+    /// its results unchecked: who asks must make sure of the blobs.
+    pub completeness: Option<Arc<dyn BlobStore>>,
     /// Whether `UpdateActionResult` is refused.
     pub action_cache_read_only: bool,
 }
 
+impl InstanceStores {
+    /// Blobs and action results, both of which clients may write.
+    pub fn new(cas: Arc<dyn BlobStore>, action_cache: Arc<dyn BlobStore>) -> Self {
+        Self { cas: Some(cas), action_cache: Some(action_cache), ..Self::default() }
+    }
+}
+
 /// Every instance there is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Instances {
     named: HashMap<String, InstanceStores>,
     any: Option<InstanceStores>,
@@ -50,6 +83,14 @@ pub enum InstanceError {
         /// The name asked for.
         name: String,
     },
+    /// The instance does not have what the request is about.
+    #[error("instance_name {name:?} has no {service} here")]
+    NoService {
+        /// The name asked for.
+        name: String,
+        /// What it does not have.
+        service: &'static str,
+    },
 }
 
 impl Instances {
@@ -65,6 +106,15 @@ impl Instances {
 
     fn new(named: HashMap<String, InstanceStores>, any: Option<InstanceStores>) -> Self {
         Self { named, any, metrics: Metrics::new(RecentErrors::default()) }
+    }
+
+    /// Serves what either serves; of two equal names the first counts, and a name that either
+    /// knows counts before any name.
+    #[must_use]
+    pub fn or(self, other: &Self) -> Self {
+        let mut named = other.named.clone();
+        named.extend(self.named);
+        Self { named, any: self.any.or_else(|| other.any.clone()), metrics: self.metrics }
     }
 
     /// Counts with these counters instead of its own.
@@ -86,15 +136,24 @@ impl Instances {
         })?;
         self.metrics.instances.note(instance_name);
         let hits = self.metrics.hits.of_instance(instance_name);
-        let cas = Cas::new(Arc::clone(&stores.cas));
-        let action_cache = ActionCache::new(
-            cas.clone(),
-            Arc::clone(&stores.action_cache),
-            Namespace::of_instance(instance_name),
-            stores.action_cache_read_only,
-        )
-        .counted_by(Arc::clone(&hits));
-        let cas = cas.counted_by(hits);
-        Ok(Instance { cas, action_cache })
+        let blobs = |store: &Option<Arc<dyn BlobStore>>| store.clone().map(Cas::new);
+        let cas = blobs(&stores.cas);
+        let action_cache = stores.action_cache.as_ref().map(|store| {
+            ActionCache::new(
+                blobs(&stores.completeness).or_else(|| cas.clone()),
+                Arc::clone(store),
+                Namespace::of_instance(instance_name),
+                stores.action_cache_read_only,
+            )
+            .counted_by(Arc::clone(&hits))
+        });
+        let bytestream = blobs(&stores.bytestream).or_else(|| cas.clone());
+        let counted = |cas: Cas| cas.counted_by(Arc::clone(&hits));
+        Ok(Instance {
+            name: instance_name.to_owned(),
+            cas: cas.map(counted),
+            bytestream: bytestream.map(counted),
+            action_cache,
+        })
     }
 }

@@ -18,6 +18,8 @@ mod listener;
 pub mod operator;
 pub mod server;
 pub mod shutdown;
+pub mod socket;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod values;

@@ -7,18 +7,21 @@
 mod tests;
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
+use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tonic::transport::server::{Connected, TcpIncoming};
+use tokio_util::either::Either;
+
+use crate::socket::{SocketListener, SocketStream};
 
 /// Connections of one process; fewer where the limit of open files is low.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -47,16 +50,32 @@ pub(crate) fn places() -> Arc<Semaphore> {
 /// before its own pings begin. It holds a place and nothing else, and the kernel's keepalive takes
 /// that back when the peer is gone.
 pub(crate) fn connections(
-    listener: TcpListener,
+    listener: SocketListener,
     places: Arc<Semaphore>,
-) -> impl Stream<Item = io::Result<Connection<TcpStream>>> {
-    let incoming = TcpIncoming::from(listener)
+) -> impl Stream<Item = io::Result<Connection<SocketStream>>> + Send {
+    let incoming = stream::unfold(listener, |listener| async move {
+        let accepted = listener.accept().await;
+        Some((accepted.inspect(set_options), listener))
+    });
+    accepted(Box::pin(incoming), places)
+}
+
+/// What every connection needs. A peer that is gone already lets some of it fail, and is found
+/// gone by whoever reads next.
+fn set_options(stream: &SocketStream) {
+    let Either::Right(tcp) = stream else { return };
+    let set = || {
         // Without it every small reply waits 40 ms for the peer's delayed acknowledgement.
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(KEEPALIVE_IDLE))
-        .with_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .with_keepalive_retries(Some(KEEPALIVE_RETRIES));
-    accepted(incoming, places)
+        tcp.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(tcp, true)?;
+        sockopt::set_tcp_keepidle(tcp, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(tcp, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(tcp, KEEPALIVE_RETRIES)?;
+        io::Result::Ok(())
+    };
+    if let Err(error) = set() {
+        tracing::debug!(%error, "options of a connection not set");
+    }
 }
 
 fn accepted<S, Io>(
@@ -116,11 +135,13 @@ pub(crate) struct Connection<Io> {
     _place: OwnedSemaphorePermit,
 }
 
-impl<Io: Connected> Connected for Connection<Io> {
-    type ConnectInfo = Io::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.io.connect_info()
+impl Connection<SocketStream> {
+    /// Who is at the other end; in the file system nobody has an address.
+    pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
+        match &self.io {
+            Either::Left(_) => None,
+            Either::Right(tcp) => tcp.peer_addr().ok(),
+        }
     }
 }
 

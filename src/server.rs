@@ -2,13 +2,13 @@
 //!
 //! The only place where these meet; nothing else knows all of them.
 
+mod listeners;
 mod operator;
 mod stores;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -16,44 +16,31 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::listeners::{Behind, RunningGrpc};
+pub use self::listeners::{GrpcListener, HealthPage, InstanceSettings, Instances};
 use self::operator::RunningOperator;
 use crate::admin_socket::AdminAddress;
-use crate::grpc::{self, GrpcFront, GrpcHandle, GrpcOptions};
 use crate::http::{self, Connections, Front, HttpOptions, metrics::Exposition};
-use crate::instance::{self, InstanceStores};
 use crate::listener;
 use crate::shutdown::{self, Readiness};
+use crate::socket::ListenAddress;
 use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
+use crate::store::remote::RemoteError;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_errors::RecentErrors;
+use crate::tls::FileProblem;
 
 use stores::Stores;
 pub use stores::{StoreKind, StoreSettings};
 pub use values::ValuesSettings;
 
-/// Connections that wait to be accepted. Build tools open a hundred at once; with a short queue
-/// they see refused connections as cache errors.
-const LISTEN_BACKLOG: u32 = 4096;
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
-const HTTP2_MAX_FRAME_BYTES: u32 = 1 << 20;
-const HTTP2_MAX_STREAMS: u32 = 4096;
-const HTTP2_MAX_HEADER_BYTES: u32 = 64 << 10;
-/// Resets of streams that a client may have pending before it counts as an attack
-/// (CVE-2023-44487).
-const HTTP2_MAX_PENDING_RESETS: usize = 1024;
 /// How long connections without a call may take to close at the end.
 const CONNECTION_GRACE: Duration = Duration::from_millis(500);
-/// A peer that answers no ping for so long is gone, and what it holds is released.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What to serve, checked and resolved.
 #[derive(Debug)]
@@ -64,7 +51,8 @@ pub struct ServerSettings {
     pub values: Option<ValuesSettings>,
     /// Where and what to serve over gRPC; at least one.
     pub listeners: Vec<GrpcListener>,
-    /// Where to listen for HTTP. What it serves is what the first gRPC listener does.
+    /// Where to listen for HTTP. What it serves is what all gRPC listeners do; of two instances of
+    /// one name that of the first counts.
     pub http_listen: SocketAddr,
     /// How.
     pub http: HttpOptions,
@@ -74,37 +62,6 @@ pub struct ServerSettings {
     pub drain_timeout: Duration,
     /// What has gone wrong so far.
     pub recent_errors: RecentErrors,
-}
-
-/// One gRPC listener.
-#[derive(Debug)]
-pub struct GrpcListener {
-    /// Where it listens; port 0 picks a free one.
-    pub address: SocketAddr,
-    /// What it serves.
-    pub instances: Instances,
-    /// How.
-    pub options: GrpcOptions,
-}
-
-/// Which instances there are.
-#[derive(Debug)]
-pub enum Instances {
-    /// Any name, on the same stores.
-    Any(InstanceSettings),
-    /// These names.
-    Named(HashMap<String, InstanceSettings>),
-}
-
-/// The stores of an instance, as positions in [`ServerSettings::stores`].
-#[derive(Clone, Copy, Debug)]
-pub struct InstanceSettings {
-    /// Holds the blobs.
-    pub cas: usize,
-    /// Holds the action results.
-    pub action_cache: usize,
-    /// Whether clients may not write action results.
-    pub action_cache_read_only: bool,
 }
 
 /// Why a server did not start or did not stop well.
@@ -121,11 +78,19 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// A certificate or key cannot be used.
+    #[error("TLS on {address}: {source}")]
+    Tls {
+        /// The listener's address.
+        address: ListenAddress,
+        /// The file, and why.
+        source: FileProblem,
+    },
     /// An address cannot be listened on.
     #[error("listen on {address}: {source}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the system said.
         source: io::Error,
     },
@@ -143,6 +108,14 @@ pub enum ServerError {
     /// A store cannot be spread like this.
     #[error("store {0:?} is spread over no stores, or over one with the weight 0")]
     Shards(String),
+    /// An upstream cannot be used as it is described.
+    #[error("store {name:?}: {source}")]
+    Upstream {
+        /// The store that stands for it.
+        name: String,
+        /// What is wrong.
+        source: RemoteError,
+    },
     /// A store did not reach the disk.
     #[error("stop the store in {root:?}: {source}")]
     Stop {
@@ -168,13 +141,6 @@ pub struct Server {
 }
 
 #[derive(Debug)]
-struct RunningGrpc {
-    address: SocketAddr,
-    handle: GrpcHandle,
-    task: JoinHandle<()>,
-}
-
-#[derive(Debug)]
 struct RunningHttp {
     address: SocketAddr,
     calls: TaskTracker,
@@ -185,12 +151,10 @@ impl Server {
     /// Opens the stores, binds every address, and serves.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         let metrics = Metrics::new(settings.recent_errors);
+        let checked = listeners::read_certificates(settings.listeners, &metrics)?;
         // All addresses before any store: a port that is taken costs no scan of a directory.
-        let http_listener = listen(settings.http_listen)?;
-        let mut bound = Vec::new();
-        for listener in settings.listeners {
-            bound.push((listen(listener.address)?, listener));
-        }
+        let http_listener = listeners::bind(&settings.http_listen.into(), false).await?;
+        let bound = listeners::bind_all(checked).await?;
         let (stores, values) = Stores::open(settings.stores, settings.values).await?;
         let (values_store, values) = values.map(|it| (it.store, it.values)).unzip();
         let all_stores: Vec<_> = stores.filesystem.iter().chain(&values_store).cloned().collect();
@@ -203,23 +167,20 @@ impl Server {
             RunningOperator::start(&exposition, trees, values_store.as_ref(), ready, admin).await?;
         let stop = CancellationToken::new();
         let places = listener::places();
-        let mut grpc = Vec::new();
-        let mut served = None;
-        for (socket, listener) in bound {
-            let instances = instances(&stores, &listener.instances)?;
-            let instances = Arc::new(instances.counted_by(Arc::clone(&metrics)));
-            served.get_or_insert_with(|| Arc::clone(&instances));
-            let options = options(listener.options, &stores.filesystem);
-            let front = grpc::build(instances, options, readiness.clone()).await;
-            let address = local_address(&socket, listener.address)?;
-            grpc.push(start_grpc(socket, address, front, Arc::clone(&places), &stop));
-        }
-        let address = local_address(&http_listener, settings.http_listen)?;
+        let behind = Behind {
+            stores: stores.all().to_vec(),
+            max_parked_bytes: stores.max_parked_bytes(),
+            metrics,
+            readiness: readiness.clone(),
+            places: Arc::clone(&places),
+            stop: stop.clone(),
+        };
+        let (grpc, served) = behind.start_all(bound).await?;
+        let address = listeners::tcp_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
         let page = http::operator::routes(Arc::clone(&operator.operator));
         let front = Front {
-            instances: served
-                .unwrap_or_else(|| Arc::new(instance::Instances::named(HashMap::new()))),
+            instances: Arc::new(served),
             values,
             readiness,
             options: settings.http.clone(),
@@ -258,9 +219,14 @@ impl Server {
         format!("castellan ready grpc={} http={}", grpc.join(","), self.http.address)
     }
 
-    /// Where the first gRPC listener is.
+    /// Where the gRPC listeners are, in the order of the settings.
+    pub fn grpc_addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.grpc.iter().map(|it| &it.address)
+    }
+
+    /// Where the first gRPC listener is that has a port.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc.first().map(|it| it.address)
+        self.grpc.iter().find_map(RunningGrpc::tcp_address)
     }
 
     /// Where the HTTP listener is.
@@ -302,6 +268,8 @@ impl Server {
         self.stop_http.cancel();
         end_listeners(&[], vec![self.http.task], CONNECTION_GRACE).await;
         self.operator.stop().await;
+        // While the stores behind still take it.
+        self.stores.write_behind(self.drain_timeout).await;
         first_error(self.stores.filesystem.iter().chain(&self.values).map(|store| async {
             let root = store.root().display().to_string();
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
@@ -375,78 +343,4 @@ async fn open_store(options: FilesystemOptions) -> Result<Arc<FilesystemStore>, 
         "store open"
     );
     Ok(store)
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let bind = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(LISTEN_BACKLOG)
-    };
-    bind().map_err(|source| ServerError::Listen { address, source })
-}
-
-fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ServerError> {
-    listener.local_addr().map_err(|source| ServerError::Listen { address, source })
-}
-
-fn instance_stores(
-    stores: &Stores,
-    settings: InstanceSettings,
-) -> Result<InstanceStores, ServerError> {
-    Ok(InstanceStores {
-        cas: stores.get(settings.cas)?,
-        action_cache: stores.get(settings.action_cache)?,
-        action_cache_read_only: settings.action_cache_read_only,
-    })
-}
-
-fn instances(stores: &Stores, instances: &Instances) -> Result<instance::Instances, ServerError> {
-    Ok(match instances {
-        Instances::Any(settings) => instance::Instances::any(instance_stores(stores, *settings)?),
-        Instances::Named(named) => {
-            let named: Result<HashMap<_, _>, ServerError> = named
-                .iter()
-                .map(|(name, settings)| Ok((name.clone(), instance_stores(stores, *settings)?)))
-                .collect();
-            instance::Instances::named(named?)
-        }
-    })
-}
-
-fn options(mut options: GrpcOptions, stores: &[Arc<FilesystemStore>]) -> GrpcOptions {
-    let smallest = stores.iter().map(|store| store.stats().max_bytes).min().unwrap_or_default();
-    // Interrupted uploads keep their reservation: they may not take a small store away from
-    // those who are here.
-    options.max_parked_bytes = options.max_parked_bytes.min(smallest / 8);
-    options
-}
-
-fn start_grpc(
-    socket: TcpListener,
-    address: SocketAddr,
-    front: GrpcFront,
-    places: Arc<Semaphore>,
-    stop: &CancellationToken,
-) -> RunningGrpc {
-    let server = tonic::transport::Server::builder()
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_frame_size(HTTP2_MAX_FRAME_BYTES)
-        .max_concurrent_streams(HTTP2_MAX_STREAMS)
-        .http2_max_header_list_size(HTTP2_MAX_HEADER_BYTES)
-        .http2_max_pending_accept_reset_streams(Some(HTTP2_MAX_PENDING_RESETS))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(front.routes);
-    let incoming = listener::connections(socket, places);
-    let stopped = stop.clone().cancelled_owned();
-    let serving = async move {
-        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
-            tracing::error!(%error, "gRPC listener failed");
-        }
-    };
-    let task = shutdown::spawn("grpc", serving);
-    RunningGrpc { address, handle: front.handle, task }
 }

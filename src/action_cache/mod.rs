@@ -26,7 +26,7 @@ pub const MAX_RESULT_BYTES: u64 = (4 << 20) - (64 << 10);
 /// The action results of one instance.
 #[derive(Clone, Debug)]
 pub struct ActionCache {
-    cas: Cas,
+    cas: Option<Cas>,
     store: Arc<dyn BlobStore>,
     namespace: Namespace,
     read_only: bool,
@@ -64,9 +64,15 @@ pub enum ActionCacheError {
 }
 
 impl ActionCache {
-    /// The results that `store` holds for `namespace`, checked for completeness against `cas`.
-    pub fn new(cas: Cas, store: Arc<dyn BlobStore>, namespace: Namespace, read_only: bool) -> Self {
-        Self { cas, store, namespace, read_only, hits: None }
+    /// The results that `store` holds for `namespace`, checked for completeness against `cas`;
+    /// without one they are served unchecked, and nothing is inlined.
+    pub fn new(
+        cas: impl Into<Option<Cas>>,
+        store: Arc<dyn BlobStore>,
+        namespace: Namespace,
+        read_only: bool,
+    ) -> Self {
+        Self { cas: cas.into(), store, namespace, read_only, hits: None }
     }
 
     /// The same for a client: each result that it asks for counts once, as a hit or a miss, unless
@@ -104,12 +110,13 @@ impl ActionCache {
             Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let Some(cas) = &self.cas else { return Ok(Some(encoded)) };
         let function = action_digest.function;
-        if let Some(reason) = completeness::check(&self.cas, function, &encoded).await? {
+        if let Some(reason) = completeness::check(cas, function, &encoded).await? {
             tracing::debug!(action = %action_digest, %reason, "incomplete result withheld");
             return Ok(None);
         }
-        Ok(Some(inline::inline(&self.cas, function, encoded, inline).await))
+        Ok(Some(inline::inline(cas, function, encoded, inline).await))
     }
 
     /// Stores the encoded result of an action; the later one wins. Neither the action nor the
@@ -131,7 +138,8 @@ impl ActionCache {
 
     /// Whether somebody waits now for room that blobs of the same instance may take.
     pub fn is_waiting_for_room(&self) -> bool {
-        self.cas.is_in(&self.store) && self.store.is_waiting_for_room()
+        let is_shared = self.cas.as_ref().is_some_and(|cas| cas.is_in(&self.store));
+        is_shared && self.store.is_waiting_for_room()
     }
 
     /// Whether updates are refused.

@@ -18,7 +18,6 @@ use super::store_flags::{self, StoreFlags};
 use super::values_flags::ValuesFlags;
 use super::{EX_USAGE, fail};
 use crate::admin_socket::AdminAddress;
-use crate::grpc::GrpcOptions;
 use crate::http::HttpOptions;
 use crate::server::{
     GrpcListener, InstanceSettings, Instances, Server, ServerSettings, StoreKind, StoreSettings,
@@ -305,12 +304,7 @@ fn plan_default(
     flags.apply(&mut store);
     let store =
         StoreSettings { name: DEFAULT_STORE.to_owned(), kind: StoreKind::Filesystem(store) };
-    let stores = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
-    let listener = GrpcListener {
-        address: address?,
-        instances: Instances::Any(stores),
-        options: GrpcOptions::default(),
-    };
+    let listener = GrpcListener::new(address?, Instances::Any(InstanceSettings::new(0, 0)));
     Some(Served { stores: vec![store], values, listeners: vec![listener], warnings: Vec::new() })
 }
 

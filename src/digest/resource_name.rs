@@ -101,8 +101,8 @@ const READ_FORM: &str = "[{instance}/]blobs/[blake3/]{hash}/{size}";
 const WRITE_FORM: &str = "[{instance}/]uploads/{uuid}/blobs/[blake3/]{hash}/{size}[/{metadata}]";
 
 impl ReadResource {
-    /// Parses a name given to `Read`.
-    pub fn parse(name: &str) -> Result<Self, InvalidResourceName> {
+    /// Parses a name given to `Read`; `unnamed` is the function of a name without one.
+    pub fn parse(name: &str, unnamed: DigestFunction) -> Result<Self, InvalidResourceName> {
         let segments = split(name)?;
         let shape = || shape_error(name, READ_FORM);
         let at = segments
@@ -110,7 +110,7 @@ impl ReadResource {
             .position(|segment| matches!(*segment, "blobs" | "compressed-blobs"))
             .ok_or_else(shape)?;
         let (instance, blob) = segments.split_at_checked(at).ok_or_else(shape)?;
-        let (compressor, digest, rest) = parse_blob(name, blob, READ_FORM)?;
+        let (compressor, digest, rest) = parse_blob(name, blob, unnamed, READ_FORM)?;
         if !rest.is_empty() {
             return Err(shape());
         }
@@ -119,11 +119,12 @@ impl ReadResource {
 }
 
 impl WriteResource {
-    /// Parses a name given to `Write` or `QueryWriteStatus`.
+    /// Parses a name given to `Write` or `QueryWriteStatus`; `unnamed` is the function of a name
+    /// without one.
     ///
     /// Left to right from the first `uploads`: the metadata behind the size may itself contain
     /// keywords (reapi 50).
-    pub fn parse(name: &str) -> Result<Self, InvalidResourceName> {
+    pub fn parse(name: &str, unnamed: DigestFunction) -> Result<Self, InvalidResourceName> {
         let segments = split(name)?;
         let shape = || shape_error(name, WRITE_FORM);
         let at = segments.iter().position(|segment| *segment == "uploads").ok_or_else(shape)?;
@@ -134,7 +135,7 @@ impl WriteResource {
         if uuid.is_empty() || uuid.len() > MAX_UUID_BYTES {
             return Err(shape());
         }
-        let (compressor, digest, _metadata) = parse_blob(name, blob, WRITE_FORM)?;
+        let (compressor, digest, _metadata) = parse_blob(name, blob, unnamed, WRITE_FORM)?;
         Ok(Self {
             instance_name: join_instance(instance)?,
             uuid: (*uuid).to_owned(),
@@ -198,6 +199,7 @@ fn join_instance(segments: &[&str]) -> Result<String, InvalidResourceName> {
 fn parse_blob<'a, 'n>(
     name: &str,
     segments: &'a [&'n str],
+    unnamed: DigestFunction,
     form: &'static str,
 ) -> Result<(Compressor, Digest, &'a [&'n str]), InvalidResourceName> {
     let shape = || shape_error(name, form);
@@ -209,8 +211,8 @@ fn parse_blob<'a, 'n>(
     let named = rest.first().and_then(|segment| DigestFunction::from_path_segment(segment));
     let (function, rest) = match (named, rest) {
         (Some(function), [_, rest @ ..]) => (function, rest),
-        // Without a segment it is SHA-256, never BLAKE3 (reapi 3, 6).
-        _ => (DigestFunction::Sha256, rest),
+        // By default it is SHA-256, never BLAKE3 (reapi 3, 6).
+        _ => (unnamed, rest),
     };
     let [hash, size, rest @ ..] = rest else {
         return Err(shape());

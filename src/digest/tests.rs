@@ -4,6 +4,8 @@ use super::*;
 
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+const SHA256: DigestFunction = DigestFunction::Sha256;
+
 fn sha256(data: &[u8]) -> Digest {
     Digest::of(DigestFunction::Sha256, data)
 }
@@ -85,10 +87,22 @@ fn reapi_49_names_that_can_be_read() {
             Compressor::Deflate,
         ),
     ] {
-        let parsed = ReadResource::parse(&name).unwrap();
+        let parsed = ReadResource::parse(&name, SHA256).unwrap();
         assert_eq!(parsed.instance_name, instance, "{name}");
         assert_eq!((parsed.digest.function, parsed.compressor), (function, compressor), "{name}");
         assert_eq!(parsed.digest.size_bytes, 5);
+    }
+}
+
+#[test]
+fn names_without_a_function_have_the_one_that_is_asked_for() {
+    for unnamed in DigestFunction::ALL {
+        let read = ReadResource::parse(&format!("blobs/{HASH}/5"), unnamed).unwrap();
+        assert_eq!(read.digest.function, unnamed);
+        let write = WriteResource::parse(&format!("uploads/u/blobs/{HASH}/5"), unnamed).unwrap();
+        assert_eq!(write.digest.function, unnamed);
+        let named = ReadResource::parse(&format!("blobs/blake3/{HASH}/5"), unnamed).unwrap();
+        assert_eq!(named.digest.function, DigestFunction::Blake3);
     }
 }
 
@@ -117,7 +131,7 @@ fn reapi_6_13_52_names_that_cannot_be_read() {
         format!("{}/blobs/{HASH}/5", "i".repeat(2_000)),
         "b".repeat(100_000),
     ] {
-        assert!(ReadResource::parse(&name).is_err(), "{name}");
+        assert!(ReadResource::parse(&name, SHA256).is_err(), "{name}");
     }
 }
 
@@ -130,7 +144,7 @@ fn reapi_50_51_names_that_can_be_written() {
         (format!("uploads/blobs/blobs/{HASH}/5"), "", "blobs"),
         (format!("uploads/not a uuid/blobs/blake3/{HASH}/5/uploads/y"), "", "not a uuid"),
     ] {
-        let parsed = WriteResource::parse(&name).unwrap();
+        let parsed = WriteResource::parse(&name, SHA256).unwrap();
         assert_eq!((parsed.instance_name.as_str(), parsed.uuid.as_str()), (instance, uuid));
     }
     for name in [
@@ -142,7 +156,7 @@ fn reapi_50_51_names_that_can_be_written() {
         format!("a/blobs/uploads/u/blobs/{HASH}/5"),
         format!("uploads/{}/blobs/{HASH}/5", "u".repeat(300)),
     ] {
-        assert!(WriteResource::parse(&name).is_err(), "{name}");
+        assert!(WriteResource::parse(&name, SHA256).is_err(), "{name}");
     }
 }
 
@@ -158,7 +172,7 @@ fn reapi_11_instance_names() {
 
 #[test]
 fn an_error_never_repeats_a_hostile_name_at_length() {
-    let error = ReadResource::parse(&"x".repeat(10_000)).unwrap_err().to_string();
+    let error = ReadResource::parse(&"x".repeat(10_000), SHA256).unwrap_err().to_string();
     assert!(error.len() < 300, "{error}");
 }
 
@@ -173,8 +187,8 @@ fn a_digest_displays_as_resource_names_spell_it() {
 proptest::proptest! {
     #[test]
     fn no_name_panics_and_what_parses_prints_the_same(name in "[a-z0-9/-]{0,120}|.{0,80}") {
-        drop(WriteResource::parse(&name));
-        if let Ok(parsed) = ReadResource::parse(&name) {
+        drop(WriteResource::parse(&name, SHA256));
+        if let Ok(parsed) = ReadResource::parse(&name, SHA256) {
             proptest::prop_assert!(name.ends_with(&parsed.digest.to_string()));
         }
     }
@@ -192,7 +206,7 @@ proptest::proptest! {
         let digest = Digest::of(function, &data);
         let reserved = ["blobs", "uploads", "actions"].iter().any(|it| instance.contains(it));
         let name = format!("{instance}uploads/{uuid}/blobs/{digest}{metadata}");
-        let parsed = WriteResource::parse(&name);
+        let parsed = WriteResource::parse(&name, SHA256);
         proptest::prop_assert!(reserved || parsed.is_ok_and(|it| it.digest == digest));
     }
 }

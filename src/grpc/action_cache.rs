@@ -33,7 +33,8 @@ impl ActionCache for ActionCacheService {
     ) -> Result<Response<RawMessage>, Status> {
         let request = request.into_inner().message;
         let instance = self.shared.instances.get(&request.instance_name)?;
-        let function = digest_function(request.digest_function)?;
+        let action_cache = instance.action_cache()?;
+        let function = digest_function(&self.shared.options, request.digest_function)?;
         let action_digest =
             required_digest("action_digest", function, request.action_digest.as_ref())?;
         record_call(&request.instance_name, Some(&action_digest));
@@ -42,7 +43,7 @@ impl ActionCache for ActionCacheService {
             stderr: request.inline_stderr,
             output_files: request.inline_output_files,
         };
-        let Some(encoded) = instance.action_cache.get(action_digest, &inline).await? else {
+        let Some(encoded) = action_cache.get(action_digest, &inline).await? else {
             return Err(Status::not_found(format!("action result of {action_digest} not found")));
         };
         Ok(Response::new(RawMessage { encoded }))
@@ -54,13 +55,13 @@ impl ActionCache for ActionCacheService {
     ) -> Result<Response<RawMessage>, Status> {
         let request = request.into_inner();
         let instance = self.shared.instances.get(&request.instance_name)?;
-        let function = digest_function(request.digest_function)?;
+        let action_cache = instance.action_cache()?;
+        let function = digest_function(&self.shared.options, request.digest_function)?;
         let action_digest =
             required_digest("action_digest", function, request.action_digest.as_ref())?;
         record_call(&request.instance_name, Some(&action_digest));
         let encoded =
             request.action_result.ok_or_else(|| invalid_field("action_result", "is required"))?;
-        let action_cache = &instance.action_cache;
         let need = Need { bytes: encoded.len() as u64, replaces: None };
         let is_waiting = || action_cache.is_waiting_for_room();
         let update = || action_cache.update(action_digest, encoded.clone());

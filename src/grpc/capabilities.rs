@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::Shared;
 use super::convert::wire_size;
 use super::trace::record_call;
+use crate::cas::Cas;
 use crate::digest::DigestFunction;
 
 /// The lowest version served; older Bazel refuses a server whose lowest is not 2.0 (reapi 91).
@@ -43,7 +44,9 @@ impl Capabilities for CapabilitiesService {
         let instance_name = request.into_inner().instance_name;
         record_call(&instance_name, None);
         let instance = self.shared.instances.get(&instance_name)?;
-        let update_enabled = !instance.action_cache.is_read_only();
+        let update_enabled = instance.action_cache().is_ok_and(|it| !it.is_read_only());
+        // 0 is "no limit", and what an instance without blobs has to say.
+        let max_blob_bytes = instance.bytestream().map_or(0, Cas::max_blob_bytes);
         let cache = CacheCapabilities {
             digest_functions: DigestFunction::ALL.map(DigestFunction::to_wire).to_vec(),
             action_cache_update_capabilities: Some(ActionCacheUpdateCapabilities {
@@ -52,7 +55,7 @@ impl Capabilities for CapabilitiesService {
             max_batch_total_size_bytes: wire_size(self.shared.options.max_batch_total_size_bytes),
             // A cache hands symlinks on and never follows one.
             symlink_absolute_path_strategy: SymlinkStrategy::Allowed.into(),
-            max_cas_blob_size_bytes: wire_size(instance.cas.max_blob_bytes()),
+            max_cas_blob_size_bytes: wire_size(max_blob_bytes),
             // No compressors, no chunking, no priorities: not served, so not announced.
             ..CacheCapabilities::default()
         };

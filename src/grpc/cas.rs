@@ -100,11 +100,11 @@ impl ContentAddressableStorage for CasService {
         let question = Question::read(&request, limit)?;
         record_call(question.instance_name, None);
         let instance = self.shared.instances.get(question.instance_name)?;
-        let function = digest_function(question.digest_function)?;
+        let function = digest_function(&self.shared.options, question.digest_function)?;
         self.check_count("blob_digests", question.count)?;
         // Decode all, then look all up: several times faster than one by one.
         let digests = question.parse(function)?;
-        let missing = instance.cas.find_missing(&digests).await?;
+        let missing = instance.cas()?.find_missing(&digests).await?;
         let encoded = question.answer(&digests, &missing);
         Ok(Response::new(RawMessage { encoded }))
     }
@@ -116,13 +116,14 @@ impl ContentAddressableStorage for CasService {
         let Bounded { message: request, excess } = request.into_inner();
         record_call(&request.instance_name, None);
         let instance = self.shared.instances.get(&request.instance_name)?;
-        let function = digest_function(request.digest_function)?;
+        let cas = instance.cas()?;
+        let function = digest_function(&self.shared.options, request.digest_function)?;
         self.check_count("requests", request.requests.len().saturating_add(excess))?;
         let digests = request.requests.iter().filter_map(|blob| blob.digest.as_ref());
         self.check_reply_size("requests", digests)?;
         self.check_batch_size(request.requests.iter().map(|blob| blob.data.len() as u64).sum())?;
         let outcomes = stream::iter(request.requests)
-            .map(|blob| update_one(&self.shared.room, &instance.cas, function, blob))
+            .map(|blob| update_one(&self.shared.room, cas, function, blob))
             .buffered(BATCH_CONCURRENCY);
         let responses = collect_paced(outcomes).await;
         let mut response = BatchUpdateBlobsResponse { responses };
@@ -139,14 +140,15 @@ impl ContentAddressableStorage for CasService {
         let Bounded { message: request, excess } = request.into_inner();
         record_call(&request.instance_name, None);
         let instance = self.shared.instances.get(&request.instance_name)?;
-        let function = digest_function(request.digest_function)?;
+        let cas = instance.cas()?;
+        let function = digest_function(&self.shared.options, request.digest_function)?;
         self.check_count("digests", request.digests.len().saturating_add(excess))?;
         self.check_reply_size("digests", request.digests.iter())?;
         // A negative size is refused with its blob and counts for nothing here.
         let sizes = request.digests.iter().map(|d| u64::try_from(d.size_bytes).unwrap_or(0));
         self.check_batch_size(sizes.fold(0, u64::saturating_add))?;
         let outcomes = stream::iter(request.digests)
-            .map(|wire| read_one(&instance.cas, function, wire))
+            .map(|wire| read_one(cas, function, wire))
             .buffered(BATCH_CONCURRENCY);
         let responses = collect_paced(outcomes).await;
         let mut response = BatchReadBlobsResponse { responses };

@@ -8,12 +8,16 @@ use std::fmt::Display;
 use castellan_proto::messages;
 use tonic::Status;
 
+use super::options::GrpcOptions;
 use super::status::invalid_field;
 use crate::digest::{Digest, DigestFunction, InvalidDigest};
 
-/// Reads a `digest_function` field.
-pub(super) fn digest_function(value: i32) -> Result<DigestFunction, Status> {
-    Ok(DigestFunction::from_wire(value)?)
+/// Reads a `digest_function` field; 0 is for us to infer.
+pub(super) fn digest_function(options: &GrpcOptions, value: i32) -> Result<DigestFunction, Status> {
+    match value {
+        0 => Ok(options.default_digest_function),
+        _ => Ok(DigestFunction::from_wire(value)?),
+    }
 }
 
 /// Reads a digest of a request in which every digest has the same function.

@@ -8,9 +8,12 @@ mod bytestream;
 mod capabilities;
 mod cas;
 mod convert;
+mod deadline;
 mod find_missing;
+mod http2;
 mod options;
 mod room;
+mod serving;
 mod status;
 mod tool;
 mod trace;
@@ -26,18 +29,24 @@ use castellan_proto::byte_stream::byte_stream_server::ByteStreamServer;
 use castellan_proto::cas::content_addressable_storage_server::ContentAddressableStorageServer;
 use castellan_proto::v2::capabilities_server::CapabilitiesServer;
 use tokio_util::task::TaskTracker;
+use tonic::codec::CompressionEncoding as Encoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::Layer as _;
+use tower::layer::layer_fn;
 
 use self::action_cache::ActionCacheService;
 use self::bytestream::ByteStreamService;
 use self::bytestream::sessions::Sessions;
 use self::capabilities::CapabilitiesService;
 use self::cas::CasService;
+use self::deadline::DeadlineLayer;
+pub use self::http2::Http2Options;
 pub use self::options::GrpcOptions;
 use self::room::Room;
+pub use self::serving::{Opened, Transport, serve};
 use crate::instance::Instances;
 use crate::shutdown::Readiness;
 
@@ -103,6 +112,7 @@ pub async fn build(
     readiness: Readiness,
 ) -> GrpcFront {
     let limit = options.message_limit_bytes();
+    let GrpcOptions { accept_gzip, send_gzip, .. } = options;
     let sessions = Sessions::new(options.session_options());
     let calls = TaskTracker::new();
     let room = Room::new(Arc::clone(&sessions));
@@ -112,30 +122,28 @@ pub async fn build(
     for service in SERVICES {
         reporter.set_service_status(service, ServingStatus::Serving).await;
     }
+    // The generated types have these methods and no trait for them.
+    macro_rules! bounded {
+        ($service:expr) => {{
+            // The limit holds for what a message is decompressed to as well.
+            let service =
+                $service.max_decoding_message_size(limit).max_encoding_message_size(limit);
+            let service =
+                if accept_gzip { service.accept_compressed(Encoding::Gzip) } else { service };
+            if send_gzip { service.send_compressed(Encoding::Gzip) } else { service }
+        }};
+    }
+    let byte_stream = ByteStreamService::new(shared.clone(), Arc::clone(&sessions));
     let mut routes = Routes::new(health)
-        .add_service(
-            CapabilitiesServer::new(CapabilitiesService::new(shared.clone()))
-                .max_decoding_message_size(limit)
-                .max_encoding_message_size(limit),
-        )
-        .add_service(
-            ActionCacheServer::new(ActionCacheService::new(shared.clone()))
-                .max_decoding_message_size(limit)
-                .max_encoding_message_size(limit),
-        )
-        .add_service(
-            ContentAddressableStorageServer::new(CasService::new(shared.clone()))
-                .max_decoding_message_size(limit)
-                .max_encoding_message_size(limit),
-        )
-        .add_service(
-            ByteStreamServer::new(ByteStreamService::new(shared, Arc::clone(&sessions)))
-                .max_decoding_message_size(limit)
-                .max_encoding_message_size(limit),
-        );
+        .add_service(bounded!(CapabilitiesServer::new(CapabilitiesService::new(shared.clone()))))
+        .add_service(bounded!(ActionCacheServer::new(ActionCacheService::new(shared.clone()))))
+        .add_service(bounded!(ContentAddressableStorageServer::new(CasService::new(shared))))
+        .add_service(bounded!(ByteStreamServer::new(byte_stream)));
     // Outermost, so that a call of an unknown method has its span too.
     let bare = std::mem::take(routes.axum_router_mut());
-    *routes.axum_router_mut() = bare.layer(trace::CallLayer { calls: calls.clone(), metrics });
+    let counting = trace::CallLayer { calls: calls.clone(), metrics };
+    *routes.axum_router_mut() =
+        bare.layer(layer_fn(move |inner| counting.layer(DeadlineLayer.layer(inner))));
     GrpcFront {
         routes: routes.prepare(),
         handle: GrpcHandle { readiness, reporter, sessions, calls },

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::bytestream::sessions::SessionOptions;
+use crate::digest::DigestFunction;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -11,6 +12,10 @@ const MIB: u64 = 1 << 20;
 pub(super) const CLIENT_MESSAGE_BYTES: u64 = 4 * MIB;
 /// What digests, statuses and framing may add to the data of a batch.
 const BATCH_OVERHEAD_BYTES: u64 = 128 * KIB;
+/// Less would be more framing than data.
+const MIN_CHUNK_BYTES: usize = 4 << 10;
+/// What fits into the smallest message that clients decode.
+const MAX_CHUNK_BYTES: usize = (4 << 20) - (64 << 10);
 
 /// What the gRPC front is built with.
 #[derive(Clone, Debug)]
@@ -25,7 +30,8 @@ pub struct GrpcOptions {
     pub max_decoding_message_size_bytes: u64,
     /// The greatest number of digests or blobs in one request.
     pub max_digests_per_request: usize,
-    /// The greatest number of bytes in one message of a read.
+    /// The greatest number of bytes in one message of a read, from 4 KiB to what every client
+    /// decodes.
     pub read_chunk_bytes: usize,
     /// How long a read waits for its client to take the next chunk.
     pub read_idle_timeout: Duration,
@@ -48,6 +54,13 @@ pub struct GrpcOptions {
     pub max_tree_depth: u32,
     /// The greatest number of bytes of all directories of a tree.
     pub max_tree_bytes: u64,
+    /// The function of digests whose client names none: all of them are equally long.
+    pub default_digest_function: DigestFunction,
+    /// Whether messages may come compressed with gzip.
+    pub accept_gzip: bool,
+    /// Whether messages go out compressed with gzip to those who accept it. Blobs that do not
+    /// compress cost the same time.
+    pub send_gzip: bool,
 }
 
 impl Default for GrpcOptions {
@@ -69,6 +82,9 @@ impl Default for GrpcOptions {
             // As many levels as a path of the operating system can have.
             max_tree_depth: 2_048,
             max_tree_bytes: 1024 * MIB,
+            default_digest_function: DigestFunction::Sha256,
+            accept_gzip: false,
+            send_gzip: false,
         }
     }
 }
@@ -89,7 +105,7 @@ impl GrpcOptions {
 
     /// The chunk size of reads, within what is sensible on the wire.
     pub(super) fn read_chunk_bytes(&self) -> usize {
-        self.read_chunk_bytes.clamp(64 << 10, 1 << 20)
+        self.read_chunk_bytes.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES)
     }
 
     /// The bounds on uploads.

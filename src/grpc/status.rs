@@ -108,9 +108,9 @@ impl From<InstanceError> for Status {
     /// One code for every instance that cannot be used, known or not, on every method (reapi 12).
     fn from(error: InstanceError) -> Self {
         match error {
-            InstanceError::Invalid(_) | InstanceError::Unknown { .. } => {
-                Self::invalid_argument(error.to_string())
-            }
+            InstanceError::Invalid(_)
+            | InstanceError::Unknown { .. }
+            | InstanceError::NoService { .. } => Self::invalid_argument(error.to_string()),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn pages(
     request: GetTreeRequest,
 ) -> Result<impl Stream<Item = Result<GetTreeResponse, Status>> + use<>, Status> {
     let instance = shared.instances.get(&request.instance_name)?;
-    let function = digest_function(request.digest_function)?;
+    let function = digest_function(&shared.options, request.digest_function)?;
     let root = required_digest("root_digest", function, request.root_digest.as_ref())?;
     record_call(&request.instance_name, Some(&root));
     let page_size = match usize::try_from(request.page_size) {
@@ -50,7 +50,7 @@ pub(super) async fn pages(
         "" => None,
         token => Some(PageToken::parse(token, root)?),
     };
-    let mut walk = Walk::new(instance.cas.uncounted(), root, Budget::of(&shared.options));
+    let mut walk = Walk::new(instance.cas()?.uncounted(), root, Budget::of(&shared.options));
     let first = match after {
         None => walk.next().await?,
         Some(last_sent) => walk.next_after(last_sent).await?,

@@ -3,13 +3,15 @@
 //!
 //! Owns the options of the wire and the assembly of its routes. What REAPI means is decided below;
 //! what a failure is called is decided in `status`. It must never touch a store to answer a probe:
-//! a slow disk is no reason to be restarted.
+//! a slow disk is no reason to be restarted. Who wants to know whether the stores answer asks the
+//! page in `health`.
 
 mod activity;
 pub mod admin;
 mod body;
 mod cache;
 mod connections;
+pub mod health;
 pub mod metrics;
 mod metric;
 mod observe;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::digest::DigestFunction;
+
 /// What the HTTP listener is built with.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
@@ -19,6 +21,8 @@ pub struct HttpOptions {
     pub max_codecs: usize,
     /// The greatest number of action results over 64 KiB that are received at once.
     pub max_large_results: usize,
+    /// The function of the hashes in paths, which name none.
+    pub default_digest_function: DigestFunction,
 }
 
 impl Default for HttpOptions {
@@ -32,6 +36,7 @@ impl Default for HttpOptions {
             // Each holds a window of up to 8 MiB.
             max_codecs: 32,
             max_large_results: 64,
+            default_digest_function: DigestFunction::Sha256,
         }
     }
 }

@@ -146,9 +146,9 @@ impl From<InstanceError> for Refusal {
     /// has the wrong name would look like a miss for ever.
     fn from(error: InstanceError) -> Self {
         match error {
-            InstanceError::Invalid(_) | InstanceError::Unknown { .. } => {
-                Self::bad_request(error.to_string())
-            }
+            InstanceError::Invalid(_)
+            | InstanceError::Unknown { .. }
+            | InstanceError::NoService { .. } => Self::bad_request(error.to_string()),
         }
     }
 }

@@ -207,8 +207,24 @@ impl Stores {
         }
     }
 
+    /// All of them with their names, in the order of the settings.
+    pub(super) fn all(&self) -> &[(String, Arc<dyn BlobStore>)] {
+        &self.all
+    }
+
+    /// What interrupted uploads may hold. They keep their reservation: they may not take a small
+    /// store away from those who are here.
+    pub(super) fn max_parked_bytes(&self) -> u64 {
+        let files = self.filesystem.iter().map(|store| store.stats().max_bytes);
+        let memory = self.watched.iter().filter_map(|(_, store)| match store {
+            Watched::Memory(store) => Some(store.stats().max_bytes),
+            _ => None,
+        });
+        files.chain(memory).min().unwrap_or(u64::MAX) / 8
+    }
+
     /// The store at a position.
-    pub(super) fn get(&self, position: usize) -> Result<Arc<dyn BlobStore>, ServerError> {
+    fn get(&self, position: usize) -> Result<Arc<dyn BlobStore>, ServerError> {
         let found = self.all.get(position).map(|(_, store)| Arc::clone(store));
         found.ok_or(ServerError::UnknownStore(position))
     }

@@ -269,7 +269,7 @@ async fn reapi_84_the_later_result_wins_whatever_its_length() {
 
 #[tokio::test]
 async fn reapi_84_a_read_only_action_cache_says_so_and_denies_updates() {
-    let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: true };
+    let settings = InstanceSettings::new(0, 0).read_only();
     let directory = tempfile::tempdir().unwrap();
     let store = FilesystemOptions::new(directory.path(), Cap::Bytes(64 << 20));
     let instances = Instances::Any(settings);

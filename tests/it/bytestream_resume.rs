@@ -121,8 +121,7 @@ async fn reapi_69_no_room_is_resource_exhausted() {
         reserve_timeout: Duration::from_millis(100),
         ..FilesystemOptions::new(directory.path(), Cap::Bytes(16 << 20))
     };
-    let instances =
-        Instances::Any(InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false });
+    let instances = Instances::Any(InstanceSettings::new(0, 0));
     let server =
         TestServer::start_settings(directory, store, instances, GrpcOptions::default()).await;
     let client = Client::of(&server).await;

@@ -273,7 +273,7 @@ async fn reapi_11_reserved_words_in_an_instance_name_are_refused_by_every_method
 /// The protocol lets a server know only some names; then every method says the same.
 #[tokio::test]
 async fn reapi_12_an_unknown_instance_has_one_code_on_every_method() {
-    let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+    let settings = InstanceSettings::new(0, 0);
     let directory = tempfile::tempdir().unwrap();
     let store = FilesystemOptions::new(directory.path(), Cap::Bytes(64 << 20));
     let named = Instances::Named(HashMap::from([(MAIN.to_owned(), settings)]));

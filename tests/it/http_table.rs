@@ -409,8 +409,8 @@ async fn reapi_h3_what_is_written_is_as_in_the_table() {
 async fn what_instances_may_is_as_in_the_table() {
     let directory = tempfile::tempdir().unwrap();
     let store = FilesystemOptions::new(directory.path(), Cap::Bytes(64 << 20));
-    let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
-    let frozen = InstanceSettings { action_cache_read_only: true, ..settings };
+    let settings = InstanceSettings::new(0, 0);
+    let frozen = settings.read_only();
     let named = [("", settings), ("frozen", frozen), ("team/one", settings)];
     let named: HashMap<_, _> = named.map(|(name, it)| (name.to_owned(), it)).into();
     let options = GrpcOptions::default();

@@ -41,6 +41,10 @@ mod http_zstd;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod listener_options;
+#[cfg(test)]
+mod listeners;
+#[cfg(test)]
 mod malformed_results;
 #[cfg(test)]
 mod metadata;
@@ -64,6 +68,8 @@ mod startup;
 mod support;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]

@@ -16,8 +16,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("calendar", &[]),
     ("shutdown", &[]),
     ("telemetry", &["shutdown"]),
-    ("listener", &[]),
-    ("admin_socket", &[]),
+    ("socket", &[]),
+    ("tls", &["telemetry"]),
+    ("listener", &["socket"]),
+    ("admin_socket", &["socket"]),
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store", "telemetry"]),
     ("values", &["digest", "store"]),
@@ -56,8 +58,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "listener",
             "operator",
             "shutdown",
+            "socket",
             "store",
             "telemetry",
+            "tls",
             "values",
         ],
     ),
@@ -79,7 +83,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Crates and standard modules that belong to some places only.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("tonic::", &["src/grpc/", "src/listener.rs", "src/server.rs", "src/telemetry/otlp/"]),
+    ("tonic::", &["src/grpc/", "src/telemetry/otlp/"]),
     ("opentelemetry", &["src/telemetry/otlp/", "src/telemetry/spans.rs"]),
     ("tonic_health::", &["src/grpc/"]),
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),
@@ -95,15 +99,16 @@ const CONFINED: &[(&str, &[&str])] = &[
             "src/store/filesystem/deletions.rs",
         ],
     ),
-    // The configuration file is the one other file that is read, and what the kernel says; the
-    // operator's socket has a mode, is replaced and goes.
+    // The configuration file and certificates are the other files that are read, and what the
+    // kernel says; sockets have a mode, are replaced and go.
     (
         "std::fs",
         &[
             "src/store/filesystem/disk/",
             "src/cli/config_file.rs",
             "src/telemetry/metrics/process.rs",
-            "src/admin_socket.rs",
+            "src/socket.rs",
+            "src/tls/files.rs",
         ],
     ),
     // The model checker takes over what the store's threads share.

@@ -29,7 +29,7 @@ async fn start_in(directory: tempfile::TempDir) -> TestServer {
         scrub_bytes_per_second: 0,
         ..FilesystemOptions::new(directory.path(), Cap::Bytes(CAP_BYTES))
     };
-    let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+    let settings = InstanceSettings::new(0, 0);
     let instances = Instances::Any(settings);
     TestServer::start_settings(directory, store, instances, GrpcOptions::default()).await
 }

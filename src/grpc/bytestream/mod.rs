@@ -74,12 +74,13 @@ impl ByteStream for ByteStreamService {
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
         let name = &request.get_ref().resource_name;
         check_header(request.metadata(), name)?;
-        let resource = WriteResource::parse(name)?;
+        let unnamed = self.shared.options.default_digest_function;
+        let resource = WriteResource::parse(name, unnamed)?;
         record_call(&resource.instance_name, Some(&resource.digest));
         let instance = self.shared.instances.get(&resource.instance_name)?;
         check_compressor(resource.compressor)?;
         let digest = resource.digest;
-        let complete = instance.cas.contains(digest).await?;
+        let complete = instance.bytestream()?.contains(digest).await?;
         // A name nobody has written to is at 0, not an error: clients start over from there
         // (reapi 77).
         let committed_size = if complete {

@@ -23,12 +23,13 @@ pub(super) async fn chunks(
     reads: &Arc<Reads>,
     request: &ReadRequest,
 ) -> Result<impl Stream<Item = Result<ReadResponse, Status>> + use<>, Status> {
-    let resource = ReadResource::parse(&request.resource_name)?;
+    let unnamed = shared.options.default_digest_function;
+    let resource = ReadResource::parse(&request.resource_name, unnamed)?;
     record_call(&resource.instance_name, Some(&resource.digest));
     let instance = shared.instances.get(&resource.instance_name)?;
     check_compressor(resource.compressor)?;
     let range = requested_range(request, resource.digest.size_bytes)?;
-    let Some(reader) = instance.cas.read(resource.digest, range).await? else {
+    let Some(reader) = instance.bytestream()?.read(resource.digest, range).await? else {
         return Err(blob_not_found(resource.digest));
     };
     let max_bytes = shared.options.read_chunk_bytes();

@@ -35,12 +35,13 @@ pub(super) async fn write(
         return Err(invalid_field("resource_name", "is required on the first message"));
     };
     check_header(metadata, &first.resource_name)?;
-    let resource = WriteResource::parse(&first.resource_name)?;
+    let unnamed = service.shared.options.default_digest_function;
+    let resource = WriteResource::parse(&first.resource_name, unnamed)?;
     record_call(&resource.instance_name, Some(&resource.digest));
     let instance = service.shared.instances.get(&resource.instance_name)?;
     check_compressor(resource.compressor)?;
     let call = Call {
-        cas: instance.cas.uncounted(),
+        cas: instance.bytestream()?.uncounted(),
         sessions: Arc::clone(&service.sessions),
         room: service.shared.room.clone(),
         resource_name: first.resource_name.clone(),

@@ -52,11 +52,10 @@ impl TestServer {
         let store =
             FilesystemStore::open(FilesystemOptions::new(root.path(), Cap::Bytes(max_bytes))).await;
         let store = store.unwrap();
-        let stores = InstanceStores {
-            cas: Arc::<FilesystemStore>::clone(&store),
-            action_cache: Arc::<FilesystemStore>::clone(&store),
-            action_cache_read_only: false,
-        };
+        let stores = InstanceStores::new(
+            Arc::<FilesystemStore>::clone(&store),
+            Arc::<FilesystemStore>::clone(&store),
+        );
         let read_only = InstanceStores { action_cache_read_only: true, ..stores.clone() };
         let named = [(INSTANCE, &stores), ("", &stores), ("read-only", &read_only)];
         let named = named.map(|(name, stores)| (name.to_owned(), stores.clone()));
@@ -74,11 +73,10 @@ impl TestServer {
 
     /// What its services work on, for one without the network.
     pub(super) fn shared(&self) -> Shared {
-        let stores = InstanceStores {
-            cas: Arc::<FilesystemStore>::clone(&self.store),
-            action_cache: Arc::<FilesystemStore>::clone(&self.store),
-            action_cache_read_only: false,
-        };
+        let stores = InstanceStores::new(
+            Arc::<FilesystemStore>::clone(&self.store),
+            Arc::<FilesystemStore>::clone(&self.store),
+        );
         Shared {
             instances: Arc::new(Instances::any(stores)),
             options: Arc::new(GrpcOptions::default()),

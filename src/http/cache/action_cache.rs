@@ -18,7 +18,7 @@ use super::conditions::{self, Condition};
 use super::negotiation::wants_json;
 use super::source::{Announced, Source};
 use super::upload::stored;
-use super::{Call, FUNCTION, json};
+use super::{Call, json};
 use crate::action_cache::{ActionCacheError, InlineRequest, MAX_RESULT_BYTES};
 use crate::digest::Digest;
 use crate::http::body::{CHUNK_BYTES, Incoming};
@@ -36,15 +36,16 @@ const PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// The digest of an action. Nobody says its size here, and no key has it.
 fn action(call: &Call<'_>) -> Digest {
-    Digest { function: FUNCTION, hash: call.hash, size_bytes: 0 }
+    Digest { function: call.function(), hash: call.hash, size_bytes: 0 }
 }
 
 /// Answers with the result of an action, if everything that it names is there.
 pub(super) async fn fetch(call: Call<'_>) -> Result<Response, Refusal> {
-    let found = call.instance.action_cache.get(action(&call), &InlineRequest::default()).await?;
+    let action_cache = call.instance.action_cache()?;
+    let found = action_cache.get(action(&call), &InlineRequest::default()).await?;
     let encoded = found.ok_or_else(|| Refusal::not_found("no complete result of this action"))?;
     // It is not what its action hashes to, and may be replaced.
-    let hash = Digest::of(FUNCTION, &encoded).hash_hex();
+    let hash = Digest::of(call.function(), &encoded).hash_hex();
     let is_json = wants_json(call.headers) && encoded.len() <= MAX_JSON_BYTES;
     let (content_type, etag, body) = if is_json {
         let json = json::action_result(&encoded).map_err(|error| {
@@ -84,7 +85,7 @@ fn whole(body: Bytes, place: OwnedSemaphorePermit) -> Body {
 ///
 /// Cancel safe: a dropped call has stored the result or has not.
 pub(super) async fn store(call: Call<'_>, incoming: &mut Incoming) -> Result<Response, Refusal> {
-    let action_cache = &call.instance.action_cache;
+    let action_cache = call.instance.action_cache()?;
     if action_cache.is_read_only() {
         return Err(ActionCacheError::ReadOnly.into());
     }

@@ -18,7 +18,7 @@ use super::compression::Compressor;
 use super::conditions::{self, Condition};
 use super::negotiation::wants_zstd;
 use super::range::{self, Part};
-use super::{Call, FUNCTION, OCTETS};
+use super::{Call, OCTETS};
 use crate::digest::Digest;
 use crate::http::body::CHUNK_BYTES;
 use crate::http::status::Refusal;
@@ -27,9 +27,9 @@ use crate::store::{BlobReader, ByteRange, StoreError};
 /// Answers with a blob. An error of the store behind the head of the answer cuts it off: an answer
 /// that ends well has delivered what was asked for (I20).
 pub(super) async fn fetch(call: Call<'_>) -> Result<Response, Refusal> {
-    let cas = &call.instance.cas;
+    let cas = call.instance.cas()?;
     let missing = || Refusal::not_found("no blob has this hash");
-    let Some(digest) = cas.find_by_hash(FUNCTION, call.hash).await? else {
+    let Some(digest) = cas.find_by_hash(call.function(), call.hash).await? else {
         cas.count_unknown_hash(!call.is_head);
         return Err(missing());
     };

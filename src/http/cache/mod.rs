@@ -1,8 +1,8 @@
 //! `/cas/{hash}` and `/ac/{hash}` behind any prefix, which is the instance name.
 //!
 //! Decides who is let in and who answers; what the answers are is decided in `cas`, `upload` and
-//! `action_cache`. Names carry no digest function and no size: hashes are SHA-256, and the size of
-//! a blob is what the store or the sender says.
+//! `action_cache`. Names carry no digest function and no size: the one is an option, and the size
+//! of a blob is what the store or the sender says.
 
 mod action_cache;
 mod cas;
@@ -35,8 +35,6 @@ use crate::digest::{DigestFunction, HASH_BYTES};
 use crate::instance::{Instance, Instances};
 use crate::shutdown::Readiness;
 
-/// The function of every hash in a path.
-const FUNCTION: DigestFunction = DigestFunction::Sha256;
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -81,6 +79,13 @@ struct Call<'r> {
     place: OwnedSemaphorePermit,
 }
 
+impl Call<'_> {
+    /// The function of the hash.
+    fn function(&self) -> DigestFunction {
+        self.cache.options.default_digest_function
+    }
+}
+
 async fn serve(State(cache): State<Cache>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut incoming = Incoming::new(body, &cache.options);
@@ -100,7 +105,7 @@ async fn answer(
     parts: &request::Parts,
     incoming: &mut Incoming,
 ) -> Result<Response, Refusal> {
-    let target = Target::parse(parts.uri.path())?;
+    let target = Target::parse(parts.uri.path(), cache.options.default_digest_function)?;
     let is_head = parts.method == Method::HEAD;
     let is_put = parts.method == Method::PUT;
     if !is_head && !is_put && parts.method != Method::GET {

@@ -5,8 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::FUNCTION;
-use crate::digest::{HASH_BYTES, parse_hash};
+use crate::digest::{DigestFunction, HASH_BYTES, parse_hash};
 use crate::http::status::Refusal;
 use axum::http::StatusCode;
 
@@ -33,7 +32,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Reads the path of a URI, as it was sent.
-    pub(super) fn parse(path: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(path: &str, function: DigestFunction) -> Result<Self, Refusal> {
         if path.len() > MAX_PATH_BYTES {
             return Err(Refusal::new(StatusCode::URI_TOO_LONG, "the path is too long"));
         }
@@ -53,7 +52,7 @@ impl Target {
         if path.ends_with('/') {
             return Err(no_such_path());
         }
-        let hash = parse_hash(FUNCTION, hash.as_bytes())?;
+        let hash = parse_hash(function, hash.as_bytes())?;
         Ok(Self { instance_name: instance.join("/"), kind, hash })
     }
 }

@@ -5,8 +5,8 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 
+use super::Call;
 use super::source::{Announced, Source};
-use super::{Call, FUNCTION};
 use crate::cas::Cas;
 use crate::digest::{Digest, Hasher};
 use crate::http::body::{Incoming, unless_others_wait};
@@ -28,7 +28,7 @@ pub(super) fn stored() -> Response {
 /// Cancel safe: a dropped call has stored the blob or has not.
 pub(super) async fn store(call: Call<'_>, incoming: &mut Incoming) -> Result<Response, Refusal> {
     let announced = Announced::of(call.headers)?;
-    let cas = &call.instance.cas;
+    let cas = call.instance.cas()?;
     let mut begun = BytesMut::new();
     if let Some(size_bytes) = announced.size_bytes {
         let digest = digest_of(&call, size_bytes)?;
@@ -51,11 +51,11 @@ pub(super) async fn store(call: Call<'_>, incoming: &mut Incoming) -> Result<Res
 
 /// The digest of a blob that can be stored.
 fn digest_of(call: &Call<'_>, size_bytes: u64) -> Result<Digest, Refusal> {
-    let limit_bytes = call.instance.cas.max_blob_bytes();
+    let limit_bytes = call.instance.cas()?.max_blob_bytes();
     if size_bytes > limit_bytes {
         return Err(StoreError::TooLarge { size_bytes, limit_bytes }.into());
     }
-    Ok(Digest::new(FUNCTION, call.hash, size_bytes)?)
+    Ok(Digest::new(call.function(), call.hash, size_bytes)?)
 }
 
 /// Stores what has `begun` and what is still to come.
@@ -72,7 +72,9 @@ async fn receive(
     }
     let mut sink = match cas.begin_upload(digest).await? {
         BeginPut::Upload(upload) => Sink::New(Box::new(upload)),
-        BeginPut::AlreadyPresent => Sink::Present { hasher: Hasher::new(FUNCTION), bytes: 0 },
+        BeginPut::AlreadyPresent => {
+            Sink::Present { hasher: Hasher::new(digest.function), bytes: 0 }
+        }
     };
     if !begun.is_empty() {
         sink.write(digest, begun.freeze()).await?;

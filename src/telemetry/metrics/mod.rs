@@ -13,6 +13,7 @@ mod requests;
 #[cfg(test)]
 mod tests;
 pub mod text;
+mod tls;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use self::body::ReceivedBody;
 pub use self::calls::{Method, Outcome, Transport};
 pub use self::model::{Distribution, Family, Group, Kind, Point, Samples, Unit, Value};
 pub use self::requests::{InFlight, Requests};
+pub use self::tls::{Handshake, TlsCounters};
 use super::clients::TopNames;
 use super::hits::Hits;
 use super::recent_errors::{self, RecentErrors};
@@ -37,6 +39,8 @@ pub struct Metrics {
     pub instances: TopNames,
     /// What went wrong last.
     pub recent_errors: RecentErrors,
+    /// Handshakes and certificates.
+    pub tls: Arc<TlsCounters>,
     process: process::Process,
 }
 
@@ -49,6 +53,7 @@ impl Metrics {
             tools: TopNames::default(),
             instances: TopNames::default(),
             recent_errors,
+            tls: Arc::default(),
             process: process::Process::new(),
         })
     }
@@ -64,11 +69,18 @@ impl Metrics {
         self.requests.collect(samples);
         hit_metrics::collect(&self.hits, samples);
         self.recent_errors.collect(samples);
+        self.tls.collect(samples);
     }
 }
 
 /// Every family that [`Metrics::collect`] knows.
 pub fn families() -> Vec<&'static Family> {
-    [&process::FAMILIES[..], &requests::FAMILIES, &hit_metrics::FAMILIES, &recent_errors::FAMILIES]
-        .concat()
+    [
+        &process::FAMILIES[..],
+        &requests::FAMILIES,
+        &hit_metrics::FAMILIES,
+        &recent_errors::FAMILIES,
+        &tls::FAMILIES,
+    ]
+    .concat()
 }

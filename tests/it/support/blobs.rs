@@ -36,6 +36,11 @@ impl Blob {
         wire(&self.digest)
     }
 
+    /// The hash as text.
+    pub(crate) fn digest_hash(&self) -> String {
+        self.digest.hash_hex().as_str().to_owned()
+    }
+
     /// The digest as the generated messages have it.
     pub(crate) fn v2(&self) -> v2::Digest {
         v2::Digest {

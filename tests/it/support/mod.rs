@@ -7,6 +7,7 @@ pub(crate) mod disk;
 pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod items;
+pub(crate) mod listeners;
 pub(crate) mod load;
 mod pressure;
 mod process;

@@ -37,7 +37,7 @@ pub(crate) async fn start_store(
     directory: tempfile::TempDir,
     store: FilesystemOptions,
 ) -> TestServer {
-    let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+    let settings = InstanceSettings::new(0, 0);
     let instances = Instances::Any(settings);
     TestServer::start_settings(directory, store, instances, GrpcOptions::default()).await
 }

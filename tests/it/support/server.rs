@@ -112,7 +112,7 @@ impl TestServer {
         let settings = ServerSettings {
             values: has_values.then_some(ValuesSettings { max_value_bytes: MAX_VALUE_BYTES }),
             stores,
-            listeners: vec![GrpcListener { address: loopback, instances, options }],
+            listeners: vec![GrpcListener { options, ..GrpcListener::new(loopback, instances) }],
             http_listen: loopback,
             http,
             admin: None,

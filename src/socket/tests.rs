@@ -1,25 +1,27 @@
-//! The socket of the operator: who may connect, what becomes of its file, and long paths.
+//! Sockets in the file system: who may connect, what becomes of the file, and long paths.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
-async fn bind(path: &Path) -> io::Result<AdminListener> {
-    AdminListener::bind(&AdminAddress::Unix(path.to_owned())).await
+const OPTIONS: BindOptions = BindOptions { mode: 0o600, backlog: 16, freebind: false };
+
+async fn bind(path: &Path) -> io::Result<SocketListener> {
+    SocketListener::bind(&ListenAddress::Unix(path.to_owned()), OPTIONS).await
 }
 
 async fn answers(path: &Path) -> bool {
-    connect(&AdminAddress::Unix(path.to_owned())).await.is_ok()
+    connect(&ListenAddress::Unix(path.to_owned())).await.is_ok()
 }
 
 #[tokio::test]
-async fn only_its_user_may_connect_and_the_file_goes_with_the_listener() {
+async fn only_those_of_its_mode_may_connect_and_the_file_goes_with_the_listener() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     let listener = bind(&path).await.unwrap();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(answers(&path).await);
-    assert_eq!(listener.address().unwrap(), AdminAddress::Unix(path.clone()));
+    assert_eq!(listener.address().unwrap(), ListenAddress::Unix(path.clone()));
     drop(listener);
     assert!(!path.exists() && !answers(&path).await);
 }
@@ -50,4 +52,21 @@ async fn a_path_that_is_too_long_for_an_address_works() {
     assert!(answers(&path).await);
     drop(listener);
     assert!(!path.exists());
+}
+
+/// An address of the documentation (RFC 5737): no interface has it.
+#[tokio::test]
+async fn an_address_that_no_interface_has_yet_needs_freebind() {
+    let address = ListenAddress::Tcp(([192, 0, 2, 1], 0).into());
+    let error = SocketListener::bind(&address, OPTIONS).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    let options = BindOptions { freebind: true, ..OPTIONS };
+    let listener = SocketListener::bind(&address, options).await.unwrap();
+    assert_ne!(listener.address().unwrap(), address, "it has a port");
+    let address = ListenAddress::Tcp("[2001:db8::1]:0".parse().unwrap());
+    match SocketListener::bind(&address, options).await {
+        Ok(_) => {}
+        // A machine without IPv6.
+        Err(error) => assert_eq!(error.raw_os_error(), Some(97), "{error}"),
+    }
 }

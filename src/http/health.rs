@@ -1,0 +1,160 @@
+//! Pages beside the services of a gRPC listener, at paths of the operator's choice: whether the
+//! stores answer, and where a scheduler would be told things.
+//!
+//! Unlike the probes of the HTTP listener this asks the stores: it is for those who decide where
+//! to send work, not for those who restart what is slow.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method, StatusCode, Version};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::digest::{Digest, DigestFunction};
+use crate::shutdown::Readiness;
+use crate::store::{BlobStore, Key, StoreError};
+
+/// I22: checks at once; who comes while there are so many waits for its turn.
+const MAX_CHECKS: usize = 4;
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// What there is beside the services of a listener.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    /// Where the health is, and what is asked for it.
+    pub health: Option<(String, Arc<HealthCheck>)>,
+    /// Where a scheduler would be told things; it and all below it say that there is none.
+    pub admin_path: Option<String>,
+}
+
+/// Asks the stores of a listener whether they answer.
+#[derive(Debug)]
+pub struct HealthCheck {
+    stores: Vec<(String, Arc<dyn BlobStore>)>,
+    timeout: Duration,
+    readiness: Readiness,
+    turns: Semaphore,
+}
+
+/// What became of asking one of them.
+#[derive(Debug)]
+enum Answer {
+    Good,
+    Failed(String),
+    TimedOut,
+}
+
+impl HealthCheck {
+    /// A check of these stores, under their names, that ends after `timeout`.
+    pub fn new(
+        stores: Vec<(String, Arc<dyn BlobStore>)>,
+        timeout: Duration,
+        readiness: Readiness,
+    ) -> Arc<Self> {
+        Arc::new(Self { stores, timeout, readiness, turns: Semaphore::new(MAX_CHECKS) })
+    }
+
+    /// Whether all is well, and what each says. Cancel safe.
+    async fn run(&self) -> (bool, Value) {
+        // A draining server answers, but must not be sent more.
+        let server = if self.readiness.is_ready() {
+            Answer::Good
+        } else {
+            Answer::Failed("draining".to_owned())
+        };
+        let mut answers = vec![("/server".to_owned(), server)];
+        let asked = self.stores.iter().map(|(name, store)| async move {
+            let answer = timeout(self.timeout, self.ask(&**store)).await;
+            let answer = match answer {
+                Ok(Ok(())) => Answer::Good,
+                Ok(Err(error)) => Answer::Failed(error.to_string()),
+                Err(_) => Answer::TimedOut,
+            };
+            (format!("/stores/{name}"), answer)
+        });
+        answers.extend(join_all(asked).await);
+        let is_good = answers.iter().all(|(_, answer)| matches!(answer, Answer::Good));
+        let report = answers.iter().map(|(name, answer)| indicator(name, answer));
+        (is_good, Value::Array(report.collect()))
+    }
+
+    /// A lookup takes every step on the way to the data and costs next to nothing.
+    async fn ask(&self, store: &dyn BlobStore) -> Result<(), StoreError> {
+        let _turn = self.turns.acquire().await.map_err(|_| StoreError::ShuttingDown)?;
+        let key = Key::blob(Digest::of(DigestFunction::Sha256, b"castellan health check"));
+        store.find_missing(&[key]).await.map(drop)
+    }
+}
+
+/// As `NativeLink` writes it, for the scripts that read it.
+fn indicator(name: &str, answer: &Answer) -> Value {
+    let status = match answer {
+        Answer::Good => json!({ "Ok": { "struct_name": "castellan", "message": "answers" } }),
+        Answer::Failed(message) => {
+            json!({ "Failed": { "struct_name": "castellan", "message": message } })
+        }
+        Answer::TimedOut => json!({ "Timeout": { "struct_name": "castellan" } }),
+    };
+    json!({ "namespace": name, "status": status })
+}
+
+/// Puts pages before services. Over HTTP/1.1, which gRPC cannot be spoken on, there is nothing
+/// else.
+pub fn with_pages(services: Router, pages: Pages) -> Router {
+    services.layer(from_fn_with_state(Arc::new(pages), answer))
+}
+
+async fn answer(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if let Some((at, check)) = &pages.health
+        && path == at
+    {
+        return health(check, request.method()).await;
+    }
+    if pages.admin_path.as_deref().is_some_and(|admin| is_below(path, admin)) {
+        let text = "there is no scheduler here: castellan stores, and executes nothing";
+        return page(StatusCode::NOT_FOUND, &json!({ "error": text }));
+    }
+    if request.version() < Version::HTTP_2 {
+        let text = "only gRPC is here, which needs HTTP/2";
+        return page(StatusCode::HTTP_VERSION_NOT_SUPPORTED, &json!({ "error": text }));
+    }
+    next.run(request).await
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+async fn health(check: &HealthCheck, method: &Method) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        let text = "only GET and HEAD are served here";
+        let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": text }));
+        refusal.headers_mut().insert(ALLOW, ALLOWED);
+        return refusal;
+    }
+    let (is_good, report) = check.run().await;
+    let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let answer = page(status, &report);
+    if method == Method::HEAD { answer.map(|_| Body::empty()) } else { answer }
+}
+
+fn page(status: StatusCode, body: &Value) -> Response {
+    let headers = [(CONTENT_TYPE, JSON), (CACHE_CONTROL, NO_STORE)];
+    (status, headers, format!("{body}\n")).into_response()
+}
