@@ -7,6 +7,8 @@ mod layers;
 mod listeners;
 mod remote;
 mod stores;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::Read as _;

@@ -77,6 +77,9 @@ pub(super) fn table(status: &Value, style: Style) -> String {
     for store in list(status, "/stores") {
         put_store(&mut text, store, style);
     }
+    for store in list(status, "/other_stores") {
+        put_other_store(&mut text, store, style);
+    }
     put_hits(&mut text, status, style);
     for (heading, path) in [("tools", "/tools"), ("instances", "/instances")] {
         let mut table = Table::default();
@@ -103,6 +106,21 @@ fn put_table(text: &mut String, heading: &str, table: &Table, style: Style) {
         let _ = writeln!(text, "\n{}", style.bold(heading));
         table.put(text);
     }
+}
+
+/// A store that is not made of files: what it counts, but for zeros.
+fn put_other_store(text: &mut String, store: &Value, style: Style) {
+    let mut table = Table::default();
+    let numbers = store.get("numbers").and_then(Value::as_object).into_iter().flatten();
+    for (name, number) in numbers {
+        let number = number.as_u64().unwrap_or_default();
+        if number > 0 {
+            let shown = if name.ends_with("bytes") { bytes(number) } else { number.to_string() };
+            table.row([name.replace('_', " "), shown]);
+        }
+    }
+    let heading = format!("{} ({})", string(store, "/name"), string(store, "/kind"));
+    put_table(text, &heading, &table, style);
 }
 
 fn put_store(text: &mut String, store: &Value, style: Style) {

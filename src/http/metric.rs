@@ -9,9 +9,14 @@ pub(super) struct Metric<S> {
 }
 
 impl<S> Metric<S> {
+    /// What `stats` say.
+    pub(super) fn value(&self, stats: &S) -> Option<u64> {
+        (self.value)(stats)
+    }
+
     /// Adds what `stats` say, unless that is nothing.
     pub(super) fn collect(&'static self, labels: &[&str], stats: &S, samples: &mut Samples) {
-        if let Some(value) = (self.value)(stats) {
+        if let Some(value) = self.value(stats) {
             samples.integer(&self.family, labels, value);
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::metric::{Metric, counter, gauge};
+use crate::operator::Numbers;
 use crate::store::compression::{CompressionStats, CompressionStore};
 use crate::store::counted::{CountedStats, CountedStore};
 use crate::store::dedup::{DedupStats, DedupStore};
@@ -32,22 +33,61 @@ pub enum Watched {
 }
 
 impl Watched {
+    /// Calls `each` with every number of the store.
+    fn visit(&self, each: &mut dyn FnMut(&'static Family, u64)) {
+        match self {
+            Self::Memory(store) => all(&MEMORY, &store.stats(), each),
+            Self::Remote(store) => all(&REMOTE, &store.stats(), each),
+            Self::Tiered(store) => all(&TIERED, &store.stats(), each),
+            Self::ExistenceCache(store) => all(&EXISTENCE, &store.stats(), each),
+            Self::Compression(store) => all(&COMPRESSION, &store.stats(), each),
+            Self::Dedup(store) => all(&DEDUP, &store.stats(), each),
+            Self::Counted(store) => all(&COUNTED, &store.stats(), each),
+        }
+    }
+
     /// Adds what the store says; `name` labels it.
     pub(super) fn collect(&self, name: &str, samples: &mut Samples) {
-        match self {
-            Self::Memory(store) => all(&MEMORY, name, &store.stats(), samples),
-            Self::Remote(store) => all(&REMOTE, name, &store.stats(), samples),
-            Self::Tiered(store) => all(&TIERED, name, &store.stats(), samples),
-            Self::ExistenceCache(store) => all(&EXISTENCE, name, &store.stats(), samples),
-            Self::Compression(store) => all(&COMPRESSION, name, &store.stats(), samples),
-            Self::Dedup(store) => all(&DEDUP, name, &store.stats(), samples),
-            Self::Counted(store) => all(&COUNTED, name, &store.stats(), samples),
-        }
+        self.visit(&mut |family, value| samples.integer(family, &[name], value));
     }
 }
 
-fn all<S>(metrics: &'static [Metric<S>], name: &str, stats: &S, samples: &mut Samples) {
-    metrics.iter().for_each(|metric| metric.collect(&[name], stats, samples));
+impl Numbers for Watched {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+            Self::Remote(_) => "grpc",
+            Self::Tiered(_) => "fast_slow",
+            Self::ExistenceCache(_) => "existence_cache",
+            Self::Compression(_) => "compression",
+            Self::Dedup(_) => "dedup",
+            Self::Counted(_) => "cache_metrics",
+        }
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, u64)> {
+        let mut numbers = Vec::new();
+        self.visit(&mut |family, value| numbers.push((short_name(family.name), value)));
+        numbers
+    }
+}
+
+/// A family's name without the program, the kind of store and the suffix.
+fn short_name(name: &'static str) -> &'static str {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    name.splitn(3, '_').nth(2).unwrap_or(name)
+}
+
+fn all<S>(
+    metrics: &'static [Metric<S>],
+    stats: &S,
+    each: &mut dyn FnMut(&'static Family, u64),
+) {
+    for metric in metrics {
+        if let Some(value) = metric.value(stats) {
+            each(&metric.family, value);
+        }
+    }
 }
 
 /// Every family of these stores.

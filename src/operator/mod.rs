@@ -48,6 +48,15 @@ pub struct NamedStore {
     pub holds_values: bool,
 }
 
+/// A store that is not made of files, and what it says of itself.
+pub trait Numbers: Send + Sync + std::fmt::Debug {
+    /// What kind of store it is, as the configuration calls it.
+    fn kind(&self) -> &'static str;
+
+    /// Names of numbers and the numbers.
+    fn numbers(&self) -> Vec<(&'static str, u64)>;
+}
+
 /// A store with all that stand behind it, and what it is called.
 #[derive(Clone, Debug)]
 pub struct NamedTree {
@@ -57,6 +66,17 @@ pub struct NamedTree {
     pub store: Arc<dyn BlobStore>,
     /// Whether what it keeps like action results are values under names.
     pub holds_values: bool,
+}
+
+/// The stores of a server.
+#[derive(Debug, Default)]
+pub struct WatchedStores {
+    /// Those of files.
+    pub files: Vec<NamedStore>,
+    /// Those that stand behind no other.
+    pub trees: Vec<NamedTree>,
+    /// Those of other kinds, by name.
+    pub others: Vec<(String, Arc<dyn Numbers>)>,
 }
 
 /// Why the operator gets no answer.
@@ -81,6 +101,7 @@ pub struct Operator {
     stores: Vec<NamedStore>,
     /// What is purged: what stands before a store must not bring back what left it.
     trees: Vec<NamedTree>,
+    others: Vec<(String, Arc<dyn Numbers>)>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     started: Instant,
@@ -93,16 +114,13 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Of a server that starts now, with its stores of files and all its stores.
-    pub fn new(
-        stores: Vec<NamedStore>,
-        trees: Vec<NamedTree>,
-        metrics: Arc<Metrics>,
-        readiness: Readiness,
-    ) -> Arc<Self> {
+    /// Of a server that starts now.
+    pub fn new(stores: WatchedStores, metrics: Arc<Metrics>, readiness: Readiness) -> Arc<Self> {
+        let WatchedStores { files, trees, others } = stores;
         Arc::new(Self {
-            stores,
+            stores: files,
             trees,
+            others,
             metrics,
             readiness,
             started: Instant::now(),

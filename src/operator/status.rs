@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::answer::{key_json, put};
 use super::history::Sample;
-use super::{NamedStore, Operator};
+use super::{NamedStore, Numbers, Operator};
 use crate::store::Kind;
 use crate::store::filesystem::{AGE_LIMITS, Share, StoreStats, Survey};
 use crate::telemetry::hits::HitSnapshot;
@@ -43,6 +43,7 @@ pub(super) fn document(operator: &Operator, surveys: &Arc<Vec<Survey>>) -> Value
         "started_at": operator.started_at,
         "uptime_seconds": now.at_seconds,
         "stores": stores.map(|(named, survey)| store(named, survey)).collect::<Value>(),
+        "other_stores": operator.others.iter().map(other_store).collect::<Value>(),
         "hits": hits(operator, &now),
         "tools": names(operator.metrics.tools.top(SHOWN)),
         "instances": names(operator.metrics.instances.top(SHOWN)),
@@ -134,6 +135,14 @@ fn store(named: &NamedStore, survey: &Survey) -> Value {
     put(&mut json, "writes", json!(stats.writes));
     put(&mut json, "trouble", trouble(&stats));
     json
+}
+
+fn other_store((name, store): &(String, Arc<dyn Numbers>)) -> Value {
+    let mut numbers = json!({});
+    for (name, number) in store.numbers() {
+        put(&mut numbers, name, json!(number));
+    }
+    json!({ "name": name, "kind": store.kind(), "numbers": numbers })
 }
 
 fn share(share: &Share) -> Value {

@@ -32,7 +32,8 @@ fn of(stores: Vec<NamedStore>) -> Arc<Operator> {
         holds_values: it.holds_values,
     });
     let trees = trees.collect();
-    Operator::new(stores, trees, Metrics::new(RecentErrors::default()), Readiness::new())
+    let stores = WatchedStores { files: stores, trees, others: Vec::new() };
+    Operator::new(stores, Metrics::new(RecentErrors::default()), Readiness::new())
 }
 
 fn sample(at_seconds: u64, action_cache_hits: u64) -> Sample {

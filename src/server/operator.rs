@@ -9,7 +9,7 @@ use super::ServerError;
 use crate::admin_socket::{AdminAddress, AdminListener};
 use crate::http::admin;
 use crate::http::metrics::Exposition;
-use crate::operator::{NamedStore, NamedTree, Operator};
+use crate::operator::{NamedStore, NamedTree, Operator, WatchedStores};
 use crate::shutdown::{self, Readiness};
 use crate::store::BlobStore;
 use crate::store::filesystem::{FilesystemStore, VALUES_DIR};
@@ -45,7 +45,13 @@ impl RunningOperator {
         trees.extend(values.map(|values| {
             tree(VALUES_DIR.to_owned(), Arc::<FilesystemStore>::clone(values), true)
         }));
-        let operator = Operator::new(named.collect(), trees, metrics, readiness);
+        let others = exposition.watched().iter();
+        let stores = WatchedStores {
+            files: named.collect(),
+            trees,
+            others: others.map(|(name, it)| (name.clone(), Arc::new(it.clone()) as _)).collect(),
+        };
+        let operator = Operator::new(stores, metrics, readiness);
         let stop = CancellationToken::new();
         let mut admin_address = None;
         let mut tasks = Vec::new();

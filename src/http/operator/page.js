@@ -211,6 +211,17 @@ function showLargest({ stores }) {
   fill(place, rows.length === 0 ? none("Nothing is stored yet.") : table(columns, rows));
 }
 
+// Stores in memory, upstreams, stores before stores: what each counts, but for zeros.
+function showOthers({ other_stores: others }) {
+  byId("others").hidden = others.length === 0;
+  const rows = others.map(({ name, kind, numbers }) => {
+    const words = Object.entries(numbers).filter(([, value]) => value !== 0).map(([of, value]) =>
+      `${of.replaceAll("_", " ")} ${of.endsWith("bytes") ? bytes(value) : whole(value)}`);
+    return [name, kind, words.join(", ")];
+  });
+  fill(inside("others"), table(["store", "kind", "counts"], rows));
+}
+
 // As clients print it: without the function that is meant where none is said.
 function digestOf({ function: name, hash, size_bytes: size }) {
   const digest = size === null ? hash : `${hash}/${size}`;
@@ -301,6 +312,7 @@ function draw() {
   showNames("instances", status.instances, "No requests yet.");
   showErrors(status);
   showLargest(status);
+  showOthers(status);
   const most = Math.max(1, sum(status.stores, (store) => store.max_bytes));
   fillChart(byId("stores").querySelector(".chart"), history, shownSpan, status.now, most);
   hitChart(byId("hit-chart"), history, shownSpan, status.now);

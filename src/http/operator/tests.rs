@@ -14,7 +14,7 @@ use crate::telemetry::recent_errors::RecentErrors;
 /// An operator of no stores.
 pub(in crate::http) fn operator() -> Arc<Operator> {
     let metrics = Metrics::new(RecentErrors::default());
-    Operator::new(Vec::new(), Vec::new(), metrics, Readiness::new())
+    Operator::new(WatchedStores::default(), metrics, Readiness::new())
 }
 
 async fn get(path: &str) -> (Response, String) {
