@@ -151,6 +151,7 @@ impl Server {
     /// Opens the stores, binds every address, and serves.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         let metrics = Metrics::new(settings.recent_errors);
+        listeners::warn_if_bypassed(&settings.listeners, settings.http_listen);
         let checked = listeners::read_certificates(settings.listeners, &metrics)?;
         // All addresses before any store: a port that is taken costs no scan of a directory.
         let http_listener = listeners::bind(&settings.http_listen.into(), false).await?;

@@ -23,7 +23,8 @@ const HTTP1_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Http2Options {
     /// After how much silence the peer is asked whether it is there; `None` for never.
     pub keepalive_interval: Option<Duration>,
-    /// A peer that does not answer for so long is gone, and what it holds is released.
+    /// A peer that does not answer for so long is gone, and what it holds is released; 0 is the
+    /// default.
     pub keepalive_timeout: Duration,
     /// What a client may send on one stream before it is taken.
     pub stream_window_bytes: u32,
@@ -77,11 +78,14 @@ impl Http2Options {
             .header_read_timeout(HTTP1_HEAD_TIMEOUT)
             .max_buf_size(HTTP1_BUFFER_BYTES);
         let window = |bytes: u32| bytes.clamp(WINDOW_BYTES.0, WINDOW_BYTES.1);
+        // No time at all would take every peer for gone.
+        let default = Self::default().keepalive_timeout;
+        let patience = Some(self.keepalive_timeout).filter(|it| !it.is_zero()).unwrap_or(default);
         let mut http2 = builder.http2();
         http2
             .timer(TokioTimer::new())
             .keep_alive_interval(self.keepalive_interval.filter(|it| !it.is_zero()))
-            .keep_alive_timeout(self.keepalive_timeout)
+            .keep_alive_timeout(patience)
             .initial_stream_window_size(window(self.stream_window_bytes))
             .initial_connection_window_size(window(self.connection_window_bytes))
             .max_frame_size(self.max_frame_bytes.clamp(FRAME_BYTES.0, FRAME_BYTES.1))

@@ -26,8 +26,8 @@ use crate::digest::{Digest, DigestFunction};
 use crate::shutdown::Readiness;
 use crate::store::{BlobStore, Key, StoreError};
 
-/// I22: checks at once; who comes while there are so many waits for its turn.
-const MAX_CHECKS: usize = 4;
+/// I22: questions to one store at once; who comes while there are so many waits for its turn.
+const MAX_QUESTIONS: usize = 4;
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -44,9 +44,17 @@ pub struct Pages {
 /// Asks the stores of a listener whether they answer.
 #[derive(Debug)]
 pub struct HealthCheck {
-    stores: Vec<(String, Arc<dyn BlobStore>)>,
+    stores: Vec<Asked>,
     timeout: Duration,
     readiness: Readiness,
+}
+
+/// A store that is asked.
+#[derive(Debug)]
+struct Asked {
+    name: String,
+    store: Arc<dyn BlobStore>,
+    /// Its own: one that hangs takes those of no other.
     turns: Semaphore,
 }
 
@@ -65,7 +73,11 @@ impl HealthCheck {
         timeout: Duration,
         readiness: Readiness,
     ) -> Arc<Self> {
-        Arc::new(Self { stores, timeout, readiness, turns: Semaphore::new(MAX_CHECKS) })
+        let stores = stores.into_iter().map(|(name, store)| {
+            let turns = Semaphore::new(MAX_QUESTIONS);
+            Asked { name, store, turns }
+        });
+        Arc::new(Self { stores: stores.collect(), timeout, readiness })
     }
 
     /// Whether all is well, and what each says. Cancel safe.
@@ -77,26 +89,27 @@ impl HealthCheck {
             Answer::Failed("draining".to_owned())
         };
         let mut answers = vec![("/server".to_owned(), server)];
-        let asked = self.stores.iter().map(|(name, store)| async move {
-            let answer = timeout(self.timeout, self.ask(&**store)).await;
-            let answer = match answer {
+        let asked = self.stores.iter().map(|asked| async {
+            let answer = match timeout(self.timeout, asked.answer()).await {
                 Ok(Ok(())) => Answer::Good,
                 Ok(Err(error)) => Answer::Failed(error.to_string()),
                 Err(_) => Answer::TimedOut,
             };
-            (format!("/stores/{name}"), answer)
+            (format!("/stores/{}", asked.name), answer)
         });
         answers.extend(join_all(asked).await);
         let is_good = answers.iter().all(|(_, answer)| matches!(answer, Answer::Good));
         let report = answers.iter().map(|(name, answer)| indicator(name, answer));
         (is_good, Value::Array(report.collect()))
     }
+}
 
+impl Asked {
     /// A lookup takes every step on the way to the data and costs next to nothing.
-    async fn ask(&self, store: &dyn BlobStore) -> Result<(), StoreError> {
+    async fn answer(&self) -> Result<(), StoreError> {
         let _turn = self.turns.acquire().await.map_err(|_| StoreError::ShuttingDown)?;
         let key = Key::blob(Digest::of(DigestFunction::Sha256, b"castellan health check"));
-        store.find_missing(&[key]).await.map(drop)
+        self.store.find_missing(&[key]).await.map(drop)
     }
 }
 

@@ -188,6 +188,14 @@ pub(super) fn read_certificates(
     listeners.into_iter().map(check).collect()
 }
 
+/// The HTTP listener knows no certificates and serves what all others do.
+pub(super) fn warn_if_bypassed(listeners: &[GrpcListener], http: SocketAddr) {
+    let asks = |it: &GrpcListener| it.tls.as_ref().is_some_and(|it| it.client_ca_file.is_some());
+    if !http.ip().is_loopback() && listeners.iter().any(asks) {
+        tracing::warn!(%http, "whoever reaches HTTP is asked for no certificate");
+    }
+}
+
 /// Takes the addresses of all listeners.
 pub(super) async fn bind_all(checked: Vec<Checked>) -> Result<Vec<BoundGrpc>, ServerError> {
     let mut bound = Vec::new();

@@ -30,6 +30,8 @@ use crate::telemetry::metrics::{Handshake, TlsCounters};
 
 /// Handshakes that are under way at once; who comes while there are so many waits for its turn.
 const MAX_HANDSHAKES: usize = 1024;
+/// Looking more often would be all that is done.
+const MIN_RELOAD_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where the certificates are, and how long things may take.
 #[derive(Clone, Debug)]
@@ -132,7 +134,7 @@ impl Tls {
 
     /// Looks for new versions of the files, for ever. Cancel safe.
     pub(crate) async fn watch(self: Arc<Self>) {
-        let mut looks = interval(self.settings.reload_interval);
+        let mut looks = interval(self.settings.reload_interval.max(MIN_RELOAD_INTERVAL));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;

@@ -4,14 +4,23 @@ mod authority;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use castellan::server::{GrpcListener, InstanceSettings, Instances, Server, ServerError};
+use castellan::server::{
+    GrpcListener, HealthPage, InstanceSettings, Instances, Server, ServerError,
+};
+use castellan::socket::ListenAddress;
 use castellan::telemetry::metrics::{Samples, Value};
 use castellan::tls::TlsSettings;
 use castellan_proto::v2::CacheCapabilities;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use self::authority::{Authority, Issued};
@@ -50,14 +59,17 @@ impl Fixture {
     }
 
     async fn try_start(&self, tls: TlsSettings) -> Result<Server, ServerError> {
-        let instances = Instances::Any(InstanceSettings::new(0, 0));
-        let listener = GrpcListener { tls: Some(tls), ..on_free_port(instances) };
+        let listener = GrpcListener { tls: Some(tls), ..any() };
         start_listeners(self.directory.path(), 1, vec![listener]).await
     }
 
     async fn start(&self, tls: TlsSettings) -> Server {
         self.try_start(tls).await.unwrap()
     }
+}
+
+fn any() -> GrpcListener {
+    on_free_port(Instances::Any(InstanceSettings::new(0, 0)))
 }
 
 /// Who a client trusts, and who it says that it is.
@@ -285,6 +297,44 @@ async fn i23_handshakes_that_stall_are_cut_off_and_hold_up_nobody() {
     assert_eq!(count(&server, HANDSHAKES, "done"), 1);
     capabilities(&channel, "").await.unwrap();
     server.shutdown().await.unwrap();
+}
+
+/// Speaks HTTP/1.1 behind TLS, having offered nothing else; says what it got.
+async fn ask_over_http1(address: ListenAddress, authority: &Authority) -> std::io::Result<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.cert.as_bytes()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let socket = TcpStream::connect(address.to_string()).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect("localhost".try_into().unwrap(), socket).await?;
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await?;
+    Ok(reply)
+}
+
+#[tokio::test]
+async fn pages_are_served_over_http_1_where_there_are_any() {
+    let fixture = Fixture::new();
+    let authority = Authority::new("all");
+    let tls = Some(fixture.settings(&authority.server()));
+    let page = HealthPage { path: "/status".to_owned(), timeout: Duration::from_secs(5) };
+    let listeners = vec![
+        GrpcListener { tls: tls.clone(), health: Some(page), ..any() },
+        GrpcListener { tls, ..any() },
+    ];
+    let server = start_listeners(fixture.directory.path(), 1, listeners).await.unwrap();
+    let [with, without] = server.grpc_addresses().cloned().collect::<Vec<_>>().try_into().unwrap();
+    let reply = ask_over_http1(with, &authority).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+    ask_over_http1(without, &authority).await.unwrap_err();
+    // gRPC beside it.
+    Client::trusting(&authority).call(&server).await.unwrap();
 }
 
 /// A handshake under way does not hold up the end of the server.

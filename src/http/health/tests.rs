@@ -99,6 +99,19 @@ async fn i23_each_store_has_its_line_and_one_that_hangs_its_time() {
     assert!(report[3]["status"]["Timeout"].is_object());
 }
 
+/// Whoever is asked often while it hangs stands in nobody's way.
+#[tokio::test(start_paused = true)]
+async fn i22_questions_to_a_store_that_hangs_wait_for_their_turn_and_no_other_store_does() {
+    let stores = [("good", Behavior::Good), ("hangs", Behavior::Hangs)];
+    let pages = pages(&stores, &Readiness::new());
+    let asked = (0..4 * MAX_QUESTIONS).map(|_| ask(pages.clone(), Method::GET, "/status"));
+    for (status, report) in join_all(asked).await {
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(report[1]["status"]["Ok"].is_object(), "{report}");
+        assert!(report[2]["status"]["Timeout"].is_object(), "{report}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_drains_is_not_well() {
     let readiness = Readiness::new();
