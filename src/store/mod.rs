@@ -5,11 +5,13 @@
 //! Nothing here knows gRPC or HTTP.
 
 mod error;
+pub mod existence_cache;
 pub mod filesystem;
 mod key;
 mod purge;
 mod reader;
 mod reuse;
+pub mod tiered;
 
 use async_trait::async_trait;
 use bytes::Bytes;
