@@ -29,7 +29,9 @@ pub(super) async fn run_refresher(shared: Arc<Shared>) {
             let answers = timeout(PATIENCE, shared.backend.find_missing(&keys)).await;
             let Ok(Ok(answers)) = answers else {
                 // What cannot be confirmed is not said again.
-                keys.iter().for_each(|key| memory.forget(key));
+                for key in &keys {
+                    memory.forget(key);
+                }
                 continue;
             };
             memory.note_disproved(answers.iter().filter(|missing| **missing).count() as u64);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::fence::Ticket;
 use super::parts::Parts;
 use super::queue::{Outcome, Work};
-use crate::store::{BeginPut, BlobReader, ByteRange, Key, StoreError};
+use crate::store::{BeginPut, ByteRange, Key, StoreError};
 
 /// What is copied in one step.
 const MAX_WHOLE_BYTES: u64 = 1 << 20;
@@ -73,7 +73,7 @@ pub(super) async fn run_worker(parts: Arc<Parts>) {
         }
     };
     // A copy that is broken off counts as cancelled.
-    drop(parts.broken_off.run_until_cancelled(working).await);
+    parts.broken_off.run_until_cancelled(working).await.unwrap_or_default();
 }
 
 async fn copy_patiently(parts: &Parts, work: &Work) -> Outcome {
@@ -129,14 +129,10 @@ pub(super) async fn copy(
     let copying = async {
         let begun = parts.slow.begin_put(key, size_bytes).await?;
         let BeginPut::Upload(mut upload) = begun else { return Ok(()) };
-        while let Some(chunk) = next(&mut reader).await? {
+        while let Some(chunk) = reader.next(CHUNK_BYTES).await? {
             upload.write(chunk).await?;
         }
         upload.commit().await
     };
     Ok(ticket.guard(copying).await?)
-}
-
-async fn next(reader: &mut BlobReader) -> Result<Option<Bytes>, StoreError> {
-    reader.next(CHUNK_BYTES).await
 }

@@ -3,19 +3,25 @@
 //! Each tier refuses writes that began in it before it was purged. What a tiered store writes later
 //! than it began has a [`Ticket`] from before its beginning, and begins to write into a tier only
 //! under [`Ticket::guard`]: every poll of it happens under the ticket's lock, after a look whether
-//! the ticket has been cut. So once [`Fence::cut`] returns, what was cut begins nothing any more,
-//! and what it has begun is the tier's to refuse.
+//! the ticket has been cut. So once [`Fence::raise`] returns, what was cut begins nothing any more,
+//! and what it has begun is the tier's to refuse. As long as the fence is up, what is read in one
+//! tier is not brought into the other: it may be what is being purged.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
-use crate::store::{Key, StoreError};
+use crate::store::{Key, Selection, StoreError};
+
+/// How long a removal waits for copies of its value to end.
+const COPY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How old the value is that a ticket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,27 +34,55 @@ pub(super) enum Origin {
     Stored,
 }
 
-impl Origin {
-    /// Of what is under way the age is 0; of what is not known, any.
-    pub(super) fn age_seconds(self) -> u64 {
-        match self {
-            Self::Client => 0,
-            Self::Accepted(at) => at.elapsed().as_secs(),
-            Self::Stored => u64::MAX,
+/// What is taken away.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Taken {
+    /// What is selected.
+    Purged(Selection),
+    /// One value; what a client is writing, or has written and is being copied, may come again.
+    Removed(Key),
+}
+
+impl Taken {
+    fn covers(&self, key: &Key, origin: Origin) -> bool {
+        match (self, origin) {
+            (Self::Removed(removed), _) => removed == key && origin == Origin::Stored,
+            // What a client is writing has no age.
+            (Self::Purged(Selection::ResultsOlderThan { .. }), Origin::Client) => false,
+            (Self::Purged(selection), Origin::Client) => selection.covers(key, 0),
+            (Self::Purged(selection), Origin::Accepted(at)) => {
+                selection.covers(key, at.elapsed().as_secs())
+            }
+            (Self::Purged(selection), Origin::Stored) => selection.covers(key, u64::MAX),
         }
+    }
+
+    /// Whether stored values of this key are meant.
+    pub(super) fn covers_stored(&self, key: &Key) -> bool {
+        self.covers(key, Origin::Stored)
     }
 }
 
 /// The work under way that a purge may cut off; bounded by those who do it.
 #[derive(Debug, Default)]
 pub(super) struct Fence {
-    live: Mutex<Live>,
+    work: Mutex<WorkUnderWay>,
+    /// A ticket has been given back.
+    progress: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Live {
+struct WorkUnderWay {
     next_id: u64,
     tickets: HashMap<u64, Entry>,
+    raised: HashMap<u64, Taken>,
+}
+
+/// The fence is up as long as this lives.
+#[derive(Debug)]
+pub(super) struct Raised {
+    fence: Arc<Fence>,
+    id: u64,
 }
 
 #[derive(Debug)]
@@ -59,10 +93,10 @@ struct Entry {
 }
 
 /// What a ticket and the fence share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line(Mutex<LineState>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LineState {
     is_cut: bool,
     /// Of the one future that is polled under the ticket.
@@ -80,20 +114,22 @@ pub(super) struct Ticket {
 impl Fence {
     /// A ticket from now on.
     pub(super) fn begin(self: &Arc<Self>, key: &Key, origin: Origin) -> Ticket {
-        let line = Arc::new(Line::default());
-        let mut live = self.live.lock();
-        let id = live.next_id;
-        live.next_id += 1;
-        live.tickets.insert(id, Entry { key: *key, origin, line: Arc::clone(&line) });
+        let mut work = self.work.lock();
+        let id = work.next_id();
+        let is_cut = origin != Origin::Client && work.is_taken(key);
+        let line = Arc::new(Line(Mutex::new(LineState { is_cut, waker: None })));
+        work.tickets.insert(id, Entry { key: *key, origin, line: Arc::clone(&line) });
         Ticket { fence: Arc::clone(self), id, line }
     }
 
-    /// Cuts off what is selected and under way now.
-    pub(super) fn cut(&self, is_selected: impl Fn(&Key, Origin) -> bool) {
-        let live = self.live.lock();
-        let selected = live.tickets.values().filter(|it| is_selected(&it.key, it.origin));
-        let lines: Vec<_> = selected.map(|it| Arc::clone(&it.line)).collect();
-        drop(live);
+    /// Cuts off what is meant and under way now, and copies of it until the end.
+    pub(super) fn raise(self: &Arc<Self>, taken: Taken) -> Raised {
+        let mut work = self.work.lock();
+        let id = work.next_id();
+        work.raised.insert(id, taken);
+        let meant = work.tickets.values().filter(|it| taken.covers(&it.key, it.origin));
+        let lines: Vec<_> = meant.map(|it| Arc::clone(&it.line)).collect();
+        drop(work);
         for line in lines {
             let mut state = line.0.lock();
             state.is_cut = true;
@@ -103,12 +139,52 @@ impl Fence {
                 waker.wake();
             }
         }
+        Raised { fence: Arc::clone(self), id }
+    }
+
+    /// Whether values of this key are being taken away now.
+    pub(super) fn is_up(&self, key: &Key) -> bool {
+        self.work.lock().is_taken(key)
+    }
+
+    /// Waits, bounded, until no copy of a stored value is under way.
+    pub(super) async fn copies_ended(&self, key: &Key) {
+        let waiting = async {
+            loop {
+                let notified = self.progress.notified();
+                let is_copy = |it: &Entry| it.key == *key && it.origin == Origin::Stored;
+                if !self.work.lock().tickets.values().any(is_copy) {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        if timeout(COPY_PATIENCE, waiting).await.is_err() {
+            tracing::warn!(%key, "a value is removed while it is being copied");
+        }
     }
 
     /// Work under way.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.live.lock().tickets.len()
+        self.work.lock().tickets.len()
+    }
+}
+
+impl WorkUnderWay {
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn is_taken(&self, key: &Key) -> bool {
+        self.raised.values().any(|taken| taken.covers_stored(key))
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.fence.work.lock().raised.remove(&self.id);
     }
 }
 
@@ -156,7 +232,7 @@ impl Ticket {
 
     /// Says that the value was acknowledged now.
     pub(super) fn accept(&self) {
-        if let Some(entry) = self.fence.live.lock().tickets.get_mut(&self.id) {
+        if let Some(entry) = self.fence.work.lock().tickets.get_mut(&self.id) {
             entry.origin = Origin::Accepted(Instant::now());
         }
     }
@@ -164,6 +240,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.fence.live.lock().tickets.remove(&self.id);
+        self.fence.work.lock().tickets.remove(&self.id);
+        self.fence.progress.notify_waiters();
     }
 }

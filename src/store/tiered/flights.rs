@@ -31,10 +31,10 @@ struct Running {
     flights: HashMap<Key, (u64, Weak<watch::Sender<Progress>>)>,
 }
 
-/// How far a flight is.
+/// What followers see of a flight.
 #[derive(Debug)]
 pub(super) enum Progress {
-    Bytes(u64),
+    Moving,
     Ended(Landing),
 }
 
@@ -84,7 +84,7 @@ impl Flights {
         }
         let id = running.next_id;
         running.next_id += 1;
-        let progress = Arc::new(watch::Sender::new(Progress::Bytes(0)));
+        let progress = Arc::new(watch::Sender::new(Progress::Moving));
         running.flights.insert(*key, (id, Arc::downgrade(&progress)));
         Joined::Leader(Duty { flights: Arc::clone(self), key: *key, id, progress })
     }
@@ -117,8 +117,9 @@ impl Flights {
 }
 
 impl Duty {
-    pub(super) fn note(&self, read_bytes: u64) {
-        self.progress.send_replace(Progress::Bytes(read_bytes));
+    /// Says that it has not stalled.
+    pub(super) fn moves(&self) {
+        self.progress.send_replace(Progress::Moving);
     }
 
     /// Whether anybody waits for it.

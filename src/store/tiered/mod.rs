@@ -16,7 +16,7 @@ mod purge;
 mod queue;
 mod results;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod upload;
 mod writes;
 

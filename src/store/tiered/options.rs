@@ -25,7 +25,7 @@ impl Direction {
 }
 
 /// What a [`TieredStore`](super::TieredStore) is made with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct TieredOptions {
     /// What becomes of values in the fast tier.
     pub fast_direction: Direction,
@@ -74,6 +74,7 @@ pub(super) enum Writes {
 
 /// What follows from the options.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked on its own")]
 pub(super) struct Roles {
     pub(super) has_fast: bool,
     pub(super) has_slow: bool,
@@ -103,7 +104,7 @@ impl Roles {
     }
 
     /// Whether the answer to a write is the fast tier's.
-    pub(super) fn answers_fast(&self) -> bool {
+    pub(super) fn answers_fast(self) -> bool {
         self.writes == Writes::Fast
     }
 }

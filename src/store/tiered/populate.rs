@@ -68,7 +68,6 @@ async fn lead(parts: &Arc<Parts>, key: &Key, duty: Duty) -> Result<Option<BlobRe
     let population = Population {
         parts: Arc::clone(parts),
         key: *key,
-        ticket,
         copy: None,
         client: Some(client),
         alone_until: None,
@@ -77,7 +76,8 @@ async fn lead(parts: &Arc<Parts>, key: &Key, duty: Duty) -> Result<Option<BlobRe
     };
     let broken_off = parts.broken_off.clone();
     parts.spawn("populate the fast tier", async move {
-        drop(broken_off.run_until_cancelled(population.run(reader, duty)).await);
+        let running = Box::pin(population.run(reader, ticket, duty));
+        broken_off.run_until_cancelled(running).await.unwrap_or_default();
     });
     let rest = Bytes::new();
     let relay = Relay { pieces, remaining_bytes, rest, is_ended: false };
@@ -88,6 +88,7 @@ async fn lead(parts: &Arc<Parts>, key: &Key, duty: Duty) -> Result<Option<BlobRe
 #[derive(Debug)]
 struct Copy {
     upload: Upload,
+    ticket: Ticket,
     duty: Duty,
 }
 
@@ -95,7 +96,6 @@ struct Copy {
 struct Population {
     parts: Arc<Parts>,
     key: Key,
-    ticket: Ticket,
     /// `None` when the fast tier is not to get it.
     copy: Option<Copy>,
     /// `None` when the reader has gone away.
@@ -107,8 +107,8 @@ struct Population {
 }
 
 impl Population {
-    async fn run(mut self, mut reader: BlobReader, duty: Duty) {
-        self.begin(duty).await;
+    async fn run(mut self, mut reader: BlobReader, ticket: Ticket, duty: Duty) {
+        self.begin(ticket, duty).await;
         while let Some(piece) = self.next(&mut reader).await {
             match piece {
                 Ok(Some(chunk)) => {
@@ -128,15 +128,15 @@ impl Population {
         }
     }
 
-    async fn begin(&mut self, duty: Duty) {
+    async fn begin(&mut self, ticket: Ticket, duty: Duty) {
         let parts = Arc::clone(&self.parts);
         if parts.fast.is_waiting_for_room() {
             parts.counters.population_failures.rise();
             return duty.end(Landing::NotInFast);
         }
-        let begun = self.ticket.guard(parts.fast.begin_put(&self.key, self.total_bytes));
+        let begun = ticket.guard(parts.fast.begin_put(&self.key, self.total_bytes));
         match timeout(ROOM_PATIENCE, begun).await {
-            Ok(Ok(BeginPut::Upload(upload))) => self.copy = Some(Copy { upload, duty }),
+            Ok(Ok(BeginPut::Upload(upload))) => self.copy = Some(Copy { upload, ticket, duty }),
             Ok(Ok(BeginPut::AlreadyPresent)) => duty.end(Landing::InFast),
             Ok(Err(error)) => {
                 parts.counters.population_failures.rise();
@@ -180,9 +180,9 @@ impl Population {
 
     async fn write(&mut self, chunk: Bytes) {
         let Some(mut copy) = self.copy.take() else { return };
-        match self.ticket.guard(bounded(copy.upload.write(chunk))).await {
+        match copy.ticket.guard(bounded(copy.upload.write(chunk))).await {
             Ok(()) => {
-                copy.duty.note(self.done_bytes);
+                copy.duty.moves();
                 self.copy = Some(copy);
             }
             Err(error) => self.refuse(copy.duty, &error),
@@ -192,7 +192,7 @@ impl Population {
     /// Hands a piece to the reader, as fast as that takes it.
     async fn hand_over(&mut self, piece: Piece) {
         let Some(client) = self.client.clone() else { return };
-        if self.copy.is_some() {
+        if let Some(Copy { ticket, .. }) = &self.copy {
             tokio::select! {
                 biased;
                 permit = client.reserve() => {
@@ -202,7 +202,7 @@ impl Population {
                     };
                 }
                 // The room is another's then.
-                () = self.ticket.cut() => self.give_up(&StoreError::Purged),
+                () = ticket.cut() => self.give_up(&StoreError::Purged),
                 () = tokio::time::sleep(CLIENT_PATIENCE) => {
                     let what = "the reader of the value takes nothing".to_owned();
                     self.give_up(&StoreError::Unavailable { what });
@@ -215,19 +215,24 @@ impl Population {
     }
 
     async fn commit(mut self) {
-        let Some(Copy { upload, duty }) = self.copy.take() else { return };
-        match self.ticket.guard(bounded(upload.commit())).await {
+        let Some(Copy { upload, ticket, duty }) = self.copy.take() else { return };
+        if ticket.is_cut() {
+            return self.refuse(duty, &StoreError::Purged);
+        }
+        // The fast tier refuses what a purge cuts off from here on.
+        match bounded(upload.commit()).await {
             Ok(()) => {
                 self.parts.counters.populations.rise();
                 duty.end(Landing::InFast);
             }
             Err(error) => self.refuse(duty, &error),
         }
+        drop(ticket);
     }
 
     fn give_up(&mut self, error: &StoreError) {
-        if let Some(Copy { upload, duty }) = self.copy.take() {
-            drop(upload);
+        if let Some(Copy { upload, ticket, duty }) = self.copy.take() {
+            drop((upload, ticket));
             self.refuse(duty, error);
         }
     }

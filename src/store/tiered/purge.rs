@@ -1,15 +1,17 @@
 //! Purges and removals of a tiered store (I16).
 //!
-//! First what is on its way is cut off, then the slow tier is purged, then what was read of it
-//! meanwhile is cut off, then the fast tier is purged: nothing old is left to come from anywhere.
+//! First the fence is raised, which cuts off what is on its way between the tiers and keeps more
+//! from beginning, then both tiers are purged, then the fence comes down: nothing old is left to
+//! come from anywhere.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::fence::Origin;
+use super::fence::Taken;
 use super::parts::Parts;
+use super::results;
 use crate::store::{Key, Purged, Selection, StoreError};
 
 /// Purges both tiers and what is between them. Cancel safe: a purge that has begun goes on.
@@ -34,14 +36,19 @@ async fn detached<T: Send + 'static>(
 }
 
 async fn purge_here(parts: &Parts, selection: Selection) -> Result<Purged, StoreError> {
-    cut(parts, |key, origin| selection.covers(key, origin.age_seconds()));
-    let slow = parts.slow.purge_selected(selection).await;
-    // What began since, but may have read what was there before. Clients' own writes go on.
-    cut(parts, |key, origin| {
-        origin != Origin::Client && selection.covers(key, origin.age_seconds())
-    });
-    // Also after a failure: what is gone is gone.
-    let fast = parts.fast.purge_selected(of_copies(parts, selection)).await;
+    let taken = Taken::Purged(selection);
+    let raised = parts.fence.raise(taken);
+    if let Some(queue) = &parts.queue {
+        queue.cancel_cut();
+    }
+    // At the same time: both may wait for the same client's write to end.
+    let (slow, fast) = tokio::join!(
+        parts.slow.purge_selected(selection),
+        parts.fast.purge_selected(of_copies(parts, selection)),
+    );
+    // A read that began before must not be joined after.
+    parts.flights.close(|key| taken.covers_stored(key));
+    drop(raised);
     let (slow, fast) = (slow?, fast?);
     Ok(Purged {
         // Most of what the one has, the other has too.
@@ -62,20 +69,23 @@ fn of_copies(parts: &Parts, selection: Selection) -> Selection {
 }
 
 async fn remove_here(parts: &Parts, key: Key) -> Result<bool, StoreError> {
-    let is_copy = |it: &Key, origin| *it == key && origin != Origin::Client;
-    cut(parts, is_copy);
+    // What is being written somewhere may come to its end after a removal there, which is no fence.
+    let lane = if results::is_replaced(&key) { parts.lanes.enter(&key).await.ok() } else { None };
+    let raised = parts.fence.raise(Taken::Removed(key));
+    if lane.is_none() {
+        parts.fence.copies_ended(&key).await;
+    }
+    let claim = match &parts.queue {
+        Some(queue) => {
+            queue.cancel(|it, _| *it == key);
+            queue.claim(&key).await.ok()
+        }
+        None => None,
+    };
     let slow = parts.slow.remove(&key).await;
-    cut(parts, is_copy);
     let fast = parts.fast.remove(&key).await;
+    parts.flights.close(|it| *it == key);
+    drop((raised, claim, lane));
     // Both, whatever becomes of the first.
     Ok(slow? | fast?)
-}
-
-/// Cuts off what is on its way, lets go of what waits, and ends the joining of old reads.
-fn cut(parts: &Parts, is_selected: impl Fn(&Key, Origin) -> bool) {
-    parts.fence.cut(&is_selected);
-    if let Some(queue) = &parts.queue {
-        queue.cancel_cut();
-    }
-    parts.flights.close(|key| is_selected(key, Origin::Stored));
 }

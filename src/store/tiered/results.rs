@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, MutexGuard, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
 use super::fence::{Origin, Ticket};
@@ -34,20 +34,21 @@ pub(super) fn is_replaced(key: &Key) -> bool {
 
 /// One at a time for each key.
 #[derive(Debug)]
-pub(super) struct Lanes(Vec<Mutex<()>>);
+pub(super) struct Lanes(Vec<Arc<Mutex<()>>>);
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self((0..LANES).map(|_| Mutex::new(())).collect())
+        Self((0..LANES).map(|_| Arc::default()).collect())
     }
 }
 
 impl Lanes {
-    async fn enter(&self, key: &Key) -> Result<MutexGuard<'_, ()>, StoreError> {
+    /// Waits, bounded, for those before.
+    pub(super) async fn enter(&self, key: &Key) -> Result<OwnedMutexGuard<()>, StoreError> {
         let [first, ..] = key.digest.hash;
         let lane = self.0.get(usize::from(first) % LANES).ok_or(StoreError::ShuttingDown)?;
-        timeout(LANE_PATIENCE, lane.lock()).await.map_err(|_| StoreError::Unavailable {
-            what: format!("earlier work on {key} is still under way"),
+        timeout(LANE_PATIENCE, Arc::clone(lane).lock_owned()).await.map_err(|_| {
+            StoreError::Unavailable { what: format!("earlier work on {key} is still under way") }
         })
     }
 }
@@ -124,6 +125,7 @@ async fn fetched(reader: BlobReader) -> Result<Landing, StoreError> {
 
 /// A value that a client writes.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken apart at once")]
 pub(super) enum Incoming {
     Whole(Bytes),
     Upload {
@@ -140,10 +142,14 @@ pub(super) async fn store(
     ticket: Ticket,
     incoming: Incoming,
 ) -> Result<(), StoreError> {
+    // Here, so that what is begun and dropped comes before what is begun later.
+    let lane = parts.lanes.enter(&key).await?;
     let (report, outcome) = oneshot::channel();
     let worker = Arc::clone(parts);
     parts.spawn("store a result", async move {
-        drop(report.send(store_here(&worker, &key, ticket, incoming).await));
+        let stored = store_here(&worker, &key, ticket, incoming).await;
+        drop(lane);
+        drop(report.send(stored));
     });
     outcome.await.map_err(|_| StoreError::ShuttingDown)?
 }
@@ -154,7 +160,6 @@ async fn store_here(
     ticket: Ticket,
     incoming: Incoming,
 ) -> Result<(), StoreError> {
-    let _lane = parts.lanes.enter(key).await?;
     match (incoming, parts.roles.writes) {
         (Incoming::Whole(data), Writes::Fast) => ticket.guard(parts.fast.put(key, data)).await,
         (Incoming::Upload { first, .. }, Writes::Fast) => first.commit().await,
@@ -169,8 +174,8 @@ async fn store_behind(
     ticket: Ticket,
     data: Bytes,
 ) -> Result<(), StoreError> {
-    let slot = (data.len() <= MAX_HELD_BYTES).then(|| slot(parts, data.len() as u64)).flatten();
-    let Some(slot) = slot else {
+    let is_small = data.len() <= MAX_HELD_BYTES;
+    let Some(slot) = is_small.then(|| slot(parts, key, data.len() as u64)).flatten() else {
         return store_through(parts, key, &ticket, Incoming::Whole(data)).await;
     };
     if !put_fast(parts, key, data.clone(), &ticket).await {

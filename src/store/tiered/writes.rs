@@ -103,7 +103,7 @@ async fn begin_behind(
     size_bytes: u64,
     ticket: Ticket,
 ) -> Result<BeginPut, StoreError> {
-    let Some(slot) = slot(parts, size_bytes) else {
+    let Some(slot) = slot(parts, key, size_bytes) else {
         return begin_through(parts, key, size_bytes, ticket).await;
     };
     match ticket.guard(bounded(parts.fast.begin_put(key, size_bytes))).await {
@@ -179,7 +179,7 @@ async fn put_behind(
     if is_held && data.len() > MAX_HELD_BYTES {
         return put_through(parts, key, data, &ticket).await;
     }
-    let Some(slot) = slot(parts, data.len() as u64) else {
+    let Some(slot) = slot(parts, key, data.len() as u64) else {
         return put_through(parts, key, data, &ticket).await;
     };
     match ticket.guard(bounded(parts.fast.put(key, data.clone()))).await {
@@ -243,11 +243,11 @@ fn offer(parts: &Parts, key: &Key, item: Item) -> Result<Acceptance, StoreError>
     }
 }
 
-/// A place in the queue; `None`, and counted, when there is none or the value is not for the fast
-/// tier.
-pub(super) fn slot(parts: &Parts, size_bytes: u64) -> Option<Slot> {
+/// A place in the queue; `None` when there is none, which is counted, or when the value is not for
+/// the fast tier, or the key is being purged there.
+pub(super) fn slot(parts: &Parts, key: &Key, size_bytes: u64) -> Option<Slot> {
     let queue = parts.queue.as_ref()?;
-    if size_bytes > parts.fast.max_blob_bytes() {
+    if size_bytes > parts.fast.max_blob_bytes() || parts.fence.is_up(key) {
         return None;
     }
     queue.reserve(size_bytes)

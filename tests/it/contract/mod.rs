@@ -87,7 +87,6 @@ impl Opened {
     }
 
     /// A store before others, which its bytes end in.
-    #[expect(dead_code, reason = "for the first store that stands before another")]
     pub(crate) fn before(store: Arc<dyn BlobStore>, others: Vec<Opened>) -> Self {
         let mut this = Self { lowest: Vec::new(), ..Self::new(store) };
         for other in others {
@@ -211,4 +210,8 @@ macro_rules! contract {
 
 contract! {
     filesystem
+    tiered
+    tiered_behind
+    existence_local
+    existence_remote
 }

@@ -6,8 +6,6 @@
 //! there is checked at every read of it.
 
 mod books;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,17 +193,6 @@ impl Queue {
     pub(super) fn close(&self) {
         self.books.lock().is_closed = true;
         self.work.notify_one();
-    }
-
-    /// Waits until nothing is pending.
-    pub(super) async fn drained(&self) {
-        loop {
-            let notified = self.progress.notified();
-            if self.is_idle() {
-                return;
-            }
-            notified.await;
-        }
     }
 
     /// Adds what the books say.
