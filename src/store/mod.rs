@@ -6,6 +6,7 @@
 
 pub mod counted;
 mod error;
+pub mod existence_cache;
 pub mod filesystem;
 mod key;
 pub mod noop;
@@ -13,6 +14,7 @@ mod purge;
 mod reader;
 mod reuse;
 pub mod routing;
+pub mod tiered;
 
 use async_trait::async_trait;
 use bytes::Bytes;

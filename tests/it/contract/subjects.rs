@@ -1,0 +1,76 @@
+//! The stores that keep the contract: one constructor each.
+
+use std::sync::Arc;
+
+use castellan::store::existence_cache::{ExistenceCacheOptions, ExistenceCacheStore};
+use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
+use castellan::store::tiered::{TieredOptions, TieredStore, WriteBehindOptions};
+
+use super::{Opened, Wanted};
+
+/// A directory of files.
+pub(crate) async fn filesystem(wanted: Wanted) -> Opened {
+    let directory = tempfile::tempdir().unwrap();
+    let options = FilesystemOptions {
+        max_blob_bytes: wanted.max_blob_bytes,
+        lease: wanted.lease(),
+        scrub_bytes_per_second: 0,
+        ..FilesystemOptions::new(directory.path(), Cap::Bytes(wanted.cap_bytes))
+    };
+    let store = FilesystemStore::open(options).await.unwrap();
+    let (charged, in_flight) = (Arc::clone(&store), Arc::clone(&store));
+    Opened {
+        charged: vec![(Box::new(move || charged.stats().charged_bytes()), wanted.cap_bytes)],
+        in_flight: vec![Box::new(move || {
+            let stats = in_flight.stats();
+            stats.reserved_bytes + stats.dying_bytes + stats.waiting_uploads
+        })],
+        keep: vec![Box::new(directory)],
+        ..Opened::new(store)
+    }
+}
+
+/// A directory before another, written to at the same time.
+pub(crate) async fn tiered(wanted: Wanted) -> Opened {
+    tiered_with(wanted, None).await
+}
+
+/// A directory before another, written to one after the other.
+pub(crate) async fn tiered_behind(wanted: Wanted) -> Opened {
+    tiered_with(wanted, Some(WriteBehindOptions::default())).await
+}
+
+async fn tiered_with(wanted: Wanted, write_behind: Option<WriteBehindOptions>) -> Opened {
+    let (fast, slow) = (filesystem(wanted).await, filesystem(wanted).await);
+    let options = TieredOptions { write_behind, ..TieredOptions::default() };
+    let store = TieredStore::new(Arc::clone(&fast.store), Arc::clone(&slow.store), options);
+    let copies = Arc::clone(&store);
+    let mut opened = Opened::before(store, vec![fast, slow]);
+    opened.in_flight.push(Box::new(move || {
+        let stats = copies.stats();
+        stats.queued_items + stats.in_flight
+    }));
+    opened
+}
+
+/// A cache that lets every question through.
+pub(crate) async fn existence_local(wanted: Wanted) -> Opened {
+    let backend = filesystem(wanted).await;
+    let options = ExistenceCacheOptions::default();
+    let store = ExistenceCacheStore::new(Arc::clone(&backend.store), false, options);
+    Opened::before(store, vec![backend])
+}
+
+/// A cache that answers for seconds what it has heard, before one that keeps what it has said.
+pub(crate) async fn existence_remote(wanted: Wanted) -> Opened {
+    let roomy = Wanted {
+        cap_bytes: Wanted::ROOMY.cap_bytes,
+        max_blob_bytes: wanted.max_blob_bytes.or(Some(wanted.cap_bytes)),
+        ..wanted
+    };
+    let backend = filesystem(roomy).await;
+    let options = ExistenceCacheOptions::default();
+    let store = ExistenceCacheStore::new(Arc::clone(&backend.store), true, options);
+    let keep = vec![Box::new(backend.keep) as _];
+    Opened { evicts: false, keep, ..Opened::new(store) }
+}
