@@ -9,7 +9,9 @@ pub mod filesystem;
 mod key;
 mod purge;
 mod reader;
+pub mod remote;
 mod reuse;
+mod verified;
 
 use async_trait::async_trait;
 use bytes::Bytes;
