@@ -69,6 +69,8 @@ mod tidy;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]
+mod upstream;
+#[cfg(test)]
 mod values;
 #[cfg(test)]
 mod why;

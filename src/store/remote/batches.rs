@@ -140,7 +140,10 @@ impl Batches {
             let fits = batch.is_empty() || sum <= max_bytes;
             if !fits || *function.get_or_insert(item.digest.function) != item.digest.function {
                 passed.push_back(item);
-                if fits { continue } else { break }
+                if fits {
+                    continue;
+                }
+                break;
             }
             bytes = sum;
             queue.waiting_bytes = queue.waiting_bytes.saturating_sub(weight);
@@ -177,7 +180,9 @@ impl Batches {
                     answer(replies, &outcome);
                 }
                 // What was left out is asked for alone.
-                waiters.into_values().for_each(|replies| answer(replies, &Outcome::Alone));
+                for replies in waiters.into_values() {
+                    answer(replies, &Outcome::Alone);
+                }
             }
             Err(status) => {
                 let outcome = if is_about_the_batch(&status) {
@@ -185,7 +190,9 @@ impl Batches {
                 } else {
                     Outcome::Failed(status)
                 };
-                waiters.into_values().for_each(|replies| answer(replies, &outcome));
+                for replies in waiters.into_values() {
+                    answer(replies, &outcome);
+                }
             }
         }
     }
@@ -293,13 +300,13 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         loop {
-            let upstream = &self.batches.upstream;
-            let deadline = upstream.deadline();
-            let max_bytes = upstream.limits(deadline).await.max_batch_bytes;
+            // Who sends a blob here has asked for them.
+            let max_bytes = self.batches.upstream.known_limits.latest().max_batch_bytes;
             let Some((function, batch)) = self.batches.take(max_bytes) else {
                 self.is_counted = false;
                 return;
             };
+            let deadline = self.batches.upstream.deadline();
             self.batches.run(function, batch, deadline).await;
         }
     }

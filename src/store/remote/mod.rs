@@ -99,7 +99,6 @@ impl RemoteStore {
     /// Whether a value with this key can be stored.
     fn check_key(&self, key: &Key) -> Result<(), StoreError> {
         let what = match (key.kind, self.keeps_blobs()) {
-            (Kind::Blob, true) => return Ok(()),
             (Kind::Blob, false) => "the upstream keeps action results only",
             (Kind::ActionResult, _) if key.is_derived() => {
                 "an upstream keeps nothing that stands for blobs"
@@ -108,7 +107,7 @@ impl RemoteStore {
             (Kind::ActionResult, false) if !Upstream::has_results_of(key) => {
                 "an upstream keeps a result only of an action whose size is known"
             }
-            (Kind::ActionResult, false) => return Ok(()),
+            (Kind::Blob, true) | (Kind::ActionResult, false) => return Ok(()),
         };
         Err(StoreError::Unsupported { what })
     }

@@ -1,7 +1,9 @@
 //! What an operator can choose about an upstream, and why a choice is refused.
 
+use std::fmt;
 use std::time::Duration;
 
+use http::uri::Authority;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -13,7 +15,7 @@ const DEFAULT_RPC_TIMEOUT: Duration = Duration::from_mins(2);
 const MAX_CONNECTIONS: usize = 64;
 
 /// What a [`super::RemoteStore`] is built with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RemoteOptions {
     /// The instance of the upstream.
     ///
@@ -95,8 +97,8 @@ pub struct RetryOptions {
     /// The part of a pause that is left to chance, 0 to 1.
     pub jitter: f64,
     /// The status codes that are worth another attempt, as numbers. `None` for those that say so:
-    /// what the transport lost, UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED, and whatever comes with a
-    /// time to wait.
+    /// what the transport lost, `UNAVAILABLE`, `ABORTED`, `DEADLINE_EXCEEDED`, and whatever comes
+    /// with a time to wait.
     pub retry_on: Option<Vec<i32>>,
 }
 
@@ -241,6 +243,10 @@ impl Endpoint {
         if endpoint.uri().path() != "/" || endpoint.uri().query().is_some() {
             return Err(error("has a path".to_owned()));
         }
+        let is_bare = |it: &Authority| it.as_str() == it.host() || it.port_u16().is_some();
+        if !endpoint.uri().authority().is_some_and(is_bare) || authority.contains('@') {
+            return Err(error("is not a host with or without a port".to_owned()));
+        }
         if is_secret {
             let tls = self.tls.clone().unwrap_or_default().config().map_err(|problem| {
                 RemoteError::Tls { address: self.address.clone(), problem: problem.to_owned() }
@@ -300,9 +306,22 @@ impl ClientTls {
     }
 }
 
-impl std::fmt::Debug for ClientTls {
+impl fmt::Debug for RemoteOptions {
+    /// Without the values of headers, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("RemoteOptions")
+            .field("instance_name", &self.instance_name)
+            .field("endpoints", &self.endpoints)
+            .field("kind", &self.kind)
+            .field("headers", &headers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ClientTls {
     /// Without the key.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls")
             .field("ca_pem", &self.ca_pem.is_some())
             .field("cert_pem", &self.cert_pem.is_some())

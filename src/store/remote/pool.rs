@@ -57,9 +57,13 @@ impl Pool {
         })
     }
 
-    /// The connection with the fewest calls, of an endpoint that is worth one; `None` when none
-    /// is.
-    pub(super) fn line(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> Option<Line> {
+    /// The connection with the fewest calls, of an endpoint that is worth one and is not among
+    /// `tried`; `None` when none is.
+    pub(super) fn line(
+        self: &Arc<Self>,
+        permit: Option<OwnedSemaphorePermit>,
+        tried: &[usize],
+    ) -> Option<Line> {
         let count = self.connections.len();
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut order: Vec<usize> = (0..count).map(|it| start.wrapping_add(it) % count).collect();
@@ -68,6 +72,9 @@ impl Pool {
         let now = Instant::now();
         for at in order {
             let connection = self.connections.get(at)?;
+            if tried.contains(&connection.endpoint) {
+                continue;
+            }
             let pass = self.endpoints.get(connection.endpoint)?.lock().admit(now);
             if let Some(pass) = pass {
                 connection.calls.fetch_add(1, Ordering::Relaxed);
@@ -84,15 +91,11 @@ impl Pool {
         None
     }
 
-    /// Whether any endpoint is worth a call now.
-    pub(super) fn is_reachable(&self) -> bool {
+    /// Whether any endpoint that is not among `tried` is worth a call now.
+    pub(super) fn is_reachable(&self, tried: &[usize]) -> bool {
         let now = Instant::now();
-        self.endpoints.iter().any(|it| it.lock().would_admit(now))
-    }
-
-    /// Endpoints.
-    pub(super) fn endpoints(&self) -> usize {
-        self.endpoints.len()
+        let mut endpoints = self.endpoints.iter().enumerate();
+        endpoints.any(|(at, it)| !tried.contains(&at) && it.lock().would_admit(now))
     }
 
     /// Endpoints that are given a pause.
@@ -123,9 +126,13 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Which endpoint it leads to.
+    pub(super) fn endpoint(&self) -> Option<usize> {
+        self.pool.connections.get(self.at).map(|it| it.endpoint)
+    }
+
     fn breaker(&self) -> Option<&Mutex<Breaker>> {
-        let connection = self.pool.connections.get(self.at)?;
-        self.pool.endpoints.get(connection.endpoint)
+        self.pool.endpoints.get(self.endpoint()?)
     }
 
     /// The endpoint has answered, whatever it said.

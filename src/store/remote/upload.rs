@@ -87,11 +87,12 @@ pub(super) struct CollectedUpload {
     key: Key,
     size_bytes: u64,
     data: BytesMut,
+    is_broken: bool,
 }
 
 impl CollectedUpload {
     pub(super) fn new(store: RemoteStore, key: Key, size_bytes: u64) -> Self {
-        Self { store, key, size_bytes, data: BytesMut::new() }
+        Self { store, key, size_bytes, data: BytesMut::new(), is_broken: false }
     }
 
     fn mismatch(&self, received_bytes: u64) -> StoreError {
@@ -105,6 +106,7 @@ impl UploadSink for CollectedUpload {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         let written_bytes = self.written_bytes().saturating_add(data.len() as u64);
         if written_bytes > self.size_bytes {
+            self.is_broken = true;
             return Err(self.mismatch(written_bytes));
         }
         self.data.extend_from_slice(&data);
@@ -116,7 +118,7 @@ impl UploadSink for CollectedUpload {
     }
 
     fn is_resumable(&self) -> bool {
-        true
+        !self.is_broken
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {

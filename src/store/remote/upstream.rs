@@ -3,6 +3,7 @@
 //! Owns what all calls share. An operation has one deadline for all its attempts, connecting and
 //! waiting for a turn included (I23).
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,6 @@ use super::pool::{Line, Pool};
 use super::status::{delay, is_of_transport, is_retriable, no_answer};
 
 /// The server behind a remote store.
-#[derive(Debug)]
 pub(super) struct Upstream {
     /// For messages.
     pub(super) name: String,
@@ -32,6 +32,17 @@ pub(super) struct Upstream {
     pub(super) resend_kib: Arc<Semaphore>,
     permits: Option<Arc<Semaphore>>,
     metadata: MetadataMap,
+}
+
+impl fmt::Debug for Upstream {
+    /// Without the headers, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("instance_name", &self.options.instance_name)
+            .field("kind", &self.options.kind)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Upstream {
@@ -89,27 +100,31 @@ impl Upstream {
     pub(super) async fn call<T, F>(
         &self,
         deadline: Instant,
-        attempt: impl Fn(Arc<Line>) -> F,
+        attempt: impl Fn(Arc<Line>) -> F + Send + Sync,
     ) -> Result<T, Status>
     where
-        F: Future<Output = Result<T, Status>>,
+        T: Send,
+        F: Future<Output = Result<T, Status>> + Send,
     {
         let mut retries = 0;
-        let mut moves = 1;
+        let mut tried = Vec::new();
         loop {
-            let line = self.line(deadline).await?;
+            let line = self.line_past(&tried, deadline).await?;
             let status = match self.attempt(&line, deadline, &attempt).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
-            drop(line);
             let is_over = Instant::now() >= deadline || !is_failure(status.code());
             // All that is asked of an upstream may be asked twice. Another endpoint is not
             // another attempt: this one may just have been the probe of one that is down.
-            if is_of_transport(&status) && moves < self.pool.endpoints() && !is_over {
-                moves += 1;
-                continue;
+            if is_of_transport(&status) && !is_over {
+                tried.extend(line.endpoint());
+                drop(line);
+                if self.pool.is_reachable(&tried) {
+                    continue;
+                }
             }
+            tried.clear();
             let options = &self.options.retry;
             if is_over || retries >= options.max_retries || !is_retriable(&status, options) {
                 return Err(status);
@@ -129,10 +144,11 @@ impl Upstream {
         &self,
         line: &Arc<Line>,
         deadline: Instant,
-        attempt: impl Fn(Arc<Line>) -> F,
+        attempt: impl Fn(Arc<Line>) -> F + Send + Sync,
     ) -> Result<T, Status>
     where
-        F: Future<Output = Result<T, Status>>,
+        T: Send,
+        F: Future<Output = Result<T, Status>> + Send,
     {
         self.counters.requests.add(1);
         let answer = timeout_at(deadline, attempt(Arc::clone(line))).await;
@@ -161,24 +177,26 @@ impl Upstream {
 
     /// Waits for a turn, bounded. While no endpoint is worth a call it fails at once.
     pub(super) async fn line(&self, deadline: Instant) -> Result<Arc<Line>, Status> {
+        self.line_past(&[], deadline).await
+    }
+
+    /// The same of the endpoints that are not among `tried`.
+    async fn line_past(&self, tried: &[usize], deadline: Instant) -> Result<Arc<Line>, Status> {
         let unreachable = || Status::unavailable("cannot be reached; is tried again in a moment");
-        if !self.pool.is_reachable() {
+        if !self.pool.is_reachable(tried) {
             return Err(unreachable());
         }
-        let permit = match &self.permits {
-            None => None,
-            Some(permits) => {
-                match timeout_at(deadline, Arc::clone(permits).acquire_owned()).await {
-                    Ok(Ok(permit)) => Some(permit),
-                    Ok(Err(_)) | Err(_) => {
-                        let limit = self.options.max_concurrent_requests;
-                        let problem = format!("{limit} calls are under way, which is the limit");
-                        return Err(Status::unavailable(problem));
-                    }
-                }
-            }
-        };
-        self.pool.line(permit).map(Arc::new).ok_or_else(unreachable)
+        let mut permit = None;
+        if let Some(permits) = &self.permits {
+            let turn = timeout_at(deadline, Arc::clone(permits).acquire_owned()).await;
+            let Ok(Ok(turn)) = turn else {
+                let limit = self.options.max_concurrent_requests;
+                let problem = format!("{limit} calls are under way, which is the limit");
+                return Err(Status::unavailable(problem));
+            };
+            permit = Some(turn);
+        }
+        self.pool.line(permit, tried).map(Arc::new).ok_or_else(unreachable)
     }
 }
 

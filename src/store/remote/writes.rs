@@ -37,7 +37,7 @@ enum Keep {
     /// Everything: it is in memory anyway.
     All,
     /// The last of it.
-    Last { _permit: OwnedSemaphorePermit },
+    Last { permit: OwnedSemaphorePermit },
     /// Nothing: too much is kept already.
     Nothing,
 }
@@ -110,7 +110,7 @@ impl Writing {
     pub(super) fn stream(upstream: &Arc<Upstream>, digest: Digest) -> Self {
         let kib = u32::try_from(KEPT_BYTES >> 10).unwrap_or(u32::MAX);
         let permit = Arc::clone(&upstream.resend_kib).try_acquire_many_owned(kib);
-        Self::new(upstream, digest, permit.map_or(Keep::Nothing, |_permit| Keep::Last { _permit }))
+        Self::new(upstream, digest, permit.map_or(Keep::Nothing, |permit| Keep::Last { permit }))
     }
 
     /// Writes bytes that are all here.
@@ -226,9 +226,9 @@ impl Writing {
 
     /// Lets go of what has been sent and is not to be kept.
     fn forget(&mut self) {
-        let keep_bytes = match self.keep {
+        let keep_bytes = match &self.keep {
             Keep::All => return,
-            Keep::Last { .. } => KEPT_BYTES,
+            Keep::Last { permit } => (permit.num_permits() as u64) << 10,
             Keep::Nothing => 0,
         };
         while let Some(oldest) = self.kept.front() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
 
+pub(crate) use super::over_the_wire::upstream;
 use super::{Opened, Wanted};
 
 /// A directory of files.
