@@ -12,9 +12,11 @@ mod key;
 pub mod noop;
 mod purge;
 mod reader;
+pub mod remote;
 mod reuse;
 pub mod routing;
 pub mod tiered;
+mod verified;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -75,6 +75,8 @@ mod tls;
 #[cfg(test)]
 mod transport;
 #[cfg(test)]
+mod upstream;
+#[cfg(test)]
 mod values;
 #[cfg(test)]
 mod why;

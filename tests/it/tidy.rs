@@ -86,7 +86,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Crates and standard modules that belong to some places only.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("tonic::", &["src/grpc/", "src/telemetry/otlp/"]),
+    ("tonic::", &["src/grpc/", "src/store/remote/", "src/telemetry/otlp/"]),
     ("opentelemetry", &["src/telemetry/otlp/", "src/telemetry/spans.rs"]),
     ("tonic_health::", &["src/grpc/"]),
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),

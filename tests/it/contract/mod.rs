@@ -5,6 +5,7 @@
 
 mod cancellation;
 mod hammer;
+mod over_the_wire;
 mod presence;
 mod purges;
 mod ranges;
@@ -214,4 +215,44 @@ contract! {
     tiered_behind
     existence_local
     existence_remote
+}
+
+// What an upstream can be asked for; `over_the_wire` says what it cannot.
+behaviors_of! { upstream;
+    cancellation:
+        a_dropped_begin_put_gives_everything_back
+        a_dropped_commit_has_published_or_has_not
+        a_dropped_find_missing_hangs_nobody
+        a_dropped_get_holds_nothing
+        a_dropped_put_has_published_or_has_not
+        a_dropped_write_gives_everything_back;
+    presence:
+        answers_come_in_the_order_of_the_keys
+        asking_keeps_what_is_asked_for
+        behind_the_back_of_the_store_nothing_is_promised
+        many_keys_in_one_call
+        present_is_what_can_be_read;
+    ranges:
+        chunks_are_no_larger_than_asked_for
+        every_boundary_of_a_large_blob
+        every_boundary_of_a_small_blob
+        what_can_be_compressed_reads_the_same;
+    readers:
+        a_reader_outlives_an_eviction
+        a_reader_outlives_a_removal
+        readers_of_one_value_are_apart;
+    room:
+        fresh_values_push_out_old_ones
+        what_is_over_the_limit_evicts_nothing
+        what_is_over_the_cap_evicts_nothing;
+    uploads:
+        a_dropped_upload_leaves_nothing
+        a_present_blob_is_verified_and_not_replaced
+        bytes_are_visible_only_after_the_commit
+        bytes_come_back_equal
+        streamed_bytes_come_back_equal
+        too_few_bytes_are_refused
+        too_many_bytes_are_refused
+        two_uploads_of_one_blob_both_succeed
+        wrong_bytes_are_refused;
 }

@@ -6,6 +6,7 @@ use castellan::store::existence_cache::{ExistenceCacheOptions, ExistenceCacheSto
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
 use castellan::store::tiered::{TieredOptions, TieredStore, WriteBehindOptions};
 
+pub(crate) use super::over_the_wire::upstream;
 use super::{Opened, Wanted};
 
 /// A directory of files.
