@@ -4,11 +4,13 @@
 //! Reading goes on after a problem, so that one run reports all of them. An object's keys are named
 //! once, where they are read: whatever no one asked for is an unknown key.
 
+mod number;
 mod scalar;
 mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trace;
 
 use crate::diagnostic::{Diagnostics, Located, Place};
 use crate::document::{Entry, Node, Position, Value};
@@ -19,6 +21,7 @@ use std::sync::Arc;
 pub(crate) use scalar::describe;
 pub(crate) use suggest::nearest;
 pub(crate) use table::Table;
+pub(crate) use trace::{Effective, Scalar, Trace};
 
 /// What all readers of one file share.
 pub(crate) struct Reader<'e> {
@@ -27,12 +30,24 @@ pub(crate) struct Reader<'e> {
     path: Path,
     problems: Diagnostics,
     warnings: Diagnostics,
+    /// What was read, if somebody asked for it.
+    trace: Option<Trace>,
 }
 
 impl<'e> Reader<'e> {
     /// Starts at the root of a file, with the problems that reading its text has found.
     pub(crate) fn new(file: Arc<str>, env: &'e Environment<'e>, problems: Diagnostics) -> Self {
-        Self { file, env, path: Path::default(), problems, warnings: Diagnostics::default() }
+        Self { file, env, path: Path::default(), problems, warnings: Diagnostics::default(), trace: None }
+    }
+
+    /// From here on, notes what each key and value comes to.
+    pub(crate) fn trace(&mut self) {
+        self.trace = Some(Trace::default());
+    }
+
+    /// The notes.
+    pub(crate) fn take_trace(&mut self) -> Trace {
+        self.trace.take().unwrap_or_default()
     }
 
     /// What was found: first the problems, then what is only worth a warning.

@@ -161,6 +161,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
 
     /// Reports the keys nobody asked for and those that should be there.
     pub(super) fn finish(mut self) {
+        self.reader.note_object(self.at, &self.known);
         let names: Vec<&str> = self.known.iter().chain(&self.refused).copied().collect();
         let entries = self.entries;
         for entry in entries.iter().filter(|entry| !names.contains(&entry.key.as_str())) {

@@ -1,0 +1,75 @@
+//! Numbers that need not be whole, and lengths of time that are not given in seconds.
+
+use super::Reader;
+use super::trace::{Effective, Scalar};
+use crate::document::{Node, Value};
+use crate::excerpt::shorten;
+use crate::units::parse_duration;
+use std::time::Duration;
+
+impl Reader<'_> {
+    /// A length of time; a plain number is milliseconds, as a number or as a text.
+    pub(crate) fn milliseconds(&mut self, node: &Node) -> Option<Duration> {
+        let duration = match &node.value {
+            Value::Number(spelling) => Duration::from_millis(self.whole_number(node, spelling)?),
+            Value::Text(text) => {
+                let text = self.expanded(node, text)?;
+                match text.trim().parse() {
+                    Ok(milliseconds) => Duration::from_millis(milliseconds),
+                    Err(_) => self.unless_error(node, parse_duration(&text))?,
+                }
+            }
+            _ => {
+                let expected = "a number of milliseconds or a duration such as \"500ms\"";
+                return self.wrong(node, expected);
+            }
+        };
+        self.note(node, Scalar::Milliseconds, || Effective::Duration(duration));
+        Some(duration)
+    }
+
+    /// A length of time in seconds; -1 is never.
+    pub(crate) fn seconds_or_never(&mut self, node: &Node) -> Option<Option<Duration>> {
+        let is_never = match &node.value {
+            Value::Number(spelling) => spelling == "-1",
+            Value::Text(text) => text.trim() == "-1",
+            _ => false,
+        };
+        let duration = if is_never { None } else { Some(self.seconds(node)?) };
+        self.note(node, Scalar::SecondsOrNever, || {
+            duration.map_or(Effective::Words("never"), Effective::Duration)
+        });
+        Some(duration)
+    }
+
+    /// A number from 0 that need not be whole.
+    pub(crate) fn factor(&mut self, node: &Node) -> Option<f64> {
+        let text = match &node.value {
+            Value::Number(spelling) => spelling.into(),
+            Value::Text(text) => self.expanded(node, text)?,
+            _ => return self.wrong(node, "a number"),
+        };
+        let Some(factor) = text.trim().parse().ok().filter(|it: &f64| it.is_finite()) else {
+            self.report(node.at, format!("{:?} is not a number", shorten(&text)));
+            return None;
+        };
+        if factor.is_sign_negative() {
+            let message = format!("{:?} is negative; expected a number from 0", shorten(&text));
+            self.report(node.at, message);
+            return None;
+        }
+        self.note(node, Scalar::Factor, || Effective::Factor(factor));
+        Some(factor)
+    }
+
+    /// A word or a number, as a text.
+    pub(crate) fn word(&mut self, node: &Node) -> Option<String> {
+        let word = match &node.value {
+            Value::Number(spelling) => self.whole_number(node, spelling)?.to_string(),
+            Value::Text(text) => self.expanded(node, text)?.into_owned(),
+            _ => return self.wrong(node, "a word or a number"),
+        };
+        self.note(node, Scalar::Word, || Effective::Text(word.clone()));
+        Some(word)
+    }
+}
