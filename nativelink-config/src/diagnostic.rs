@@ -110,6 +110,12 @@ impl Diagnostics {
         self.listed.len() >= MAX_LISTED
     }
 
+    /// Adds the problems of another list.
+    pub(crate) fn append(&mut self, others: Self) {
+        self.unlisted += others.unlisted;
+        others.listed.into_iter().for_each(|diagnostic| self.push(diagnostic));
+    }
+
     /// Puts the problems in the order in which a reader meets them in the file.
     pub(crate) fn sort(&mut self) {
         self.listed.sort_by_key(|problem| (problem.place.line, problem.place.column));

@@ -21,23 +21,34 @@ use std::sync::Arc;
 pub(crate) use scalar::describe;
 pub(crate) use suggest::nearest;
 pub(crate) use table::Table;
-pub(crate) use trace::{Effective, Scalar, Trace};
+pub(crate) use trace::Trace;
 
 /// What all readers of one file share.
 pub(crate) struct Reader<'e> {
     file: Arc<str>,
     env: &'e Environment<'e>,
     path: Path,
-    problems: Diagnostics,
-    warnings: Diagnostics,
+    found: Findings,
     /// What was read, if somebody asked for it.
     trace: Option<Trace>,
+}
+
+/// What the readers of a file found.
+#[derive(Default)]
+pub(crate) struct Findings {
+    /// Mistakes.
+    pub(crate) problems: Diagnostics,
+    /// What works but is not what it seems.
+    pub(crate) warnings: Diagnostics,
+    /// Parts of the format that this version does not run.
+    pub(crate) unsupported: Diagnostics,
 }
 
 impl<'e> Reader<'e> {
     /// Starts at the root of a file, with the problems that reading its text has found.
     pub(crate) fn new(file: Arc<str>, env: &'e Environment<'e>, problems: Diagnostics) -> Self {
-        Self { file, env, path: Path::default(), problems, warnings: Diagnostics::default(), trace: None }
+        let found = Findings { problems, ..Findings::default() };
+        Self { file, env, path: Path::default(), found, trace: None }
     }
 
     /// From here on, notes what each key and value comes to.
@@ -50,11 +61,13 @@ impl<'e> Reader<'e> {
         self.trace.take().unwrap_or_default()
     }
 
-    /// What was found: first the problems, then what is only worth a warning.
-    pub(crate) fn finish(mut self) -> (Diagnostics, Diagnostics) {
-        self.problems.sort();
-        self.warnings.sort();
-        (self.problems, self.warnings)
+    /// What was found, in the order of the file.
+    pub(crate) fn take_findings(&mut self) -> Findings {
+        let mut found = std::mem::take(&mut self.found);
+        found.problems.sort();
+        found.warnings.sort();
+        found.unsupported.sort();
+        found
     }
 
     /// The place of the value that is being read.
@@ -64,17 +77,29 @@ impl<'e> Reader<'e> {
 
     /// Reports a problem with the value that is being read.
     pub(crate) fn report(&mut self, at: Position, message: impl Into<String>) {
-        self.problems.push(self.place(at).problem(message));
+        self.found.problems.push(self.place(at).problem(message));
     }
 
     /// Reports a problem found after the reading.
     pub(crate) fn report_at(&mut self, place: &Place, message: impl Into<String>) {
-        self.problems.push(place.problem(message));
+        self.found.problems.push(place.problem(message));
     }
 
     /// Notes something that works but is not what it seems.
     pub(crate) fn warn(&mut self, at: Position, message: impl Into<String>) {
-        self.warnings.push(self.place(at).problem(message));
+        self.found.warnings.push(self.place(at).problem(message));
+    }
+
+    /// Like [`Self::warn`], found after the reading.
+    pub(crate) fn warn_at(&mut self, place: &Place, message: impl Into<String>) {
+        self.found.warnings.push(place.problem(message));
+    }
+
+    /// Notes that the value that is being read asks for what this version does not do.
+    pub(crate) fn note_unsupported(&mut self, at: Position, instead: &str) {
+        let message = format!("not supported by this version; {instead}");
+        let note = self.place(at).problem(message);
+        self.found.unsupported.push(note);
     }
 
     /// Reads an object. Keys the closure does not ask for are reported.
@@ -123,6 +148,19 @@ impl<'e> Reader<'e> {
             values.extend(value);
         }
         values
+    }
+
+    /// Reads an object whose keys are chosen by the user, from its node.
+    pub(crate) fn entries<T>(
+        &mut self,
+        node: &Node,
+        read: impl FnMut(&mut Self, &Entry) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Value::Object(entries) = &node.value else {
+            self.mismatch(node, "an object");
+            return None;
+        };
+        Some(self.map(entries, read))
     }
 
     /// Reads a value together with its place.

@@ -157,11 +157,7 @@ pub(crate) const fn count(name: &'static str, default: u64, about: &'static str)
 }
 
 /// An object that is the same without keys as when it is absent.
-pub(crate) const fn part(
-    name: &'static str,
-    shape: &'static Shape,
-    about: &'static str,
-) -> Field {
+pub(crate) const fn part(name: &'static str, shape: &'static Shape, about: &'static str) -> Field {
     Field { absent: Absent::Empty, ..key(name, Kind::Object(shape), about) }
 }
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nativelink_config::{
-    AcService, CasConfig, CasService, DigestFunction, FilesystemStore, Listener, Located, StoreSpec,
+    AcService, CasConfig, CasService, DigestFunction, FilesystemStore, ListenAddress, Listener,
+    Located, StoreSpec,
 };
 
 use super::problems::Problems;
@@ -40,6 +41,7 @@ pub(super) fn plan(
             return None;
         }
     };
+    config.unsupported.iter().for_each(|diagnostic| problems.add(diagnostic));
     let mut planner = Planner { config: &config, problems, indices: HashMap::new() };
     let stores = planner.stores();
     let listeners = planner.listeners();
@@ -70,7 +72,13 @@ impl<'c> Planner<'c> {
         let mut roots: HashMap<&str, &str> = HashMap::new();
         let mut stores = Vec::new();
         for store in &self.config.stores {
-            let StoreSpec::Filesystem(spec) = &store.spec;
+            let StoreSpec::Filesystem(spec) = &store.spec.value else {
+                // Other kinds that run in the format and not here; the rest is noted already.
+                if !matches!(store.spec.value, StoreSpec::Unsupported(_)) {
+                    self.problems.add(store.spec.place.problem("not supported by this version"));
+                }
+                continue;
+            };
             if let Some(other) = roots.insert(&spec.content_path, &store.name) {
                 let text = format!("store {other:?} keeps its files here already");
                 self.problems.add(spec.content_path.place.problem(text));
@@ -122,7 +130,12 @@ impl<'c> Planner<'c> {
                 options.parked_upload_ttl = longest;
             }
             let instances = self.instances(&server.services.cas, &server.services.ac);
-            match resolve_parsed(&http.socket_address) {
+            let ListenAddress::Tcp(address) = &http.socket_address.value else {
+                let text = "unix sockets are not supported by this version; write HOST:PORT";
+                self.problems.add(http.socket_address.place.problem(text));
+                continue;
+            };
+            match resolve_parsed(address) {
                 Ok(address) => listeners.push(GrpcListener { address, instances, options }),
                 Err(text) => self.problems.add(http.socket_address.place.problem(text)),
             }

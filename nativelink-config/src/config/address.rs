@@ -10,6 +10,18 @@ mod tests;
 const MAX_HOST_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
+/// The longest path of a unix socket that the kernel takes.
+const MAX_UNIX_PATH_BYTES: usize = 107;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A host and a port.
+    Tcp(SocketAddress),
+    /// The path of a unix socket; absolute.
+    Unix(String),
+}
+
 /// A host and a port, not resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketAddress {
@@ -28,6 +40,15 @@ pub enum Host {
     Ip(IpAddr),
     /// A name that has to be resolved.
     Name(String),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
 }
 
 impl fmt::Display for SocketAddress {
@@ -56,16 +77,42 @@ pub enum AddressError {
     /// An IPv6 address whose end cannot be told from the port.
     #[error("an IPv6 address needs brackets before the port, such as [::1]:50051")]
     UnbracketedIpv6,
-    /// The path of a unix socket.
-    #[error("unix sockets are not supported by this version; write HOST:PORT")]
-    UnixSocket,
+    /// The path of a unix socket where only a host and a port will do, or without its prefix.
+    #[error("{0:?} is a path; write HOST:PORT, or unix:/PATH where a unix socket is possible")]
+    UnixSocket(String),
+    /// The path of a unix socket that depends on where the process was started.
+    #[error("the path of a unix socket has to be absolute, such as unix:/run/castellan.sock")]
+    RelativeUnixPath,
+    /// A path beyond what the kernel takes.
+    #[error("the path of a unix socket has at most {MAX_UNIX_PATH_BYTES} bytes, this one has {0}")]
+    LongUnixPath(usize),
+}
+
+/// Reads what [`parse_socket_address`] reads, or `unix:/path`.
+pub fn parse_listen_address(text: &str) -> Result<ListenAddress, AddressError> {
+    let text = text.trim();
+    let Some(path) = text.strip_prefix("unix:") else {
+        return parse_socket_address(text).map(ListenAddress::Tcp);
+    };
+    // `unix:///path` is the same written as a URI.
+    let Some(below_root) = path.strip_prefix('/').map(|path| path.trim_start_matches('/')) else {
+        return Err(AddressError::RelativeUnixPath);
+    };
+    let path = format!("/{below_root}");
+    if path.len() > MAX_UNIX_PATH_BYTES {
+        return Err(AddressError::LongUnixPath(path.len()));
+    }
+    if below_root.is_empty() || below_root.ends_with('/') || path.contains('\0') {
+        return Err(AddressError::UnixSocket(shorten(text).into_owned()));
+    }
+    Ok(ListenAddress::Unix(path))
 }
 
 /// Reads `ip:port`, `[ipv6]:port`, `host:port` or `:port`.
 pub fn parse_socket_address(text: &str) -> Result<SocketAddress, AddressError> {
     let text = text.trim();
     if text.starts_with("unix:") || text.contains('/') {
-        return Err(AddressError::UnixSocket);
+        return Err(AddressError::UnixSocket(shorten(text).into_owned()));
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(AddressError::UnbracketedIpv6);

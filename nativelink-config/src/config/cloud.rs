@@ -142,8 +142,7 @@ const PROVIDERS: &[(&str, Provider)] = &[
 
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<CloudStore> {
     reader.object(node, |table| {
-        let provider =
-            table.required("provider", |reader, node| reader.choice(node, PROVIDERS));
+        let provider = table.required("provider", |reader, node| reader.choice(node, PROVIDERS));
         let Some(provider) = provider else {
             // Which other keys are right depends on it.
             table.accept_any_key();
@@ -172,8 +171,7 @@ fn read_gcs(table: &mut Table<'_, '_, '_>) -> Option<CloudProvider> {
     let bucket = table.required("bucket", Reader::text);
     let resumable_chunk_size =
         table.optional("resumable_chunk_size", Reader::size).unwrap_or(2 << 20);
-    let authentication_required =
-        table.flag("authentication_required");
+    let authentication_required = table.flag("authentication_required");
     // Whatever their names say: the format counts both in milliseconds.
     let mut timeout = |key| {
         let timeout = table.optional(key, Reader::milliseconds);
@@ -245,8 +243,7 @@ pub(super) fn read_objects(table: &mut Table<'_, '_, '_>) -> ObjectSettings {
     ObjectSettings {
         key_prefix: table.optional("key_prefix", Reader::text),
         retry: table.optional("retry", retry::read).unwrap_or_default(),
-        consider_expired_after: table
-            .optional("consider_expired_after_s", Reader::nonzero_seconds),
+        consider_expired_after: table.optional("consider_expired_after_s", Reader::nonzero_seconds),
         max_retry_buffer_per_request: table
             .optional("max_retry_buffer_per_request", Reader::size)
             .unwrap_or(5 << 20),

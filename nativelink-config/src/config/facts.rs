@@ -3,12 +3,15 @@
 //! The readers note names and uses as they meet them, also inside parts that turn out to be wrong,
 //! so that one mistake does not hide another or cause a second message.
 
-use super::address::SocketAddress;
+use super::address::{Host, ListenAddress, SocketAddress};
+use super::graph::Graph;
 use crate::diagnostic::Located;
 use crate::excerpt::shorten;
 use crate::reader::{Reader, nearest};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// The names a file gives and the uses it makes of them.
 #[derive(Default)]
@@ -18,9 +21,12 @@ pub(super) struct Facts {
     /// Some store's name could not be read: what looks unknown may be that one.
     unnamed_store: bool,
     store_uses: Vec<Located<String>>,
+    schedulers: Vec<Located<String>>,
+    unnamed_scheduler: bool,
+    scheduler_uses: Vec<Located<String>>,
     content_paths: Vec<Located<String>>,
     temp_paths: Vec<Located<String>>,
-    addresses: Vec<Located<SocketAddress>>,
+    addresses: Vec<Located<ListenAddress>>,
     cas: Vec<StoreOfInstance>,
     ac: Vec<StoreOfInstance>,
 }
@@ -44,6 +50,19 @@ impl Facts {
         self.store_uses.extend(name.cloned());
     }
 
+    /// A scheduler, or one whose name cannot be read.
+    pub(super) fn add_scheduler(&mut self, name: Option<&Located<String>>) {
+        match name {
+            Some(name) => self.schedulers.push(name.clone()),
+            None => self.unnamed_scheduler = true,
+        }
+    }
+
+    /// A scheduler is referred to by its name.
+    pub(super) fn use_scheduler(&mut self, name: Option<&Located<String>>) {
+        self.scheduler_uses.extend(name.cloned());
+    }
+
     /// A store keeps its content in a directory.
     pub(super) fn add_content_path(&mut self, path: Option<&Located<String>>) {
         self.content_paths.extend(path.cloned());
@@ -55,7 +74,7 @@ impl Facts {
     }
 
     /// A server listens.
-    pub(super) fn add_address(&mut self, address: &Located<SocketAddress>) {
+    pub(super) fn add_address(&mut self, address: &Located<ListenAddress>) {
         self.addresses.push(address.clone());
     }
 
@@ -72,52 +91,50 @@ impl Facts {
     }
 
     /// Reports what does not fit together.
-    pub(super) fn check(&self, reader: &mut Reader<'_>) {
-        self.check_store_names(reader);
-        self.check_store_uses(reader);
+    pub(super) fn check(&self, reader: &mut Reader<'_>, graph: &Graph<'_>) {
+        check_names("store", &self.stores, reader);
+        check_names("scheduler", &self.schedulers, reader);
+        if !self.unnamed_store {
+            check_uses("store", &self.stores, &self.store_uses, reader);
+        }
+        if !self.unnamed_scheduler {
+            check_uses("scheduler", &self.schedulers, &self.scheduler_uses, reader);
+        }
         self.check_directories(reader);
         self.check_addresses(reader);
-        self.check_instances(reader);
-    }
-
-    fn check_store_names(&self, reader: &mut Reader<'_>) {
-        for (name, first) in repeated(&self.stores, |name| Some(name.clone())) {
-            let message =
-                format!("a second store named {:?}; line {first} has it already", shorten(name));
-            reader.report_at(&name.place, message);
-        }
-    }
-
-    fn check_store_uses(&self, reader: &mut Reader<'_>) {
-        if self.unnamed_store {
-            return;
-        }
-        let names: Vec<&str> = self.stores.iter().map(|name| name.as_str()).collect();
-        let known: HashSet<&str> = names.iter().copied().collect();
-        for used in self.store_uses.iter().filter(|used| !known.contains(used.as_str())) {
-            let advice = match nearest(used, &names) {
-                Some(name) => format!("; did you mean {name:?}?"),
-                None => String::new(),
-            };
-            let message = format!("there is no store named {:?}{advice}", shorten(used));
-            reader.report_at(&used.place, message);
-        }
+        self.check_instances(reader, graph);
+        graph.check(reader);
     }
 
     /// Two stores in one directory delete each other's files, and a store empties its directory of
-    /// unfinished uploads when it starts. Only equal spellings are found: links are for the store
-    /// to find, by the lock it takes.
+    /// unfinished uploads when it starts. Only spellings are compared: links are for the store to
+    /// find, by the lock it takes.
     fn check_directories(&self, reader: &mut Reader<'_>) {
-        let key = |path: &String| path.trim_end_matches('/').to_owned();
-        for (path, first) in repeated(&self.content_paths, |path| Some(key(path))) {
-            let message = format!("a second store in this directory; line {first} has the first");
+        let mut contents: Vec<&Located<String>> = self.content_paths.iter().collect();
+        // The order of components: a directory stands right before what is inside it.
+        contents.sort_by_key(|path| Path::new(&path.value));
+        let mut around: Vec<&Located<String>> = Vec::new();
+        for path in &contents {
+            let inner = Path::new(&path.value);
+            while around.pop_if(|outer| !inner.starts_with(&outer.value)).is_some() {}
+            let Some(outer) = around.last() else {
+                around.push(path);
+                continue;
+            };
+            let line = outer.place.line;
+            let message = if Path::new(&outer.value) == inner {
+                format!("a second store in this directory; line {line} has the first")
+            } else {
+                around.push(path);
+                format!("this directory is inside that of another store, in line {line}")
+            };
             reader.report_at(&path.place, message);
         }
         // Of several the first one is shown.
-        let contents: HashMap<String, u32> =
-            self.content_paths.iter().rev().map(|path| (key(path), path.place.line)).collect();
+        let lines: HashMap<&Path, u32> =
+            contents.iter().rev().map(|path| (Path::new(&path.value), path.place.line)).collect();
         for path in &self.temp_paths {
-            if let Some(line) = contents.get(&key(path)) {
+            if let Some(line) = lines.get(Path::new(&path.value)) {
                 let message = format!(
                     "this directory has content, by line {line}; uploads need one of their own"
                 );
@@ -127,9 +144,7 @@ impl Facts {
     }
 
     fn check_addresses(&self, reader: &mut Reader<'_>) {
-        // Port 0 is a different free port every time.
-        let key = |address: &SocketAddress| (address.port != 0).then(|| address.to_string());
-        for (address, first) in repeated(&self.addresses, key) {
+        for (address, first) in repeated(&self.addresses, address_key) {
             let message = format!("this address is in use already, by line {first}");
             reader.report_at(&address.place, message);
         }
@@ -137,11 +152,11 @@ impl Facts {
 
     /// Action results under the keys of blobs would be served as blobs that do not match their
     /// digests.
-    fn check_instances(&self, reader: &mut Reader<'_>) {
+    fn check_instances(&self, reader: &mut Reader<'_>, graph: &Graph<'_>) {
         let cas_lines: HashMap<(&str, &str), u32> =
-            self.cas.iter().rev().map(|cas| (cas.key(), cas.store.place.line)).collect();
+            self.cas.iter().rev().map(|cas| (cas.key(graph), cas.store.place.line)).collect();
         for ac in &self.ac {
-            if let Some(line) = cas_lines.get(&ac.key()) {
+            if let Some(line) = cas_lines.get(&ac.key(graph)) {
                 let message = format!(
                     "the instance {:?} uses the store {:?} for its CAS too, in line {line}; \
                      action results need a store of their own",
@@ -154,13 +169,53 @@ impl Facts {
     }
 }
 
+/// Names are there once.
+fn check_names(what: &str, names: &[Located<String>], reader: &mut Reader<'_>) {
+    for (name, first) in repeated(names, |name| Some(name.clone())) {
+        let message =
+            format!("a second {what} named {:?}; line {first} has it already", shorten(name));
+        reader.report_at(&name.place, message);
+    }
+}
+
+/// What is referred to is there.
+fn check_uses(
+    what: &str,
+    names: &[Located<String>],
+    uses: &[Located<String>],
+    reader: &mut Reader<'_>,
+) {
+    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    let known: HashSet<&str> = names.iter().copied().collect();
+    for used in uses.iter().filter(|used| !known.contains(used.as_str())) {
+        let advice = match nearest(used, &names) {
+            Some(name) => format!("; did you mean {name:?}?"),
+            None => String::new(),
+        };
+        let message = format!("there is no {what} named {:?}{advice}", shorten(used));
+        reader.report_at(&used.place, message);
+    }
+}
+
 impl StoreOfInstance {
     fn new(instance_name: &str, store: &Located<String>) -> Self {
         Self { instance_name: instance_name.to_owned(), store: store.clone() }
     }
 
-    fn key(&self) -> (&str, &str) {
-        (&self.instance_name, &self.store.value)
+    fn key<'n>(&'n self, graph: &Graph<'n>) -> (&'n str, &'n str) {
+        (&self.instance_name, graph.resolved(&self.store))
+    }
+}
+
+/// What two addresses that cannot both be listened on have in common. Port 0 is a different free
+/// port every time.
+fn address_key(address: &ListenAddress) -> Option<String> {
+    match address {
+        ListenAddress::Tcp(SocketAddress { port: 0, .. }) => None,
+        ListenAddress::Tcp(SocketAddress { host: Host::Any, port }) => {
+            Some(format!("{}:{port}", Ipv4Addr::UNSPECIFIED))
+        }
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => Some(address.to_string()),
     }
 }
 

@@ -58,8 +58,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<MongoStore> {
             enable_change_streams: table.flag("enable_change_streams"),
             write_concern_w: table.optional("write_concern_w", Reader::word),
             write_concern_j: table.optional("write_concern_j", Reader::flag),
-            write_concern_timeout: table
-                .optional("write_concern_timeout_ms", Reader::milliseconds),
+            write_concern_timeout: table.optional("write_concern_timeout_ms", Reader::milliseconds),
             max_requests: table.optional("max_requests", Reader::nonzero_count),
             connection_string: connection_string?,
         };

@@ -62,13 +62,16 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<RedisStore> {
     reader.object(node, |table| {
         let addresses = table.required("addresses", read_addresses);
         let response_timeout = old_seconds(table, "response_timeout_s", "command_timeout_ms");
-        let connection_timeout = old_seconds(table, "connection_timeout_s", "connection_timeout_ms");
+        let connection_timeout =
+            old_seconds(table, "connection_timeout_s", "connection_timeout_ms");
         table.optional("broadcast_channel_capacity", |reader, node| {
             reader.warn(node.at, "this has no effect any more; remove it");
             reader.count(node)
         });
         let store = RedisStore {
-            mode: table.optional("mode", |reader, node| reader.choice(node, MODES)).unwrap_or_default(),
+            mode: table
+                .optional("mode", |reader, node| reader.choice(node, MODES))
+                .unwrap_or_default(),
             command_timeout: milliseconds(table, "command_timeout_ms")
                 .or(response_timeout)
                 .unwrap_or(Duration::from_secs(10)),

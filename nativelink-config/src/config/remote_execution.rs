@@ -11,6 +11,11 @@ use std::time::Duration;
 pub(super) const SCHEDULER_INSTEAD: &str = "Castellan is the storage side of remote execution; run \
      a scheduler beside it, with a grpc store that points here";
 
+const NO_ASSETS: &str = "remove it; clients then download from the origin";
+const NO_BUILD_EVENTS: &str = "remove it, and send build events to a server that keeps them";
+const NO_IDENTITY_HEADER: &str =
+    "let a proxy check it, or ask clients for certificates with `tls.client_ca_file`";
+
 /// The parts of `services` that this version does not run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OtherServices {
@@ -92,17 +97,17 @@ pub(super) fn read_services(table: &mut Table<'_, '_, '_>, facts: &mut Facts) ->
         read_worker_api(reader, node, facts)
     });
     let mut asset = |service, store| {
-        let instead = "leave it out; a client that needs Remote Asset asks another server for it";
-        table.unsupported(service, instead, |reader, node| {
+        table.unsupported(service, NO_ASSETS, |reader, node| {
             read_instances(reader, node, |table, instance| {
                 read_asset(table, instance, store, facts)
             })
         })
     };
     let (fetch, push) = (asset("fetch", "fetch_store"), asset("push", "push_store"));
-    let instead = "leave it out; have clients send build events to another server";
-    let experimental_bep = table
-        .unsupported("experimental_bep", instead, |reader, node| read_bep(reader, node, facts));
+    let experimental_bep =
+        table.unsupported("experimental_bep", NO_BUILD_EVENTS, |reader, node| {
+            read_bep(reader, node, facts)
+        });
     OtherServices {
         execution: execution.unwrap_or_default(),
         fetch: fetch.unwrap_or_default(),
@@ -179,9 +184,8 @@ pub(super) fn read_origin_events(
 ) -> Option<OriginEvents> {
     reader.object(node, |table| {
         let publisher = table.required("publisher", |reader, node| read_bep(reader, node, facts));
-        let max_event_queue_size = table
-            .optional("max_event_queue_size", Reader::nonzero_count)
-            .unwrap_or(65_536);
+        let max_event_queue_size =
+            table.optional("max_event_queue_size", Reader::nonzero_count).unwrap_or(65_536);
         Some(OriginEvents { store: publisher?.store, max_event_queue_size })
     })
 }
@@ -192,10 +196,7 @@ pub(super) fn read_identity_header(reader: &mut Reader<'_>, node: &Node) -> Opti
         let required = table.optional("required", |reader, node| {
             let required = reader.flag(node)?;
             if required {
-                reader.note_unsupported(
-                    node.at,
-                    "put a proxy in front that refuses requests without the header",
-                );
+                reader.note_unsupported(node.at, NO_IDENTITY_HEADER);
             }
             Some(required)
         });

@@ -1,8 +1,8 @@
 //! The `schedulers` of a file: read and checked, and not run by this version.
 
+use super::endpoint::{self, GrpcEndpoint};
 use super::facts::Facts;
 use super::redis::count_or;
-use super::endpoint::{self, GrpcEndpoint};
 use super::retry::{self, Retry};
 use crate::diagnostic::Located;
 use crate::document::{Node, Value};
@@ -186,16 +186,11 @@ fn read_spec(table: &mut Table<'_, '_, '_>, facts: &mut Facts) -> Option<Schedul
     spec
 }
 
-fn read_simple(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    facts: &mut Facts,
-) -> Option<SimpleScheduler> {
+fn read_simple(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option<SimpleScheduler> {
     reader.object(node, |table| {
         let properties = table.optional("supported_platform_properties", read_properties);
-        let backend = table.optional("experimental_backend", |reader, node| {
-            read_backend(reader, node, facts)
-        });
+        let backend = table
+            .optional("experimental_backend", |reader, node| read_backend(reader, node, facts));
         let logging_interval =
             table.optional("worker_match_logging_interval_s", Reader::seconds_or_never);
         Some(SimpleScheduler {
@@ -238,9 +233,8 @@ fn read_backend(
     reader.object(node, |table| {
         table.required("redis", |reader, node| {
             reader.object(node, |table| {
-                let redis_store = table.required("redis_store", |reader, node| {
-                    reader.located(node, Reader::text)
-                });
+                let redis_store = table
+                    .required("redis_store", |reader, node| reader.located(node, Reader::text));
                 facts.use_store(redis_store.as_ref());
                 Some(SchedulerBackend::Redis { redis_store: redis_store? })
             })

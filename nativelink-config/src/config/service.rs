@@ -1,11 +1,13 @@
 //! The `services` of a server.
 
 use super::facts::Facts;
+use super::remote_execution::{self, OtherServices, SCHEDULER_INSTEAD};
 use crate::diagnostic::Located;
 use crate::document::{Entry, Node, Value};
 use crate::excerpt::shorten;
 use crate::reader::{Reader, Table};
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What a server serves.
@@ -19,8 +21,12 @@ pub struct Services {
     pub capabilities: Option<Vec<CapabilitiesService>>,
     /// `bytestream`: large blobs, one per instance.
     pub bytestream: Vec<ByteStreamService>,
-    /// `health`: whether the process answers health checks.
+    /// `health`: whether and where the process answers health checks.
     pub health: Option<HealthService>,
+    /// `admin`: whether and where workers are drained.
+    pub admin: Option<AdminService>,
+    /// Those that do not run here.
+    pub others: OtherServices,
 }
 
 /// The content-addressed store of an instance.
@@ -30,6 +36,19 @@ pub struct CasService {
     pub instance_name: Located<String>,
     /// The store that has the blobs.
     pub cas_store: Located<String>,
+    /// `experimental_chunking`: blobs by their pieces; warned of, because it is not offered.
+    pub experimental_chunking: Option<Chunking>,
+}
+
+/// How blobs are cut into pieces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chunking {
+    /// The store that has the lists of pieces; another one than that of the blobs.
+    pub index_store: Option<Located<String>>,
+    /// The size around which pieces are cut, in bytes; 512 KiB unless said.
+    pub avg_chunk_size_bytes: u64,
+    /// The most pieces of a blob; 50000 unless said.
+    pub max_chunk_count: u64,
 }
 
 /// The action cache of an instance.
@@ -48,6 +67,10 @@ pub struct AcService {
 pub struct CapabilitiesService {
     /// The instance; may be empty.
     pub instance_name: Located<String>,
+    /// `remote_execution`: the scheduler of the instance, which does not run here.
+    pub scheduler: Option<Located<String>>,
+    /// Whether compressed blobs are announced; warned of, because they are not.
+    pub remote_cache_compression: bool,
 }
 
 /// The streams of an instance.
@@ -64,9 +87,31 @@ pub struct ByteStreamService {
 }
 
 /// The answers to health checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HealthService {}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthService {
+    /// The path of the request; `/status` unless said.
+    pub path: String,
+    /// How long the checks may take; 5 s unless said.
+    pub timeout: Duration,
+}
+
+/// The orders of an operator to workers; warned of, because there are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminService {
+    /// The path under which they are; `/admin` unless said.
+    pub path: String,
+}
+
+const CHUNK_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 20;
+const AVERAGE_CHUNK_BYTES: u64 = 512 << 10;
+const MAX_CHUNKS: u64 = 50_000;
+const HEALTH_PATH: &str = "/status";
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+const ADMIN_PATH: &str = "/admin";
+
+const NOT_ANNOUNCED: &str =
+    "this has no effect: it is not announced to clients, who then do without";
+const NO_WORKERS: &str = "this has no effect: it drains workers, and there are none here";
 
 pub(super) fn read_all(
     reader: &mut Reader<'_>,
@@ -81,13 +126,15 @@ pub(super) fn read_all(
             read_instances(reader, node, |table, instance| read_ac(table, instance, facts))
         });
         let capabilities = table.optional("capabilities", |reader, node| {
-            read_instances(reader, node, read_capabilities)
+            read_instances(reader, node, |table, instance| {
+                read_capabilities(table, instance, facts)
+            })
         });
         let bytestream =
             table.optional("bytestream", |reader, node| read_bytestream(reader, node, facts));
         let health = table.optional("health", read_health);
-        table.unsupported_unless_empty(&["execution", "fetch", "push"]);
-        table.unsupported(&["worker_api", "experimental_bep", "admin"]);
+        let admin = table.optional("admin", read_admin);
+        let others = remote_execution::read_services(table, facts);
         table.removed(&["experimental_prometheus"]);
         Some(Services {
             cas: cas.unwrap_or_default(),
@@ -95,12 +142,14 @@ pub(super) fn read_all(
             capabilities,
             bytestream: bytestream.unwrap_or_default(),
             health,
+            admin,
+            others,
         })
     })
 }
 
 /// Reads `[{ instance_name: "main", ... }]`, or the old `{ main: {...} }`.
-fn read_instances<T>(
+pub(super) fn read_instances<T>(
     reader: &mut Reader<'_>,
     node: &Node,
     mut read: impl FnMut(&mut Table<'_, '_, '_>, Located<String>) -> Option<T>,
@@ -160,8 +209,39 @@ fn read_cas(
 ) -> Option<CasService> {
     let cas_store = table.required("cas_store", read_store_name);
     facts.add_cas(&instance_name, cas_store.as_ref());
-    table.unsupported(&["experimental_chunking"]);
-    Some(CasService { instance_name, cas_store: cas_store? })
+    let experimental_chunking = table.optional("experimental_chunking", |reader, node| {
+        reader.warn(node.at, NOT_ANNOUNCED);
+        read_chunking(reader, node, cas_store.as_ref(), facts)
+    });
+    Some(CasService { instance_name, cas_store: cas_store?, experimental_chunking })
+}
+
+fn read_chunking(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    cas_store: Option<&Located<String>>,
+    facts: &mut Facts,
+) -> Option<Chunking> {
+    reader.object(node, |table| {
+        let index_store = table.optional("index_store", read_store_name);
+        facts.use_store(index_store.as_ref());
+        if let (Some(index), Some(cas)) = (&index_store, cas_store)
+            && index.value == cas.value
+        {
+            let message = "the blobs are in this store; lists of pieces need one of their own";
+            table.reader().report_at(&index.place, message);
+        }
+        let avg_chunk_size_bytes = table.optional("avg_chunk_size_bytes", |reader, node| {
+            let expected = "a number of bytes from 1024 to 1048576";
+            reader.within_range(node, &CHUNK_BYTES, expected, Reader::count)
+        });
+        let max_chunk_count = table.optional("max_chunk_count", Reader::nonzero_count);
+        Some(Chunking {
+            index_store,
+            avg_chunk_size_bytes: avg_chunk_size_bytes.unwrap_or(AVERAGE_CHUNK_BYTES),
+            max_chunk_count: max_chunk_count.unwrap_or(MAX_CHUNKS),
+        })
+    })
 }
 
 fn read_ac(
@@ -179,10 +259,20 @@ fn read_ac(
 fn read_capabilities(
     table: &mut Table<'_, '_, '_>,
     instance_name: Located<String>,
+    facts: &mut Facts,
 ) -> Option<CapabilitiesService> {
-    table.unsupported(&["remote_execution"]);
-    table.unsupported_unless_false(&["remote_cache_compression"]);
-    Some(CapabilitiesService { instance_name })
+    let scheduler = table.unsupported("remote_execution", SCHEDULER_INSTEAD, |reader, node| {
+        reader.object(node, |table| remote_execution::read_scheduler_name(table, facts))
+    });
+    let compression = table.optional("remote_cache_compression", |reader, node| {
+        let is_on = reader.flag(node)?;
+        if is_on {
+            reader.warn(node.at, NOT_ANNOUNCED);
+        }
+        Some(is_on)
+    });
+    let remote_cache_compression = compression.unwrap_or(false);
+    Some(CapabilitiesService { instance_name, scheduler, remote_cache_compression })
 }
 
 /// Reads the array, or the old object with all instances in `cas_stores`.
@@ -241,22 +331,42 @@ fn read_old_bytestream(
 }
 
 fn read_stream_limits(table: &mut Table<'_, '_, '_>) -> (Option<u64>, Option<Duration>) {
-    let max_bytes = table.optional("max_bytes_per_stream", Reader::size).filter(|size| *size != 0);
-    let timeout = table
-        .aliased(
-            "persist_stream_on_disconnect_timeout_s",
-            "persist_stream_on_disconnect_timeout",
-            Reader::seconds,
-        )
-        .filter(|timeout| !timeout.is_zero());
+    let max_bytes = table.optional("max_bytes_per_stream", Reader::nonzero_size);
+    let timeout = table.aliased(
+        "persist_stream_on_disconnect_timeout_s",
+        "persist_stream_on_disconnect_timeout",
+        Reader::nonzero_seconds,
+    );
     (max_bytes, timeout)
 }
 
 fn read_health(reader: &mut Reader<'_>, node: &Node) -> Option<HealthService> {
     reader.object(node, |table| {
-        table.unsupported(&["path", "timeout_seconds"]);
-        Some(HealthService {})
+        let path = table.optional("path", read_route);
+        let timeout = table.optional("timeout_seconds", Reader::nonzero_seconds);
+        Some(HealthService {
+            path: path.unwrap_or_else(|| HEALTH_PATH.to_owned()),
+            timeout: timeout.unwrap_or(HEALTH_TIMEOUT),
+        })
     })
+}
+
+fn read_admin(reader: &mut Reader<'_>, node: &Node) -> Option<AdminService> {
+    reader.warn(node.at, NO_WORKERS);
+    reader.object(node, |table| {
+        let path = table.optional("path", read_route);
+        Some(AdminService { path: path.unwrap_or_else(|| ADMIN_PATH.to_owned()) })
+    })
+}
+
+/// The path of a request, which is not expanded.
+fn read_route(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let path = reader.name(node)?;
+    if !path.starts_with('/') || path.contains(|c: char| !c.is_ascii_graphic()) {
+        reader.mismatch(node, "a path of a request, such as \"/status\"");
+        return None;
+    }
+    Some(path)
 }
 
 fn read_store_name(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {

@@ -117,9 +117,8 @@ fn read_local(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option
         let work_directory = table
             .required("work_directory", |reader, node| reader.located(node, Reader::file_path));
         let properties = table.required("platform_properties", environment::read_properties);
-        let results = table.optional("upload_action_result", |reader, node| {
-            results::read(reader, node, facts)
-        });
+        let results = table
+            .optional("upload_action_result", |reader, node| results::read(reader, node, facts));
         let action = table
             .aliased("max_action_timeout_s", "max_action_timeout", Reader::nonzero_seconds)
             .unwrap_or(Duration::from_mins(20));
@@ -159,9 +158,8 @@ fn read_local(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option
 
 fn read_api_endpoint(reader: &mut Reader<'_>, node: &Node) -> Option<WorkerApiEndpoint> {
     reader.object(node, |table| {
-        let uri = table.required("uri", |reader, node| {
-            reader.located(node, endpoint::read_address)
-        });
+        let uri =
+            table.required("uri", |reader, node| reader.located(node, endpoint::read_address));
         let endpoint = WorkerApiEndpoint {
             timeout: table
                 .optional("timeout", Reader::decimal_seconds)

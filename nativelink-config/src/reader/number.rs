@@ -1,9 +1,8 @@
-//! Numbers that need not be whole, and lengths of time that are not given in seconds.
+//! Lengths of time that are not given in seconds, and numbers that may be words.
 
 use super::Reader;
 use super::trace::{Effective, Scalar};
 use crate::document::{Node, Value};
-use crate::excerpt::shorten;
 use crate::units::parse_duration;
 use std::time::Duration;
 
@@ -40,26 +39,6 @@ impl Reader<'_> {
             duration.map_or(Effective::Words("never"), Effective::Duration)
         });
         Some(duration)
-    }
-
-    /// A number from 0 that need not be whole.
-    pub(crate) fn factor(&mut self, node: &Node) -> Option<f64> {
-        let text = match &node.value {
-            Value::Number(spelling) => spelling.into(),
-            Value::Text(text) => self.expanded(node, text)?,
-            _ => return self.wrong(node, "a number"),
-        };
-        let Some(factor) = text.trim().parse().ok().filter(|it: &f64| it.is_finite()) else {
-            self.report(node.at, format!("{:?} is not a number", shorten(&text)));
-            return None;
-        };
-        if factor.is_sign_negative() {
-            let message = format!("{:?} is negative; expected a number from 0", shorten(&text));
-            self.report(node.at, message);
-            return None;
-        }
-        self.note(node, Scalar::Factor, || Effective::Factor(factor));
-        Some(factor)
     }
 
     /// A word or a number, as a text.

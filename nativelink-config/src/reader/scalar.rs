@@ -5,9 +5,11 @@ use super::{Reader, nearest};
 use crate::document::{Node, Value};
 use crate::excerpt::shorten;
 use crate::expand::{Environment, ExpandError, expand, expand_path};
+use crate::secret::masked;
 use crate::units::{parse_duration, parse_size};
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 impl Reader<'_> {
@@ -101,6 +103,73 @@ impl Reader<'_> {
         Some(count)
     }
 
+    /// Like [`Self::size`]; 0 says no more than an absent key.
+    pub(crate) fn nonzero_size(&mut self, node: &Node) -> Option<u64> {
+        self.size(node).filter(|size| *size != 0)
+    }
+
+    /// Like [`Self::count`]; 0 says no more than an absent key.
+    pub(crate) fn nonzero_count(&mut self, node: &Node) -> Option<u64> {
+        self.count(node).filter(|count| *count != 0)
+    }
+
+    /// Like [`Self::seconds`]; 0 says no more than an absent key.
+    pub(crate) fn nonzero_seconds(&mut self, node: &Node) -> Option<Duration> {
+        self.seconds(node).filter(|duration| !duration.is_zero())
+    }
+
+    /// A whole number of 32 bits.
+    pub(crate) fn small_count(&mut self, node: &Node) -> Option<u32> {
+        let count = self.count(node)?;
+        u32::try_from(count)
+            .map_err(|_| self.mismatch(node, "a whole number below 4294967296"))
+            .ok()
+    }
+
+    /// A value within bounds; `expected` says which, with what they are bounds of.
+    pub(crate) fn within_range<T: PartialOrd>(
+        &mut self,
+        node: &Node,
+        range: &RangeInclusive<T>,
+        expected: &str,
+        read: impl FnOnce(&mut Self, &Node) -> Option<T>,
+    ) -> Option<T> {
+        let value = read(self, node)?;
+        if range.contains(&value) {
+            return Some(value);
+        }
+        self.wrong(node, expected)
+    }
+
+    /// A number from 0 with a fraction.
+    pub(crate) fn decimal(&mut self, node: &Node) -> Option<f64> {
+        let spelling: Cow<'_, str> = match &node.value {
+            Value::Number(spelling) => Cow::Borrowed(spelling),
+            Value::Text(text) => self.expanded(node, text)?,
+            _ => return self.wrong(node, "a number"),
+        };
+        match spelling.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() && number.is_sign_positive() => {
+                self.note(node, Scalar::Decimal, || Effective::Decimal(number));
+                Some(number)
+            }
+            _ => self.wrong(node, "a number from 0 such as 0.5"),
+        }
+    }
+
+    /// A length of time; a plain number is seconds and may have a fraction.
+    pub(crate) fn decimal_seconds(&mut self, node: &Node) -> Option<Duration> {
+        let duration = if matches!(node.value, Value::Text(_)) {
+            self.seconds(node)?
+        } else {
+            let seconds = self.decimal(node)?;
+            let duration = Duration::try_from_secs_f64(seconds);
+            duration.map_err(|_| self.mismatch(node, "a shorter time")).ok()?
+        };
+        self.note(node, Scalar::DecimalSeconds, || Effective::Duration(duration));
+        Some(duration)
+    }
+
     /// A switch.
     pub(crate) fn flag(&mut self, node: &Node) -> Option<bool> {
         let flag = match &node.value {
@@ -136,7 +205,7 @@ impl Reader<'_> {
             Some(word) => format!("; did you mean {word:?}?"),
             None => String::new(),
         };
-        self.report(node.at, format!("{:?} is not {expected}{advice}", shorten(text)));
+        self.report(node.at, format!("{:?} is not {expected}{advice}", shorten(&masked(text))));
         None
     }
 
@@ -203,7 +272,7 @@ pub(crate) fn describe(value: &Value) -> String {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Number(spelling) => shorten(spelling).into_owned(),
-        Value::Text(text) => format!("{:?}", shorten(text)),
+        Value::Text(text) => format!("{:?}", shorten(&masked(text))),
         Value::List(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }

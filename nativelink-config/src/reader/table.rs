@@ -1,6 +1,7 @@
 //! An object that is being read key by key.
 
 use super::{Reader, nearest};
+use crate::diagnostic::Place;
 use crate::document::{Entry, Node, Position, Value};
 use crate::path::Segment;
 
@@ -13,17 +14,44 @@ pub(crate) struct Table<'r, 'e, 'n> {
     known: Vec<&'static str>,
     /// Keys of the format that are not accepted, now or any more.
     refused: Vec<&'static str>,
+    /// Those of the refused ones that the format does not have any more.
+    removed: Vec<&'static str>,
     missing: Vec<&'static str>,
+    accepts_any_key: bool,
 }
 
 impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
     pub(super) fn new(reader: &'r mut Reader<'e>, at: Position, entries: &'n [Entry]) -> Self {
-        Self { reader, at, entries, known: Vec::new(), refused: Vec::new(), missing: Vec::new() }
+        Self {
+            reader,
+            at,
+            entries,
+            known: Vec::new(),
+            refused: Vec::new(),
+            removed: Vec::new(),
+            missing: Vec::new(),
+            accepts_any_key: false,
+        }
     }
 
     /// The reader, to report problems of the object as a whole.
     pub(crate) fn reader(&mut self) -> &mut Reader<'e> {
         self.reader
+    }
+
+    /// Reports a problem of the object as a whole.
+    pub(crate) fn report(&mut self, message: impl Into<String>) {
+        self.reader.report(self.at, message);
+    }
+
+    /// Whether a key is there, with whatever value but `null`.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Something else is wrong, and which keys are right depends on it.
+    pub(crate) fn accept_any_key(&mut self) {
+        self.accepts_any_key = true;
     }
 
     /// Reads the value of a key; absent and `null` are the same.
@@ -70,48 +98,35 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
         }
     }
 
-    /// Keys of the format that this version does not implement. They are told apart from mistakes.
-    pub(crate) fn unsupported(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            if let Some(entry) = self.refuse(key) {
-                self.report_unsupported(entry);
-            }
-        }
+    /// Reads a switch that is off unless it is said to be on.
+    pub(crate) fn flag(&mut self, key: &'static str) -> bool {
+        self.optional(key, Reader::flag).unwrap_or(false)
     }
 
-    /// Like [`Self::unsupported`], for collections: an empty one asks for nothing.
-    pub(crate) fn unsupported_unless_empty(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            let Some(entry) = self.refuse(key) else {
-                continue;
-            };
-            let is_empty = match &entry.node.value {
-                Value::List(nodes) => nodes.is_empty(),
-                Value::Object(entries) => entries.is_empty(),
-                _ => false,
-            };
-            if !is_empty {
-                self.report_unsupported(entry);
-            }
+    /// Reads a part of the format that this version does not run: its mistakes are found all the
+    /// same, and it is noted with what to do `instead`. An empty one asks for nothing.
+    pub(crate) fn unsupported<T>(
+        &mut self,
+        key: &'static str,
+        instead: &str,
+        read: impl FnOnce(&mut Reader<'e>, &'n Node) -> Option<T>,
+    ) -> Option<T> {
+        let entry = self.refuse(key)?;
+        let is_empty = match &entry.node.value {
+            Value::List(nodes) => nodes.is_empty(),
+            Value::Object(entries) => entries.is_empty(),
+            _ => false,
+        };
+        if !is_empty {
+            self.note_unsupported(entry, instead);
         }
-    }
-
-    /// Like [`Self::unsupported`], for switches: one that is off asks for nothing.
-    pub(crate) fn unsupported_unless_false(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            let Some(entry) = self.refuse(key) else {
-                continue;
-            };
-            let on = self.reader.within(Segment::Key(key), |reader| reader.flag(&entry.node));
-            if on == Some(true) {
-                self.report_unsupported(entry);
-            }
-        }
+        self.reader.within(Segment::Key(key), |reader| read(reader, &entry.node))
     }
 
     /// Keys that earlier versions of the format had. Tells whether there was one.
     pub(crate) fn removed(&mut self, keys: &[&'static str]) -> bool {
         let mut found = false;
+        self.removed.extend(keys);
         for key in keys {
             if let Some(entry) = self.refuse(key) {
                 self.report_key(entry.at, key, "no longer part of the format; remove it");
@@ -121,21 +136,21 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
         found
     }
 
-    /// The one key of a family of which an object has exactly one, such as the kinds of stores, if
-    /// it is a supported one.
+    /// The one key of a family of which an object has exactly one, such as the kinds of stores.
+    /// Those that are `unsupported` come with what to do instead, and are noted.
     pub(crate) fn only_key_of(
         &mut self,
         what: &str,
         supported: &[&'static str],
-        unsupported: &[&'static str],
+        unsupported: &[(&'static str, &str)],
     ) -> Option<&'static str> {
         let mut found: Vec<(&'static str, &Entry)> = Vec::new();
         for key in supported {
             found.extend(self.take(key).map(|entry| (*key, entry)));
         }
-        for key in unsupported {
+        for (key, instead) in unsupported {
             if let Some(entry) = self.refuse(key) {
-                self.report_unsupported(entry);
+                self.note_unsupported(entry, instead);
                 found.push((key, entry));
             }
         }
@@ -148,7 +163,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
             let message = format!("a second {what}; `{first}` is there already");
             self.report_key(entry.at, key, message);
         }
-        supported.contains(first).then_some(first)
+        Some(first)
     }
 
     fn report_missing_kind(&mut self, what: &str, supported: &[&str]) {
@@ -161,13 +176,19 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
 
     /// Reports the keys nobody asked for and those that should be there.
     pub(super) fn finish(mut self) {
-        self.reader.note_object(self.at, &self.known);
+        self.reader.note_object(self.at, || {
+            let keys = self.known.iter().chain(&self.refused).copied();
+            keys.filter(|key| !self.removed.contains(key)).collect()
+        });
         let names: Vec<&str> = self.known.iter().chain(&self.refused).copied().collect();
-        let entries = self.entries;
+        let entries = if self.accepts_any_key { &[] } else { self.entries };
         for entry in entries.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
             // Looking for the nearest name is the most expensive step: not for nothing.
-            let nearest_name =
-                if self.reader.problems.is_full() { None } else { nearest(&entry.key, &names) };
+            let nearest_name = if self.reader.found.problems.is_full() {
+                None
+            } else {
+                nearest(&entry.key, &names)
+            };
             let message = match nearest_name {
                 Some(name) => format!("unknown key; did you mean `{name}`?"),
                 None => format!("unknown key; known here: {}", listed(&self.known)),
@@ -203,14 +224,20 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
         self.known.contains(&key) || self.refused.contains(&key)
     }
 
-    fn report_unsupported(&mut self, entry: &Entry) {
-        self.report_key(entry.at, &entry.key, "not supported by this version");
+    fn note_unsupported(&mut self, entry: &Entry, instead: &str) {
+        let message = format!("not supported by this version; {instead}");
+        let note = self.key_place(entry.at, &entry.key).problem(message);
+        self.reader.found.unsupported.push(note);
     }
 
     fn report_key(&mut self, at: Position, key: &str, message: impl Into<String>) {
-        let path = self.reader.path.joined(Segment::Key(key));
-        let place = self.reader.place_at_path(at, path);
+        let place = self.key_place(at, key);
         self.reader.report_at(&place, message);
+    }
+
+    fn key_place(&self, at: Position, key: &str) -> Place {
+        let path = self.reader.path.joined(Segment::Key(key));
+        self.reader.place_at_path(at, path)
     }
 }
 

@@ -41,7 +41,8 @@ pub(crate) enum Scalar {
     Milliseconds,
     SecondsOrNever,
     Count,
-    Factor,
+    Decimal,
+    DecimalSeconds,
     Flag,
     Word,
     Choice(Vec<&'static str>),
@@ -59,7 +60,7 @@ pub enum Effective {
     /// A number.
     Count(u64),
     /// A number that need not be whole.
-    Factor(f64),
+    Decimal(f64),
     /// A switch.
     Flag(bool),
     /// A default in words, such as `no limit`.
@@ -73,7 +74,7 @@ impl fmt::Display for Effective {
             Self::Bytes(bytes) => f.write_str(&show_size(*bytes)),
             Self::Duration(duration) => f.write_str(&show_duration(*duration)),
             Self::Count(count) => write!(f, "{count}"),
-            Self::Factor(factor) => write!(f, "{factor}"),
+            Self::Decimal(number) => write!(f, "{number}"),
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Words(words) => f.write_str(words),
         }
@@ -84,7 +85,9 @@ impl Reader<'_> {
     /// Notes what a value comes to.
     pub(super) fn note(&mut self, node: &Node, scalar: Scalar, value: impl FnOnce() -> Effective) {
         if let Some(trace) = &mut self.trace {
-            let from_environment = std::mem::take(&mut trace.asked_environment);
+            // A reader that is made of others notes the same value again, as its own kind.
+            let from_environment = std::mem::take(&mut trace.asked_environment)
+                || trace.values.get(&node.at).is_some_and(|given| given.from_environment);
             trace.values.insert(node.at, Given { scalar, value: value(), from_environment });
         }
     }
@@ -97,9 +100,9 @@ impl Reader<'_> {
     }
 
     /// Notes the keys that an object may have.
-    pub(super) fn note_object(&mut self, at: Position, keys: &[&'static str]) {
+    pub(super) fn note_object(&mut self, at: Position, keys: impl FnOnce() -> Vec<&'static str>) {
         if let Some(trace) = &mut self.trace {
-            trace.objects.insert(at, keys.to_vec());
+            trace.objects.insert(at, keys());
         }
     }
 }

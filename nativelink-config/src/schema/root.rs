@@ -21,7 +21,11 @@ pub(crate) static ROOT: Shape = Shape {
             Kind::List(&Kind::Object(&WORKER)),
             "Where actions run. Not run by this version.",
         ),
-        needed("servers", Kind::List(&Kind::Object(&SERVER)), "Where clients connect, and to what."),
+        needed(
+            "servers",
+            Kind::List(&Kind::Object(&SERVER)),
+            "Where clients connect, and to what.",
+        ),
         part("global", &GLOBAL, "What concerns the process as a whole."),
         key(
             "experimental_origin_events",

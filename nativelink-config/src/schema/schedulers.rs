@@ -30,8 +30,10 @@ static KINDS: [Field; 5] = [
     ),
 ];
 
-const INNER: Field =
-    needed("scheduler", Kind::Object(&INNER_SCHEDULER), "The scheduler behind this one.");
+/// The scheduler behind another one.
+const fn inner() -> Field {
+    needed("scheduler", Kind::Object(&INNER_SCHEDULER), "The scheduler behind this one.")
+}
 
 static SIMPLE: Shape = Shape {
     name: "simple_scheduler",
@@ -112,7 +114,7 @@ static GRPC: Shape = Shape {
 static CACHE_LOOKUP: Shape = Shape {
     name: "cache_lookup_scheduler",
     about: "A scheduler that asks the action cache first.",
-    fields: &[needed("ac_store", Kind::Text, "The name of a store of action results."), INNER],
+    fields: &[needed("ac_store", Kind::Text, "The name of a store of action results."), inner()],
     ..SHAPE
 };
 
@@ -125,7 +127,7 @@ static PROPERTY_MODIFIER: Shape = Shape {
             Kind::List(&Kind::Object(&MODIFICATION)),
             "The changes, in their order.",
         ),
-        INNER,
+        inner(),
     ],
     ..SHAPE
 };
@@ -173,7 +175,7 @@ static HISTORICAL_RESOURCE: Shape = Shape {
             .or(Literal::Text("cpu_count")),
         key("memory_property_name", Kind::Name, "The property that asks for memory.")
             .or(Literal::Text("memory_kb")),
-        INNER,
+        inner(),
     ],
     ..SHAPE
 };

@@ -69,7 +69,11 @@ static TLS: Shape = Shape {
     fields: &[
         needed("cert_file", Kind::Path, "The server's certificate."),
         needed("key_file", Kind::Path, "Its key."),
-        key("client_ca_file", Kind::Path, "The authorities of clients, who then need certificates."),
+        key(
+            "client_ca_file",
+            Kind::Path,
+            "The authorities of clients, who then need certificates.",
+        ),
         key("client_crl_file", Kind::Path, "Clients' certificates that are no longer valid."),
     ],
     ..SHAPE

@@ -40,7 +40,9 @@ pub(super) static FILESYSTEM: Shape = Shape {
         switch("evict_page_cache", "Has no effect."),
         POLICY,
         MAX_BLOB,
-        size("min_free_bytes", "0", "Free space to leave to others on the same disk.").own(),
+        key("min_free_bytes", Kind::Size, "Free space to leave to others on the same disk.")
+            .else_words("0")
+            .own(),
         LEASE,
         key(
             "on_lease_pressure",

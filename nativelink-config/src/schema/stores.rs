@@ -124,7 +124,11 @@ pub(super) static GRPC_ENDPOINT: Shape = Shape {
             Kind::Object(&CLIENT_TLS),
             "What TLS needs beyond the system's roots; only with grpcs or https.",
         ),
-        count("concurrency_limit", 0, "The most requests at a time on a connection; 0 is no limit."),
+        count(
+            "concurrency_limit",
+            0,
+            "The most requests at a time on a connection; 0 is no limit.",
+        ),
         time("connect_timeout_s", "30s", "How long connecting may take."),
         time("tcp_keepalive_s", "30s", "How long a connection is silent before TCP asks."),
         time("http2_keepalive_interval_s", "30s", "How often HTTP/2 asks."),

@@ -24,7 +24,11 @@ static LOCAL: Shape = Shape {
             .once("max_action_timeout"),
         time("max_upload_timeout_s", "10m", "The longest time that an upload of results may take.")
             .once("max_upload_timeout"),
-        time("max_cleanup_wait_s", "30s", "The longest wait for an earlier action to be cleaned up."),
+        time(
+            "max_cleanup_wait_s",
+            "30s",
+            "The longest wait for an earlier action to be cleaned up.",
+        ),
         key("max_cleanup_backoff_ms", Kind::Milliseconds, "The longest pause between two looks.")
             .or(Literal::Text("500ms")),
         count("max_inflight_tasks", 0, "How many actions run at a time; 0 is no limit."),

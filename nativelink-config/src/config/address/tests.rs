@@ -48,8 +48,8 @@ fn refused_addresses_say_what_to_write() {
         ("a b:80", host("a b")),
         ("[::1:80", host("[:")),
         ("[nine]:80", host("[nine]")),
-        ("unix:/run/cas.sock", AddressError::UnixSocket),
-        ("/run/cas.sock", AddressError::UnixSocket),
+        ("unix:/run/cas.sock", AddressError::UnixSocket("unix:/run/cas.sock".into())),
+        ("/run/cas.sock", AddressError::UnixSocket("/run/cas.sock".into())),
     ] {
         if text == "[::1:80" {
             assert!(parse_socket_address(text).is_err());

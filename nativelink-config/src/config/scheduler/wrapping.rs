@@ -89,8 +89,8 @@ pub(super) fn read_property_modifier(
     facts: &mut Facts,
 ) -> Option<PropertyModifierScheduler> {
     reader.object(node, |table| {
-        let modifications = table
-            .required("modifications", |reader, node| reader.list(node, read_modification));
+        let modifications =
+            table.required("modifications", |reader, node| reader.list(node, read_modification));
         let inner = table.required("scheduler", |reader, node| read_inner(reader, node, facts));
         Some(PropertyModifierScheduler {
             modifications: modifications?,

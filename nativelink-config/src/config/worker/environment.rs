@@ -67,9 +67,8 @@ pub(super) fn read_environment(
     reader: &mut Reader<'_>,
     node: &Node,
 ) -> Option<Vec<(String, EnvironmentSource)>> {
-    reader.entries(node, |reader, entry| {
-        Some((entry.key.clone(), read_source(reader, &entry.node)?))
-    })
+    reader
+        .entries(node, |reader, entry| Some((entry.key.clone(), read_source(reader, &entry.node)?)))
 }
 
 fn read_source(reader: &mut Reader<'_>, node: &Node) -> Option<EnvironmentSource> {
@@ -80,8 +79,10 @@ fn read_source(reader: &mut Reader<'_>, node: &Node) -> Option<EnvironmentSource
             Word::ActionDirectory => EnvironmentSource::ActionDirectory,
         });
     }
-    reader.object(node, |table| match table.only_key_of("source of the value", SOURCE_KINDS, &[])? {
-        "property" => table.required("property", Reader::name).map(EnvironmentSource::Property),
-        _ => table.required("value", Reader::text).map(EnvironmentSource::Value),
+    reader.object(node, |table| {
+        match table.only_key_of("source of the value", SOURCE_KINDS, &[])? {
+            "property" => table.required("property", Reader::name).map(EnvironmentSource::Property),
+            _ => table.required("value", Reader::text).map(EnvironmentSource::Value),
+        }
     })
 }
