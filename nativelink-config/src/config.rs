@@ -56,7 +56,8 @@ pub struct CasConfig {
     pub unsupported: Diagnostics,
 }
 
-const NO_ORIGIN_EVENTS: &str = "remove it; traces of requests are sent with OTLP";
+const NO_ORIGIN_EVENTS: &str =
+    "remove it, and have the spans of requests sent with `--otlp-endpoint`";
 
 /// Reads the text of a configuration file.
 ///

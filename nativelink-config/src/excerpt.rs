@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// A hostile file must not make errors long: there can be one for each of its keys.
-const MAX_CHARS: usize = 48;
+const MAX_CHARS: usize = 64;
 
 /// The text, or its beginning and three dots.
 pub(crate) fn shorten(text: &str) -> Cow<'_, str> {

@@ -11,6 +11,9 @@ mod tests;
 /// A few characters of configuration can name a long variable many times: the result is bounded.
 const MAX_EXPANDED_BYTES: usize = 64 * 1024;
 
+/// Defaults inside defaults of defaults are somebody's experiment.
+const MAX_NESTING: u32 = 16;
+
 /// Where the values of environment variables come from.
 pub type Environment<'e> = dyn Fn(&str) -> Option<String> + 'e;
 
@@ -32,6 +35,9 @@ pub enum ExpandError {
     /// `${...}` around something that is no variable name.
     #[error("{0:?} is not the name of a variable; accepted are ${{NAME}} and ${{NAME:-default}}")]
     MalformedName(String),
+    /// Defaults that have variables with defaults that have variables, and so on.
+    #[error("defaults stand inside defaults deeper than {MAX_NESTING} levels")]
+    TooDeep,
     /// The variables are far longer than anything a configuration holds.
     #[error("the text is longer than {MAX_EXPANDED_BYTES} bytes after its variables are put in")]
     TooLong,
@@ -39,17 +45,29 @@ pub enum ExpandError {
 
 /// Replaces `$VAR`, `${VAR}` and `${VAR:-default}`, and `$$` by a dollar sign.
 ///
-/// A default stands in for a variable that is not set; one that is set and empty stays empty. A
-/// dollar sign before anything else is a plain character. Values are not expanded again.
+/// A default stands in for a variable that is not set; one that is set and empty stays empty. What
+/// it has of variables is expanded when it is used. A dollar sign before anything else is a plain
+/// character. Values are not expanded again.
 pub fn expand<'t>(text: &'t str, env: &Environment<'_>) -> Result<Cow<'t, str>, ExpandError> {
+    expand_nested(text, env, 0)
+}
+
+fn expand_nested<'t>(
+    text: &'t str,
+    env: &Environment<'_>,
+    nesting: u32,
+) -> Result<Cow<'t, str>, ExpandError> {
     if !text.contains('$') {
         return Ok(Cow::Borrowed(text));
+    }
+    if nesting > MAX_NESTING {
+        return Err(ExpandError::TooDeep);
     }
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         expanded.push_str(before);
-        let (value, remainder) = expand_one(after, env)?;
+        let (value, remainder) = expand_one(after, env, nesting)?;
         expanded.push_str(&value);
         rest = remainder;
         if expanded.len() > MAX_EXPANDED_BYTES {
@@ -78,13 +96,16 @@ pub fn expand_path<'t>(text: &'t str, env: &Environment<'_>) -> Result<Cow<'t, s
 fn expand_one<'t>(
     after_dollar: &'t str,
     env: &Environment<'_>,
+    nesting: u32,
 ) -> Result<(Cow<'t, str>, &'t str), ExpandError> {
     if let Some(rest) = after_dollar.strip_prefix('$') {
         return Ok((Cow::Borrowed("$"), rest));
     }
     if let Some(braced) = after_dollar.strip_prefix('{') {
-        let (inside, rest) = braced.split_once('}').ok_or(ExpandError::Unclosed)?;
-        return Ok((expand_braced(inside, env)?, rest));
+        let end = closing_brace(braced).ok_or(ExpandError::Unclosed)?;
+        let (inside, rest) = braced.split_at(end);
+        let rest = rest.strip_prefix('}').unwrap_or(rest);
+        return Ok((expand_braced(inside, env, nesting)?, rest));
     }
     let (name, rest) = after_dollar.split_at(name_length(after_dollar));
     if name.is_empty() {
@@ -94,7 +115,29 @@ fn expand_one<'t>(
     Ok((Cow::Owned(value), rest))
 }
 
-fn expand_braced<'t>(inside: &'t str, env: &Environment<'_>) -> Result<Cow<'t, str>, ExpandError> {
+/// Where the brace that was opened before the text is closed: each `${` inside has one of its own.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut open: usize = 1;
+    let mut characters = text.char_indices().peekable();
+    while let Some((index, character)) = characters.next() {
+        match character {
+            '$' => {
+                let next = characters.next_if(|(_, next)| "${".contains(*next));
+                open += usize::from(next.is_some_and(|(_, next)| next == '{'));
+            }
+            '}' if open == 1 => return Some(index),
+            '}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn expand_braced<'t>(
+    inside: &'t str,
+    env: &Environment<'_>,
+    nesting: u32,
+) -> Result<Cow<'t, str>, ExpandError> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
@@ -104,7 +147,7 @@ fn expand_braced<'t>(inside: &'t str, env: &Environment<'_>) -> Result<Cow<'t, s
     }
     match (env(name), default) {
         (Some(value), _) => Ok(Cow::Owned(value)),
-        (None, Some(default)) => Ok(Cow::Borrowed(default)),
+        (None, Some(default)) => expand_nested(default, env, nesting + 1),
         (None, None) => Err(ExpandError::Unset(shorten(name).into_owned())),
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Field {
     pub(crate) absent: Absent,
     /// Another name from earlier releases.
     pub(crate) old_name: Option<&'static str>,
+    /// A key of its own from earlier releases that says the same in another unit.
+    pub(crate) unless: Option<&'static str>,
     /// Whether it has no effect any more, or another key is to be used.
     pub(crate) is_old: bool,
     /// Whether nobody may see its value.
@@ -125,6 +127,7 @@ pub(crate) const fn key(name: &'static str, kind: Kind, about: &'static str) -> 
         about,
         absent: Absent::Words("none"),
         old_name: None,
+        unless: None,
         is_old: false,
         is_secret: false,
         is_own: false,
@@ -175,6 +178,11 @@ impl Field {
     /// The name of earlier releases.
     pub(crate) const fn once(self, old_name: &'static str) -> Self {
         Self { old_name: Some(old_name), ..self }
+    }
+
+    /// The key of earlier releases that says the same in another unit.
+    pub(crate) const fn unless(self, old_key: &'static str) -> Self {
+        Self { unless: Some(old_key), ..self }
     }
 
     /// Nobody should write it any more.

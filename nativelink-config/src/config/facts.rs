@@ -112,17 +112,17 @@ impl Facts {
     fn check_directories(&self, reader: &mut Reader<'_>) {
         let mut contents: Vec<&Located<String>> = self.content_paths.iter().collect();
         // The order of components: a directory stands right before what is inside it.
-        contents.sort_by_key(|path| Path::new(&path.value));
+        contents.sort_by_key(|path| directory(path));
         let mut around: Vec<&Located<String>> = Vec::new();
         for path in &contents {
-            let inner = Path::new(&path.value);
-            while around.pop_if(|outer| !inner.starts_with(&outer.value)).is_some() {}
+            let inner = directory(path);
+            while around.pop_if(|outer| !inner.starts_with(directory(outer))).is_some() {}
             let Some(outer) = around.last() else {
                 around.push(path);
                 continue;
             };
             let line = outer.place.line;
-            let message = if Path::new(&outer.value) == inner {
+            let message = if directory(outer) == inner {
                 format!("a second store in this directory; line {line} has the first")
             } else {
                 around.push(path);
@@ -132,9 +132,9 @@ impl Facts {
         }
         // Of several the first one is shown.
         let lines: HashMap<&Path, u32> =
-            contents.iter().rev().map(|path| (Path::new(&path.value), path.place.line)).collect();
+            contents.iter().rev().map(|path| (directory(path), path.place.line)).collect();
         for path in &self.temp_paths {
-            if let Some(line) = lines.get(Path::new(&path.value)) {
+            if let Some(line) = lines.get(directory(path)) {
                 let message = format!(
                     "this directory has content, by line {line}; uploads need one of their own"
                 );
@@ -204,6 +204,15 @@ impl StoreOfInstance {
 
     fn key<'n>(&'n self, graph: &Graph<'n>) -> (&'n str, &'n str) {
         (&self.instance_name, graph.resolved(&self.store))
+    }
+}
+
+/// A directory as it is compared: by components, and without the spellings of "here".
+fn directory(path: &str) -> &Path {
+    let path = Path::new(path);
+    match path.strip_prefix(".") {
+        Ok(below) if below != Path::new("") => below,
+        _ => path,
     }
 }
 

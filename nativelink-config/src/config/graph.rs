@@ -63,7 +63,7 @@ impl<'s> Graph<'s> {
             Done,
         }
         let mut seen: HashMap<&str, Seen> = HashMap::new();
-        for start in self.by_name.values().map(|store| store.name.as_str()) {
+        for start in self.stores.iter().map(|store| store.name.as_str()) {
             if seen.contains_key(start) {
                 continue;
             }
@@ -111,14 +111,14 @@ impl<'s> Graph<'s> {
         let mut referring: HashMap<&str, Vec<&'s str>> = HashMap::new();
         let mut found: HashMap<&'s str, u32> = HashMap::new();
         let mut reached = Vec::new();
-        for (name, store) in &self.by_name {
-            let ends = Ends::of(&store.spec);
+        for store in self.stores {
+            let (name, ends) = (store.name.as_str(), Ends::of(&store.spec));
             for next in ends.references {
                 referring.entry(next).or_default().push(name);
             }
             if let Some(line) = ends.upstream {
                 found.insert(name, line);
-                reached.push((*name, line));
+                reached.push((name, line));
             }
         }
         while let Some((name, line)) = reached.pop() {
@@ -176,7 +176,7 @@ impl<'s> Ends<'s> {
 
     fn add(&mut self, spec: &'s Spec) {
         match &spec.value {
-            StoreSpec::Grpc(_) => self.upstream = Some(spec.place.line),
+            StoreSpec::Grpc(_) => self.upstream = self.upstream.or(Some(spec.place.line)),
             StoreSpec::RefStore(name) => self.references.push(name),
             // Behind these are other bytes, or other digests: they are looked at on their own.
             StoreSpec::Compression(_) | StoreSpec::Dedup(_) => {}

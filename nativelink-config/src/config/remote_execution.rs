@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(super) const SCHEDULER_INSTEAD: &str = "Castellan is the storage side of remote execution; run \
      a scheduler beside it, with a grpc store that points here";
 
-const NO_ASSETS: &str = "remove it; clients then download from the origin";
+const NO_ASSETS: &str = "remove it, and clients download from the origin";
 const NO_BUILD_EVENTS: &str = "remove it, and send build events to a server that keeps them";
 const NO_IDENTITY_HEADER: &str =
     "let a proxy check it, or ask clients for certificates with `tls.client_ca_file`";

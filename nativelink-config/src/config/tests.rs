@@ -4,6 +4,10 @@
 
 mod corpus;
 mod hostile;
+mod mutations;
+mod others;
+mod servers;
+mod stores;
 
 use super::*;
 use crate::{Diagnostic, DigestFunction, FilesystemStore, Listener, StoreSpec};
@@ -21,11 +25,25 @@ fn parse_valid(text: &str) -> CasConfig {
     parse("cas.json5", text, &env).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
+/// What a file of testdata/valid/ means.
+macro_rules! valid {
+    ($name:literal) => {
+        super::parse_valid(include_str!(concat!("../../../testdata/valid/", $name, ".json5")))
+    };
+}
+use valid;
+
 fn filesystem(config: &CasConfig, index: usize) -> &FilesystemStore {
     match &config.stores[index].spec.value {
         StoreSpec::Filesystem(store) => store,
         other => panic!("{other:?}"),
     }
+}
+
+/// The store with this name.
+fn spec<'c>(config: &'c CasConfig, name: &str) -> &'c StoreSpec {
+    let store = config.stores.iter().find(|store| store.name.value == name);
+    &store.unwrap_or_else(|| panic!("no store {name}")).spec.value
 }
 
 fn assert_problems(text: &str, expected: &[&str]) {

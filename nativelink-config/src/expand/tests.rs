@@ -34,6 +34,13 @@ fn variables_are_replaced() {
         ("${NONE:-a:-b}", "a:-b"),
         ("${CACHE:-/tmp}", "/var/cache"),
         ("${EMPTY:-/tmp}", ""),
+        ("${NONE:-$CACHE/x}", "/var/cache/x"),
+        ("${NONE:-${A_1}}", "one"),
+        ("${NONE:-${NO:-${CACHE}/x}-y}z", "/var/cache/x-yz"),
+        ("${NONE:-${NO:-}}", ""),
+        ("${CACHE:-${NO}}", "/var/cache"),
+        ("${NONE:-$${CACHE}", "${CACHE"),
+        ("${NONE:-{a}}", "{a}"),
         ("$EMPTY", ""),
         ("$DOLLAR", "$CACHE"),
         ("$$CACHE", "$CACHE"),
@@ -76,6 +83,15 @@ fn errors_name_the_variable() {
             "the environment variable NONE is not set; set it, or give a default: ${NONE:-VALUE}",
         ),
         ("${CACHE", "\"${\" is not closed by \"}\"; for a plain dollar sign write \"$$\""),
+        ("${NONE:-${CACHE}", "\"${\" is not closed by \"}\"; for a plain dollar sign write \"$$\""),
+        (
+            "${${CACHE}}",
+            "\"${CACHE}\" is not the name of a variable; accepted are ${NAME} and ${NAME:-default}",
+        ),
+        (
+            "${NONE:-$NO}",
+            "the environment variable NO is not set; set it, or give a default: ${NO:-VALUE}",
+        ),
         ("${}", "\"\" is not the name of a variable; accepted are ${NAME} and ${NAME:-default}"),
         (
             "${A-B}",
@@ -92,9 +108,41 @@ fn repeated_variables_do_not_grow_without_bound() {
     assert_eq!(expand("$LONG$LONG", &env), Err(ExpandError::TooLong));
 }
 
+#[test]
+fn defaults_nest_to_a_bound() {
+    let nested = |levels: usize| "${NONE:-".repeat(levels) + "$A_1" + &"}".repeat(levels);
+    assert_eq!(expand(&nested(16), &env).as_deref(), Ok("one"));
+    assert_eq!(expand(&nested(17), &env), Err(ExpandError::TooDeep));
+    assert_eq!(expand(&nested(10_000), &env), Err(ExpandError::TooDeep));
+    assert_eq!(expand(&"${A:-".repeat(10_000), &env), Err(ExpandError::Unclosed));
+}
+
 proptest! {
     #[test]
     fn any_text_has_an_answer(text in "[~$]?([$]?[{]?[A-Z_0-9]{0,5}[:]?[-]?[}]?|\\PC){0,8}") {
         drop((expand(&text, &env), expand_path(&text, &env)));
+    }
+
+    #[test]
+    fn text_without_a_dollar_sign_stays(text in "[^$]{0,40}") {
+        prop_assert_eq!(expand(&text, &env), Ok(Cow::Borrowed(text.as_str())));
+        let path = expand_path(&text, &env);
+        match text.strip_prefix('~') {
+            None => prop_assert_eq!(path, Ok(Cow::Borrowed(text.as_str()))),
+            Some(below) if below.is_empty() || below.starts_with('/') => {
+                prop_assert_eq!(path, Ok(Cow::Owned(format!("/home/ada{below}"))));
+            }
+            Some(_) => prop_assert_eq!(path, Err(ExpandError::OtherHome)),
+        }
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_wins(
+        names in prop::collection::vec(prop::sample::select(&["NONE", "NO", "A_1", "EMPTY"]), 1..8),
+        last in "[a-z/{:-]{0,6}",
+    ) {
+        let text = names.iter().rfold(last.clone(), |inner, name| format!("${{{name}:-{inner}}}"));
+        let expected = names.iter().find_map(|name| env(name)).unwrap_or(last);
+        prop_assert_eq!(expand(&text, &env), Ok(Cow::Owned(expected)));
     }
 }

@@ -191,6 +191,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
             };
             let message = match nearest_name {
                 Some(name) => format!("unknown key; did you mean `{name}`?"),
+                None if self.known.is_empty() => "unknown key; there are none here".to_owned(),
                 None => format!("unknown key; known here: {}", listed(&self.known)),
             };
             self.report_key(entry.at, &entry.key, message);

@@ -118,7 +118,7 @@ static HEALTH: Shape = Shape {
     name: "health_service",
     about: "Answers to health checks.",
     fields: &[
-        key("path", Kind::Text, "The path of the request.").or(Literal::Text("/status")),
+        key("path", Kind::Name, "The path of the request.").or(Literal::Text("/status")),
         time("timeout_seconds", "5s", "How long the checks may take."),
     ],
     ..SHAPE
@@ -127,7 +127,7 @@ static HEALTH: Shape = Shape {
 static ADMIN: Shape = Shape {
     name: "admin_service",
     about: "Orders of an operator to workers.",
-    fields: &[key("path", Kind::Text, "The path of the requests.").or(Literal::Text("/admin"))],
+    fields: &[key("path", Kind::Name, "The path of the requests.").or(Literal::Text("/admin"))],
     ..SHAPE
 };
 

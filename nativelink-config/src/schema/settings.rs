@@ -69,6 +69,7 @@ impl Lister<'_> {
                     lister.value(&entry.node, &field.kind, field.is_secret);
                 }),
                 None if field.is_old => {}
+                None if field.unless.is_some_and(|old| find(entries, old).is_some()) => {}
                 None => self.within(Segment::Key(field.name), |lister| lister.absent(field)),
             }
         }

@@ -325,7 +325,7 @@ fn settings_say_where_each_value_comes_from() {
     };
     assert_eq!(shown("stores[0].name"), "\"A\" f:2:19");
     assert_eq!(shown("stores[0].filesystem.content_path"), "\"/srv/cas\" f:3:17 env");
-    assert_eq!(shown("stores[0].filesystem.eviction_policy.max_bytes"), "10GiB f:4:34");
+    assert_eq!(shown("stores[0].filesystem.eviction_policy.max_bytes"), "10GiB f:4:33");
     assert_eq!(shown("stores[0].filesystem.eviction_policy.max_count"), "0 default");
     assert_eq!(shown("stores[0].filesystem.lease_s"), "1m30s f:5:12");
     assert_eq!(shown("stores[0].filesystem.durability"), "async default");

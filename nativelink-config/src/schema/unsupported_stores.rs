@@ -25,8 +25,10 @@ pub(super) static REDIS: Shape = Shape {
             "How the servers work together.",
         )
         .or(Literal::Text("standard")),
-        fine("command_timeout_ms", "10s", "How long one command may take."),
-        fine("connection_timeout_ms", "3s", "How long connecting may take."),
+        fine("command_timeout_ms", "10s", "How long one command may take.")
+            .unless("response_timeout_s"),
+        fine("connection_timeout_ms", "3s", "How long connecting may take.")
+            .unless("connection_timeout_s"),
         fine("health_check_timeout_ms", "4s", "How long the command of a health check may take."),
         size("read_chunk_size", "64KiB", "How much one command reads."),
         count("connection_pool_size", 3, "How many connections are kept open."),

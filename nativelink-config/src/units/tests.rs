@@ -191,4 +191,43 @@ proptest! {
         let expected = Duration::from_millis((hours * 60 + minutes) * 60_000 + millis);
         prop_assert_eq!(parse_duration(&format!("{hours}h{minutes}m {millis}ms")), Ok(expected));
     }
+
+    #[test]
+    fn sizes_survive_being_written_as_fractions(bytes in any::<u64>(), exponent in 1_u32..=6) {
+        let unit = ["kB", "MB", "GB", "TB", "PB", "EB"][exponent as usize - 1];
+        let scale = 1000_u64.pow(exponent);
+        let digits = 3 * exponent as usize;
+        let text = format!("{}.{:0digits$}{unit}", bytes / scale, bytes % scale);
+        prop_assert_eq!(parse_size(&text), Ok(bytes));
+    }
+
+    #[test]
+    fn limits_survive_being_shown(limit in prop_oneof![
+        any::<u64>().prop_map(MaxSize::Bytes),
+        (1_u8..=100).prop_map(MaxSize::Percent),
+    ]) {
+        prop_assert_eq!(parse_max_size(&limit.to_string()), Ok(limit));
+    }
+
+    #[test]
+    fn durations_survive_being_written_out(seconds in any::<u64>(), nanos in 0_u32..1_000_000_000) {
+        let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+        let (millis, micros) = (nanos / 1_000_000, nanos / 1000 % 1000);
+        let text = format!(
+            "{days}d {hours}h{minutes}min {}s{millis}ms {micros}us {}ns",
+            seconds % 60,
+            nanos % 1000
+        );
+        prop_assert_eq!(parse_duration(&text), Ok(Duration::new(seconds, nanos)));
+    }
+
+    #[test]
+    fn sums_of_terms_overflow_into_an_error(
+        terms in prop::collection::vec(("[0-9]{1,25}", prop::sample::select(&["y", "w", "s", "ns"])), 1..6),
+    ) {
+        let terms: Vec<String> =
+            terms.iter().map(|(number, unit)| format!("{number}{unit}")).collect();
+        let parsed = parse_duration(&terms.join(" "));
+        prop_assert!(parsed.is_ok() || parsed.unwrap_err().problem() == &UnitProblem::TooLarge);
+    }
 }

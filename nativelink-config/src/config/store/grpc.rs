@@ -77,8 +77,8 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Option<GrpcStore> {
         let experimental_read_batching =
             table.optional("experimental_read_batching", |reader, node| {
                 if forwards {
-                    let message = "reads of several clients share a request: there are no \
-                                   `forward_headers` of one of them";
+                    let message = "not together with `forward_headers`: reads of several clients \
+                                   share a request";
                     reader.report(node.at, message);
                 }
                 read_batching(reader, node)

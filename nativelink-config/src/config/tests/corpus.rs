@@ -22,10 +22,9 @@ fn files(folder: &str) -> Vec<PathBuf> {
 /// What an operator is told: `Err` if the file is refused.
 fn told(text: &str) -> Result<String, String> {
     let config = parse("f", text, &env).map_err(|problems| problems.to_string())?;
-    let lines = |diagnostics: &Diagnostics, what: &str| -> String {
-        diagnostics.iter().map(|diagnostic| format!("{what}: {diagnostic}\n")).collect()
-    };
-    Ok(lines(&config.warnings, "warning") + &lines(&config.unsupported, "unsupported"))
+    let warnings = config.warnings.iter().map(|warning| format!("warning: {warning}"));
+    let unsupported = config.unsupported.iter().map(|part| format!("unsupported: {part}"));
+    Ok(warnings.chain(unsupported).collect::<Vec<_>>().join("\n"))
 }
 
 fn assert_beside(path: &Path, found: &str) {

@@ -10,6 +10,12 @@ const VALID: &[&str] = &[
     include_str!("../../../testdata/valid/minimal.json5"),
     include_str!("../../../testdata/valid/full.json5"),
     include_str!("../../../testdata/valid/old_forms.json5"),
+    include_str!("../../../testdata/valid/every_store.json5"),
+    include_str!("../../../testdata/valid/own_keys.json5"),
+    include_str!("../../../testdata/valid/nested.json5"),
+    include_str!("../../../testdata/valid/listeners.json5"),
+    include_str!("../../../testdata/valid/services.json5"),
+    include_str!("../../../testdata/valid/unsupported.json5"),
 ];
 
 /// Pieces that mean something to the reader, so that random text gets past the first key.
@@ -34,6 +40,13 @@ const PIECES: &[&str] = &[
     "cas_store",
     "bytestream",
     "cas_stores",
+    "memory",
+    "fast_slow",
+    "ref_store",
+    "backend",
+    "'CAS'",
+    "unix:/x",
+    "write_behind",
     "null",
     "true",
     "'x'",
@@ -155,6 +168,57 @@ fn deep_nesting_fits_a_small_stack() {
 }
 
 #[test]
+fn deeply_nested_stores_fit_a_small_stack() {
+    let read = || {
+        for open in ["verify: { backend: { ", "fast_slow: { fast: { noop: {} }, slow: { "] {
+            let store = format!("{}noop: {{}}{}", open.repeat(47), " } }".repeat(47));
+            let text = format!(
+                "{{ stores: [{{ name: 'A', {store} }}], servers: [{{ listener: \
+                 {{ http: {{ socket_address: ':1' }} }}, services: {{}} }}] }}"
+            );
+            let config = parse("f", &text, &env).unwrap();
+            assert_eq!(config.clone(), config);
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(read).unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn thousands_of_stores_that_lead_to_each_other_are_checked_in_time() {
+    let count = 8000;
+    let next = |index: usize| (index + 1) % count;
+    let kinds: [&dyn Fn(usize) -> String; 3] = [
+        &|index| format!("ref_store: {{ name: '{}' }}", next(index)),
+        &|index| format!("verify: {{ backend: {{ ref_store: {{ name: '{}' }} }} }}", next(index)),
+        // Both ways lead on: a walk along every path would never end.
+        &|index| {
+            let fork = next(index).max(1);
+            format!(
+                "fast_slow: {{ fast: {{ ref_store: {{ name: '{fork}' }} }}, \
+                 slow: {{ ref_store: {{ name: '{fork}' }} }} }}"
+            )
+        },
+    ];
+    for kind in kinds {
+        let stores: Vec<String> =
+            (0..count).map(|index| format!("{{ name: '{index}', {} }}", kind(index))).collect();
+        let stores = stores.join(",\n");
+        let ac: Vec<String> = (0..200)
+            .map(|index| format!("{{ instance_name: '{index}', ac_store: '0' }}"))
+            .collect();
+        let ac = ac.join(",");
+        let text = format!(
+            "{{ stores: [{stores}], servers: [{{ listener: {{ http: {{ socket_address: ':1' }} }}, \
+             services: {{ ac: [{ac}] }} }}] }}"
+        );
+        let problems = parse("f", &text, &env).unwrap_err();
+        assert!(problems.len() <= 2, "{problems}");
+        assert!(problems.to_string().len() < 500, "{problems}");
+    }
+}
+
+#[test]
 fn thousands_of_problems_are_bounded_in_number_and_length() {
     let long = "x".repeat(500_000);
     let keys: Vec<String> = (0..40_000).map(|index| format!("k{index}:1")).collect();
@@ -164,6 +228,9 @@ fn thousands_of_problems_are_bounded_in_number_and_length() {
         format!("{{{keys}}}"),
         format!("{{servers: [{{services: {{cas: {{{long}: {{{keys}}}}}}}}}]}}"),
         format!("{{stores: [{}]}}", "{name: 'A', noop: {}},".repeat(40_000)),
+        format!("{{stores: [{}]}}", "{name: 'A', redis_store: {}},".repeat(30_000)),
+        format!("{{stores: [{}]}}", "{filesystem: {content_path: '/a'}},".repeat(25_000)),
+        format!("{{stores: [{{filesystem: {{content_path: '{}'}}}}]}}", "/a".repeat(500_000)),
         format!("{{servers: [{{services: {{ac: [{}]}}}}]}}", "{ac_store: 'B'},".repeat(40_000)),
         format!("{nested}{{{}}}{}", "a:1,".repeat(200_000), "}".repeat(90)),
         format!("{{stores: [{{name: '{long}'}}], servers: '{long}'}}"),

@@ -63,7 +63,7 @@ fn object(entries: &[Entry], shape: &'static Shape, first: Option<&'static Field
     }
     for field in first.into_iter().chain(shape.fields).chain(shape.shared) {
         let is_given = |name: &str| entries.iter().any(|entry| entry.key == name);
-        if is_given(field.name) || field.old_name.is_some_and(is_given) {
+        if [Some(field.name), field.old_name, field.unless].into_iter().flatten().any(is_given) {
             continue;
         }
         // What the process as a whole does is not said by every endpoint of it.
