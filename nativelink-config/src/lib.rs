@@ -60,6 +60,7 @@ pub use config::worker::{
 pub use config::{CasConfig, parse, parse_with_settings};
 pub use diagnostic::{Diagnostic, Diagnostics, Located, Place};
 pub use document::MAX_FILE_BYTES;
+pub use reader::number::Interval;
 pub use reader::trace::Effective;
 pub use schema::schema;
 pub use schema::settings::{Setting, Source};

@@ -4,7 +4,7 @@
 //! Reading goes on after a problem, so that one run reports all of them. An object's keys are named
 //! once, where they are read: whatever no one asked for is an unknown key.
 
-mod number;
+pub(crate) mod number;
 mod scalar;
 mod suggest;
 mod table;

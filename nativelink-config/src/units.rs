@@ -167,7 +167,8 @@ pub fn show_duration(duration: Duration) -> String {
         (u64::from(nanos % 1_000_000), "ns"),
     ] {
         if amount > 0 {
-            text.push_str(&format!("{amount}{unit}"));
+            text.push_str(&amount.to_string());
+            text.push_str(unit);
         }
     }
     if text.is_empty() { "0s".to_owned() } else { text }

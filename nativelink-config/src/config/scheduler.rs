@@ -6,6 +6,7 @@ use super::redis::count_or;
 use super::retry::{self, Retry};
 use crate::diagnostic::Located;
 use crate::document::{Node, Value};
+use crate::reader::number::Interval;
 use crate::reader::{Reader, Table};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub enum SchedulerSpec {
     /// `simple`: has the queue itself.
     Simple(SimpleScheduler),
     /// `grpc`: asks another server.
-    Grpc(GrpcScheduler),
+    Grpc(Box<GrpcScheduler>),
     /// `cache_lookup`: asks the action cache first.
     CacheLookup(CacheLookupScheduler),
     /// `property_modifier`: changes what actions ask for.
@@ -59,8 +60,8 @@ pub struct SimpleScheduler {
     pub allocation_strategy: AllocationStrategy,
     /// Where the queue is.
     pub experimental_backend: SchedulerBackend,
-    /// How often it is logged why actions wait; absent is never.
-    pub worker_match_logging_interval: Option<Duration>,
+    /// How often it is logged why actions wait.
+    pub worker_match_logging_interval: Interval,
     /// How often workers are looked for when nothing has changed.
     pub fallback_match_interval: Duration,
 }
@@ -168,9 +169,9 @@ fn read_inner(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option
 
 fn read_spec(table: &mut Table<'_, '_, '_>, facts: &mut Facts) -> Option<SchedulerSpec> {
     let kind = table.only_key_of("kind of the scheduler", KINDS, &[])?;
-    let spec = table.required(kind, |reader, node| {
+    table.required(kind, |reader, node| {
         Some(match kind {
-            "grpc" => SchedulerSpec::Grpc(read_grpc(reader, node)?),
+            "grpc" => SchedulerSpec::Grpc(Box::new(read_grpc(reader, node)?)),
             "cache_lookup" => {
                 SchedulerSpec::CacheLookup(wrapping::read_cache_lookup(reader, node, facts)?)
             }
@@ -182,8 +183,7 @@ fn read_spec(table: &mut Table<'_, '_, '_>, facts: &mut Facts) -> Option<Schedul
             ),
             _ => SchedulerSpec::Simple(read_simple(reader, node, facts)?),
         })
-    });
-    spec
+    })
 }
 
 fn read_simple(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Option<SimpleScheduler> {
@@ -207,7 +207,7 @@ fn read_simple(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Optio
                 .unwrap_or_default(),
             experimental_backend: backend.unwrap_or_default(),
             worker_match_logging_interval: logging_interval
-                .unwrap_or(Some(Duration::from_secs(10))),
+                .unwrap_or(Interval::Every(Duration::from_secs(10))),
             fallback_match_interval: table
                 .optional("fallback_match_interval_s", Reader::seconds)
                 .unwrap_or(Duration::from_secs(5)),

@@ -6,6 +6,15 @@ use crate::document::{Node, Value};
 use crate::units::parse_duration;
 use std::time::Duration;
 
+/// How often something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    /// Again after this time.
+    Every(Duration),
+    /// Not at all.
+    Never,
+}
+
 impl Reader<'_> {
     /// A length of time; a plain number is milliseconds, as a number or as a text.
     pub(crate) fn milliseconds(&mut self, node: &Node) -> Option<Duration> {
@@ -28,17 +37,19 @@ impl Reader<'_> {
     }
 
     /// A length of time in seconds; -1 is never.
-    pub(crate) fn seconds_or_never(&mut self, node: &Node) -> Option<Option<Duration>> {
+    pub(crate) fn seconds_or_never(&mut self, node: &Node) -> Option<Interval> {
         let is_never = match &node.value {
             Value::Number(spelling) => spelling == "-1",
             Value::Text(text) => text.trim() == "-1",
             _ => false,
         };
-        let duration = if is_never { None } else { Some(self.seconds(node)?) };
-        self.note(node, Scalar::SecondsOrNever, || {
-            duration.map_or(Effective::Words("never"), Effective::Duration)
+        let interval =
+            if is_never { Interval::Never } else { Interval::Every(self.seconds(node)?) };
+        self.note(node, Scalar::SecondsOrNever, || match interval {
+            Interval::Every(duration) => Effective::Duration(duration),
+            Interval::Never => Effective::Words("never"),
         });
-        Some(duration)
+        Some(interval)
     }
 
     /// A word or a number, as a text.

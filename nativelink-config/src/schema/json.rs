@@ -74,7 +74,7 @@ fn described(field: &Field, is_kind: bool, mut schema: Value) -> Value {
     let mut text = field.about.to_owned();
     match field.absent {
         Absent::Words(words) if !is_kind && !field.is_old => {
-            text.push_str(&format!(" Default: {words}."));
+            text.extend([" Default: ", words, "."]);
         }
         Absent::Is(Literal::Text(word)) => insert(&mut schema, "default", json!(word)),
         Absent::Is(Literal::Number(number)) => insert(&mut schema, "default", json!(number)),

@@ -98,16 +98,24 @@ impl Comparison {
         let instance = &["instance_name"];
         match (kind, &node.value) {
             (Kind::List(inner), Value::List(nodes)) => {
-                nodes.iter().for_each(|node| self.value(node, inner, name, trace));
+                for node in nodes {
+                    self.value(node, inner, name, trace);
+                }
             }
             (Kind::Map(inner), Value::Object(entries)) => {
-                entries.iter().for_each(|entry| self.value(&entry.node, inner, name, trace));
+                for entry in entries {
+                    self.value(&entry.node, inner, name, trace);
+                }
             }
             (Kind::Instances(shape) | Kind::InstancesOr(shape, _), Value::List(nodes)) => {
-                nodes.iter().for_each(|node| self.object(node, shape, instance, trace));
+                for node in nodes {
+                    self.object(node, shape, instance, trace);
+                }
             }
             (Kind::Instances(shape), Value::Object(entries)) => {
-                entries.iter().for_each(|entry| self.object(&entry.node, shape, &[], trace));
+                for entry in entries {
+                    self.object(&entry.node, shape, &[], trace);
+                }
             }
             (
                 Kind::Object(shape) | Kind::ChoiceOr(_, shape) | Kind::InstancesOr(_, shape),

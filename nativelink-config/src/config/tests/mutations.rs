@@ -27,7 +27,7 @@ fn corpus() -> Vec<Vec<u8>> {
     let mut files: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json5"))
-        .map(|path| std::fs::read(path).unwrap())
+        .map(|path| std::fs::read_to_string(path).unwrap().into_bytes())
         .collect();
     // The order of a directory is nobody's promise.
     files.sort();

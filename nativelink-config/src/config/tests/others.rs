@@ -4,8 +4,9 @@
 use super::{spec, valid};
 use crate::{
     AllocationStrategy, AzureContainer, CasConfig, CloudProvider, CloudStore, EnvironmentSource,
-    GcsBucket, LocalWorker, PropertyModification, PropertyType, RedisMode, SchedulerBackend,
-    SchedulerSpec, StoreSpec, UnsupportedStore, UploadStrategy, Worker, WorkerProperty,
+    GcsBucket, Interval, LocalWorker, PropertyModification, PropertyType, RedisMode,
+    SchedulerBackend, SchedulerSpec, StoreSpec, UnsupportedStore, UploadStrategy, Worker,
+    WorkerProperty,
 };
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ fn schedulers_have_every_setting() {
     assert_eq!(simple.allocation_strategy, AllocationStrategy::MostRecentlyUsed);
     let SchedulerBackend::Redis { redis_store } = &simple.experimental_backend else { panic!() };
     assert_eq!(redis_store.value, "STATE");
-    assert_eq!(simple.worker_match_logging_interval, None);
+    assert_eq!(simple.worker_match_logging_interval, Interval::Never);
     assert_eq!(simple.fallback_match_interval, Duration::ZERO);
 
     let SchedulerSpec::Grpc(remote) = scheduler(&config, "REMOTE") else { panic!() };
