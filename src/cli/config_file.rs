@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nativelink_config::{
-    AcService, CasConfig, CasService, DigestFunction, FilesystemStore, ListenAddress, Listener,
-    Located, StoreSpec,
+    AcService, AdvancedHttp, CasConfig, CasService, DigestFunction, FilesystemExtension,
+    FilesystemStore, ListenAddress, Listener, Located, StoreSpec,
 };
 
 use super::problems::Problems;
@@ -90,6 +90,10 @@ impl<'c> Planner<'c> {
     }
 
     fn filesystem(&mut self, name: &Located<String>, spec: &FilesystemStore) -> FilesystemOptions {
+        if spec.extension != FilesystemExtension::default() {
+            let text = "Castellan's own keys are not supported by this version; use the flags";
+            self.problems.add(spec.content_path.place.problem(text));
+        }
         let policy = &spec.eviction_policy;
         let cap = match policy.max_bytes {
             Some(bytes) if bytes > 0 => {
@@ -118,6 +122,10 @@ impl<'c> Planner<'c> {
         let mut listeners = Vec::new();
         for server in &self.config.servers {
             let Listener::Http(http) = &server.listener;
+            if http.tls.is_some() || http.advanced_http != AdvancedHttp::default() {
+                let text = "tls and advanced_http are not supported by this version";
+                self.problems.add(http.socket_address.place.problem(text));
+            }
             let mut options = GrpcOptions::default();
             if let Some(bytes) = http.max_decoding_message_size {
                 // Never below what the announced batch size needs (reapi 24).

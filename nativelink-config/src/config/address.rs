@@ -10,9 +10,6 @@ mod tests;
 const MAX_HOST_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
-/// The longest path of a unix socket that the kernel takes.
-const MAX_UNIX_PATH_BYTES: usize = 107;
-
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -83,9 +80,9 @@ pub enum AddressError {
     /// The path of a unix socket that depends on where the process was started.
     #[error("the path of a unix socket has to be absolute, such as unix:/run/castellan.sock")]
     RelativeUnixPath,
-    /// A path beyond what the kernel takes.
-    #[error("the path of a unix socket has at most {MAX_UNIX_PATH_BYTES} bytes, this one has {0}")]
-    LongUnixPath(usize),
+    /// A path that names no file.
+    #[error("{0:?} is not the path of a file; write unix:/PATH, such as unix:/run/castellan.sock")]
+    NoUnixPath(String),
 }
 
 /// Reads what [`parse_socket_address`] reads, or `unix:/path`.
@@ -98,14 +95,10 @@ pub fn parse_listen_address(text: &str) -> Result<ListenAddress, AddressError> {
     let Some(below_root) = path.strip_prefix('/').map(|path| path.trim_start_matches('/')) else {
         return Err(AddressError::RelativeUnixPath);
     };
-    let path = format!("/{below_root}");
-    if path.len() > MAX_UNIX_PATH_BYTES {
-        return Err(AddressError::LongUnixPath(path.len()));
+    if below_root.is_empty() || below_root.ends_with('/') || below_root.contains('\0') {
+        return Err(AddressError::NoUnixPath(shorten(text).into_owned()));
     }
-    if below_root.is_empty() || below_root.ends_with('/') || path.contains('\0') {
-        return Err(AddressError::UnixSocket(shorten(text).into_owned()));
-    }
-    Ok(ListenAddress::Unix(path))
+    Ok(ListenAddress::Unix(format!("/{below_root}")))
 }
 
 /// Reads `ip:port`, `[ipv6]:port`, `host:port` or `:port`.

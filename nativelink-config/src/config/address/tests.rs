@@ -58,3 +58,29 @@ fn refused_addresses_say_what_to_write() {
         assert_eq!(parse_socket_address(text), Err(error), "{text:?}");
     }
 }
+
+#[test]
+fn a_server_listens_on_a_unix_socket_too() {
+    for (text, shown) in [
+        ("unix:/run/cas.sock", "unix:/run/cas.sock"),
+        ("unix:///run/cas.sock", "unix:/run/cas.sock"),
+        (" unix:/a b:1 ", "unix:/a b:1"),
+        (":8080", ":8080"),
+        ("[::1]:8080", "[::1]:8080"),
+    ] {
+        assert_eq!(parse_listen_address(text).unwrap().to_string(), shown, "{text:?}");
+    }
+    let no_path = |text: &str| AddressError::NoUnixPath(text.into());
+    for (text, error) in [
+        ("unix:", AddressError::RelativeUnixPath),
+        ("unix:cas.sock", AddressError::RelativeUnixPath),
+        ("unix:~/cas.sock", AddressError::RelativeUnixPath),
+        ("unix:/", no_path("unix:/")),
+        ("unix:/run/", no_path("unix:/run/")),
+        ("unix:/a\0b", no_path("unix:/a\0b")),
+        ("/run/cas.sock", AddressError::UnixSocket("/run/cas.sock".into())),
+        ("UNIX:/run/cas.sock", AddressError::UnixSocket("UNIX:/run/cas.sock".into())),
+    ] {
+        assert_eq!(parse_listen_address(text), Err(error), "{text:?}");
+    }
+}

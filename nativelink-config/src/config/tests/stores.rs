@@ -286,6 +286,14 @@ fn stores_nest_with_the_places_of_their_parts() {
 }
 
 #[test]
+fn stores_may_lead_to_one_store_many_times() {
+    let config = valid!("references");
+    let StoreSpec::FastSlow(store) = spec(&config, "TWICE") else { panic!() };
+    assert_eq!(store.fast_direction, StoreDirection::Both);
+    assert_eq!(store.slow_direction, StoreDirection::Update);
+}
+
+#[test]
 fn kinds_that_do_not_run_are_read_as_such() {
     let config = valid!("unsupported");
     let unsupported = |spec: &StoreSpec| match spec {
