@@ -69,6 +69,8 @@ pub(crate) enum Absent {
     Mistake,
     /// The same as this value.
     Is(Literal),
+    /// This value, unless a flag says something else.
+    Usually(Literal),
     /// The same as an object without keys.
     Empty,
     /// Something that the format has no value for, in words.
@@ -168,6 +170,11 @@ impl Field {
     /// The value that stands for no value.
     pub(crate) const fn or(self, value: Literal) -> Self {
         Self { absent: Absent::Is(value), ..self }
+    }
+
+    /// The value where no flag says another one.
+    pub(crate) const fn usually(self, value: Literal) -> Self {
+        Self { absent: Absent::Usually(value), ..self }
     }
 
     /// What it means that it is absent, in words.

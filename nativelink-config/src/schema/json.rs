@@ -72,14 +72,20 @@ fn object(
 /// Adds what a key means to what it takes.
 fn described(field: &Field, is_kind: bool, mut schema: Value) -> Value {
     let mut text = field.about.to_owned();
-    match field.absent {
+    let default = match field.absent {
+        Absent::Is(literal) | Absent::Usually(literal) => Some(match literal {
+            Literal::Text(word) => json!(word),
+            Literal::Number(number) => json!(number),
+            Literal::Flag(flag) => json!(flag),
+        }),
         Absent::Words(words) if !is_kind && !field.is_old => {
             text.extend([" Default: ", words, "."]);
+            None
         }
-        Absent::Is(Literal::Text(word)) => insert(&mut schema, "default", json!(word)),
-        Absent::Is(Literal::Number(number)) => insert(&mut schema, "default", json!(number)),
-        Absent::Is(Literal::Flag(flag)) => insert(&mut schema, "default", json!(flag)),
-        _ => {}
+        _ => None,
+    };
+    if let Some(default) = default {
+        insert(&mut schema, "default", default);
     }
     if field.is_own {
         text.push_str(" A key of Castellan that NativeLink does not have.");

@@ -86,7 +86,9 @@ impl Lister<'_> {
         match field.absent {
             // Another key makes up for it: the file was read without mistakes.
             Absent::Mistake => {}
-            Absent::Is(literal) => self.push(default_value(&field.kind, literal), Source::Default),
+            Absent::Is(literal) | Absent::Usually(literal) => {
+                self.push(default_value(&field.kind, literal), Source::Default);
+            }
             Absent::Words(words) => self.push(Effective::Words(words), Source::Default),
             Absent::Empty => {
                 if let Kind::Object(shape) = field.kind {

@@ -13,7 +13,7 @@ const LEASE: Field = key(
     Kind::Seconds,
     "How long what a client was told is there stays for sure, at most 7 days; 0 is no promise.",
 )
-.else_words("30m")
+.usually(Literal::Text("30m"))
 .own();
 
 /// A store inside another one.
@@ -41,7 +41,7 @@ pub(super) static FILESYSTEM: Shape = Shape {
         POLICY,
         MAX_BLOB,
         key("min_free_bytes", Kind::Size, "Free space to leave to others on the same disk.")
-            .else_words("0")
+            .usually(Literal::Text("0"))
             .own(),
         LEASE,
         key(
@@ -49,7 +49,7 @@ pub(super) static FILESYSTEM: Shape = Shape {
             Kind::Choice(&["break", "refuse"]),
             "When leases hold the room that a write needs: break the oldest, or refuse the write.",
         )
-        .else_words("break")
+        .usually(Literal::Text("break"))
         .own(),
         key(
             "durability",
@@ -57,35 +57,35 @@ pub(super) static FILESYSTEM: Shape = Shape {
             "When a write is acknowledged: at once, after a sync that many share, or after one of \
              its own.",
         )
-        .else_words("async")
+        .usually(Literal::Text("async"))
         .own(),
         key(
             "sync_interval_s",
             Kind::Seconds,
             "How often everything written is synced to the disk, from 10ms to 1h.",
         )
-        .else_words("30s")
+        .usually(Literal::Text("30s"))
         .own(),
         key(
             "verify_on_read",
             Kind::Choice(&["first", "always", "never"]),
             "Which reads check the bytes against their hash.",
         )
-        .else_words("first")
+        .usually(Literal::Text("first"))
         .own(),
         key(
             "scrub_bytes_per_second",
             Kind::Size,
             "Bytes that are checked in the background each second; 0 is none.",
         )
-        .else_words("8MiB")
+        .usually(Literal::Text("8MiB"))
         .own(),
         key(
             "snapshot_interval_s",
             Kind::Seconds,
             "How often the order of use is written down, from 1s to 1 day.",
         )
-        .else_words("5m")
+        .usually(Literal::Text("5m"))
         .own(),
     ],
     ..SHAPE

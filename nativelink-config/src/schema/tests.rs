@@ -211,7 +211,7 @@ fn schema_and_readers_have_the_same_keys_of_the_same_kinds() {
 fn every_default_is_a_value_of_its_kind() {
     for shape in shapes().values() {
         for field in shape.all() {
-            let Absent::Is(literal) = field.absent else { continue };
+            let (Absent::Is(literal) | Absent::Usually(literal)) = field.absent else { continue };
             let value = default_value(&field.kind, literal);
             let is_right = match field.kind {
                 Kind::Size => matches!(value, Effective::Bytes(_)),
@@ -336,7 +336,7 @@ fn settings_say_where_each_value_comes_from() {
     assert_eq!(shown("stores[0].filesystem.eviction_policy.max_bytes"), "10GiB f:4:33");
     assert_eq!(shown("stores[0].filesystem.eviction_policy.max_count"), "0 default");
     assert_eq!(shown("stores[0].filesystem.lease_s"), "1m30s f:5:12");
-    assert_eq!(shown("stores[0].filesystem.durability"), "async default");
+    assert_eq!(shown("stores[0].filesystem.durability"), "\"async\" default");
     assert_eq!(shown("global.default_digest_hash_function"), "\"sha256\" default");
     assert_eq!(shown("servers[0].services.cas[0].instance_name"), "\"\" default");
     assert_eq!(shown("servers[0].services.ac"), "none default");
