@@ -223,7 +223,10 @@ proptest! {
 
     #[test]
     fn sums_of_terms_overflow_into_an_error(
-        terms in prop::collection::vec(("[0-9]{1,25}", prop::sample::select(&["y", "w", "s", "ns"])), 1..6),
+        terms in prop::collection::vec(
+            ("[0-9]{1,25}", prop::sample::select(&["y", "w", "s", "ns"])),
+            1..6,
+        ),
     ) {
         let terms: Vec<String> =
             terms.iter().map(|(number, unit)| format!("{number}{unit}")).collect();
