@@ -20,10 +20,6 @@ pub fn schema() -> Value {
     if let Value::Object(members) = &mut root {
         let dialect = "https://json-schema.org/draft/2020-12/schema";
         members.shift_insert(0, "$schema".to_owned(), json!(dialect));
-        // Lets a file name its schema, which editors look for.
-        if let Some(Value::Object(properties)) = members.get_mut("properties") {
-            properties.sort_keys();
-        }
         definitions.sort_keys();
         members.insert("$defs".to_owned(), Value::Object(definitions));
     }
@@ -123,6 +119,8 @@ fn value(kind: &'static Kind, or_null: bool, definitions: &mut Map<String, Value
             "type": ["object"],
             "additionalProperties": value(inner, false, definitions),
         }),
+        // On its own, so that validators say what is wrong inside.
+        Kind::Object(shape) if !or_null => reference(shape, None, definitions),
         Kind::Object(shape) => json!({ "anyOf": [reference(shape, None, definitions)] }),
         Kind::Instances(shape) => {
             let map = reference(shape, None, definitions);

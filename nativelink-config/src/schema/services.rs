@@ -88,7 +88,7 @@ const STREAM_TIMEOUT: Field = key(
     Kind::Seconds,
     "How long an interrupted upload can be resumed.",
 )
-.or(Literal::Text("0s"))
+.usually(Literal::Text("1m"))
 .once("persist_stream_on_disconnect_timeout");
 
 static BYTESTREAM: Shape = Shape {

@@ -1,9 +1,32 @@
 //! The kinds of stores that this version runs.
 
-use super::stores::{BACKEND, EVICTION_POLICY, GRPC_ENDPOINT, RETRY};
+use super::stores::{BACKEND, EVICTION, EVICTION_POLICY, GRPC_ENDPOINT, RETRY};
 use super::{Field, Kind, Literal, SHAPE, Shape, count, key, needed, part, size, switch, time};
 
-const POLICY: Field = part("eviction_policy", &EVICTION_POLICY, "When content is removed.");
+/// A store that would fill what it is on does not take the format at its word: never evict.
+const fn bounded(words: &'static str) -> Field {
+    key("max_bytes", Kind::Size, "The most bytes to keep.").else_words(words)
+}
+
+const fn policy(shape: &'static Shape) -> Field {
+    part("eviction_policy", shape, "When content is removed.")
+}
+
+static MEMORY_POLICY: Shape = Shape {
+    name: "memory_eviction_policy",
+    about: "When content is removed: the least recently used first.",
+    fields: &[bounded("a quarter of the memory")],
+    shared: &EVICTION,
+    ..SHAPE
+};
+
+static DISK_POLICY: Shape = Shape {
+    name: "disk_eviction_policy",
+    about: "When content is removed: the least recently used first.",
+    fields: &[bounded("80% of what is free or its own")],
+    shared: &EVICTION,
+    ..SHAPE
+};
 
 const MAX_BLOB: Field =
     size("max_blob_bytes", "0", "The largest blob to take; 0 is what fits.").own();
@@ -24,7 +47,7 @@ const fn inner(name: &'static str, about: &'static str) -> Field {
 pub(super) static MEMORY: Shape = Shape {
     name: "memory",
     about: "A store in the memory of the process.",
-    fields: &[POLICY, MAX_BLOB, LEASE],
+    fields: &[policy(&MEMORY_POLICY), MAX_BLOB, LEASE],
     ..SHAPE
 };
 
@@ -38,7 +61,7 @@ pub(super) static FILESYSTEM: Shape = Shape {
         size("block_size", "0", "Has no effect: disk use is counted in the blocks of the disk."),
         count("max_concurrent_writes", 0, "Has no effect."),
         switch("evict_page_cache", "Has no effect."),
-        POLICY,
+        policy(&DISK_POLICY),
         MAX_BLOB,
         key("min_free_bytes", Kind::Size, "Free space to leave to others on the same disk.")
             .usually(Literal::Text("0"))
@@ -144,7 +167,10 @@ pub(super) static VERIFY: Shape = Shape {
 pub(super) static EXISTENCE_CACHE: Shape = Shape {
     name: "existence_cache",
     about: "A store that remembers what is there.",
-    fields: &[inner("backend", "The store whose answers are remembered."), POLICY],
+    fields: &[
+        inner("backend", "The store whose answers are remembered."),
+        policy(&EVICTION_POLICY),
+    ],
     ..SHAPE
 };
 

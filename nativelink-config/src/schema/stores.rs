@@ -65,14 +65,17 @@ static NOOP: Shape = Shape { name: "noop", about: "A store that keeps nothing.",
 pub(super) static EVICTION_POLICY: Shape = Shape {
     name: "eviction_policy",
     about: "When content is removed: the least recently used first.",
-    fields: &[
-        size("max_bytes", "0", "The most bytes to keep; 0 is no limit."),
-        size("evict_bytes", "0", "How far below max_bytes an eviction goes."),
-        time("max_seconds", "0s", "How long content is kept after its last use; 0 is forever."),
-        count("max_count", 0, "The most objects to keep; 0 is no limit."),
-    ],
+    fields: &[size("max_bytes", "0", "The most bytes to keep; 0 is no limit.")],
+    shared: &EVICTION,
     ..SHAPE
 };
+
+/// What policies have in common.
+pub(super) static EVICTION: [Field; 3] = [
+    size("evict_bytes", "0", "How far below max_bytes an eviction goes."),
+    time("max_seconds", "0s", "How long content is kept after its last use; 0 is forever."),
+    count("max_count", 0, "The most objects to keep; 0 is no limit."),
+];
 
 pub(super) static RETRY: Shape = Shape {
     name: "retry",

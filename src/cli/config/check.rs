@@ -52,11 +52,14 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
 pub(super) fn findings(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     let file = path.display().to_string();
     let mut problems = Problems::default();
-    // The plan has the warnings as lines only; here each keeps its place.
+    // The plan has the warnings of the file as lines, before its own; here they keep their places.
     let warnings = match config_file::parse(path, env) {
         Ok(config) => {
-            config_file::plan(path, env, &mut problems);
-            config.warnings.iter().map(Problem::from).collect()
+            let served = config_file::plan(path, env, &mut problems);
+            let mut warnings: Vec<Problem> = config.warnings.iter().map(Problem::from).collect();
+            let others = served.into_iter().flat_map(|served| served.warnings);
+            warnings.extend(others.skip(warnings.len()).map(Problem::from));
+            warnings
         }
         Err(found) => {
             problems = found;

@@ -7,8 +7,11 @@ use clap::Parser as _;
 use serde_json::Value;
 
 use super::{ConfigCommand, check, show};
+use nativelink_config::units::{show_duration, show_size};
+
 use crate::cli::problems::Problems;
 use crate::cli::{Arguments, Command, config_file};
+use crate::grpc::GrpcOptions;
 use crate::store::filesystem::{Cap, FilesystemOptions};
 
 const GOOD: &str = "{
@@ -151,6 +154,21 @@ fn json_has_the_same_with_numbers_as_numbers() {
         assert_eq!(of("stores[0].filesystem.content_path")["source"], "environment");
         let health = of("servers[0].services.health");
         assert_eq!((&health["value"], &health["words"]), (&Value::Null, &"none".into()));
+    });
+}
+
+#[test]
+fn defaults_that_are_shown_are_those_of_the_server() {
+    let options = GrpcOptions::default();
+    let timeout = show_duration(options.parked_upload_ttl);
+    let size = show_size(options.max_decoding_message_size_bytes);
+    let services = "services: { bytestream: [{ cas_store: 'A' }], cas";
+    with_file(&GOOD.replace("services: { cas", services), |path| {
+        let text = shown(path, &[]);
+        let stream = "servers[0].services.bytestream[0].persist_stream_on_disconnect_timeout_s";
+        assert!(text.contains(&format!("{stream} = {timeout}  # default\n")), "{text}");
+        let listener = "servers[0].listener.http.max_decoding_message_size";
+        assert!(text.contains(&format!("{listener} = {size}  # default\n")), "{text}");
     });
 }
 
