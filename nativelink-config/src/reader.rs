@@ -4,11 +4,13 @@
 //! Reading goes on after a problem, so that one run reports all of them. An object's keys are named
 //! once, where they are read: whatever no one asked for is an unknown key.
 
+pub(crate) mod number;
 mod scalar;
 mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trace;
 
 use crate::diagnostic::{Diagnostics, Located, Place};
 use crate::document::{Entry, Node, Position, Value};
@@ -19,6 +21,7 @@ use std::sync::Arc;
 pub(crate) use scalar::describe;
 pub(crate) use suggest::nearest;
 pub(crate) use table::Table;
+pub(crate) use trace::Trace;
 
 /// What all readers of one file share.
 pub(crate) struct Reader<'e> {
@@ -26,6 +29,8 @@ pub(crate) struct Reader<'e> {
     env: &'e Environment<'e>,
     path: Path,
     found: Findings,
+    /// What was read, if somebody asked for it.
+    trace: Option<Trace>,
 }
 
 /// What the readers of a file found.
@@ -43,15 +48,26 @@ impl<'e> Reader<'e> {
     /// Starts at the root of a file, with the problems that reading its text has found.
     pub(crate) fn new(file: Arc<str>, env: &'e Environment<'e>, problems: Diagnostics) -> Self {
         let found = Findings { problems, ..Findings::default() };
-        Self { file, env, path: Path::default(), found }
+        Self { file, env, path: Path::default(), found, trace: None }
+    }
+
+    /// From here on, notes what each key and value comes to.
+    pub(crate) fn trace(&mut self) {
+        self.trace = Some(Trace::default());
+    }
+
+    /// The notes.
+    pub(crate) fn take_trace(&mut self) -> Trace {
+        self.trace.take().unwrap_or_default()
     }
 
     /// What was found, in the order of the file.
-    pub(crate) fn finish(mut self) -> Findings {
-        self.found.problems.sort();
-        self.found.warnings.sort();
-        self.found.unsupported.sort();
-        self.found
+    pub(crate) fn take_findings(&mut self) -> Findings {
+        let mut found = std::mem::take(&mut self.found);
+        found.problems.sort();
+        found.warnings.sort();
+        found.unsupported.sort();
+        found
     }
 
     /// The place of the value that is being read.
@@ -77,6 +93,13 @@ impl<'e> Reader<'e> {
     /// Like [`Self::warn`], found after the reading.
     pub(crate) fn warn_at(&mut self, place: &Place, message: impl Into<String>) {
         self.found.warnings.push(place.problem(message));
+    }
+
+    /// Notes that the value that is being read asks for what this version does not do.
+    pub(crate) fn note_unsupported(&mut self, at: Position, instead: &str) {
+        let message = format!("not supported by this version; {instead}");
+        let note = self.place(at).problem(message);
+        self.found.unsupported.push(note);
     }
 
     /// Reads an object. Keys the closure does not ask for are reported.
@@ -125,6 +148,19 @@ impl<'e> Reader<'e> {
             values.extend(value);
         }
         values
+    }
+
+    /// Reads an object whose keys are chosen by the user, from its node.
+    pub(crate) fn entries<T>(
+        &mut self,
+        node: &Node,
+        read: impl FnMut(&mut Self, &Entry) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Value::Object(entries) = &node.value else {
+            self.mismatch(node, "an object");
+            return None;
+        };
+        Some(self.map(entries, read))
     }
 
     /// Reads a value together with its place.

@@ -144,6 +144,36 @@ pub fn parse_max_size(text: &str) -> Result<MaxSize, UnitError> {
     parsed.map_err(|problem| UnitError::new(text, Quantity::MaxSize, problem))
 }
 
+/// A number of bytes as [`parse_size`] reads it, in the largest unit that keeps it exact.
+pub fn show_size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 5] =
+        [(1 << 50, "PiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
+/// A length of time as [`parse_duration`] reads it.
+pub fn show_duration(duration: Duration) -> String {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    let mut text = String::new();
+    for (amount, unit) in [
+        (seconds / 86_400, "d"),
+        (seconds / 3600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(nanos / 1_000_000), "ms"),
+        (u64::from(nanos % 1_000_000), "ns"),
+    ] {
+        if amount > 0 {
+            text.push_str(&amount.to_string());
+            text.push_str(unit);
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 fn parse_percent(text: &str) -> Result<u8, UnitProblem> {
     if text.is_empty() {
         return Err(UnitProblem::MissingNumber);

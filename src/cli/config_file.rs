@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use nativelink_config::{CasConfig, Diagnostics, Setting};
+
 use self::stores::StorePlanner;
 use super::problems::Problems;
 use super::served::Served;
@@ -29,12 +31,10 @@ pub(super) fn plan(
     flags: &StoreFlags,
     problems: &mut Problems,
 ) -> Option<Served> {
-    let name = path.display().to_string();
-    let text = problems.take(&name, read_file(path))?;
-    let config = match nativelink_config::parse(&name, &text, env) {
+    let config = match parse(path, env) {
         Ok(config) => config,
-        Err(diagnostics) => {
-            diagnostics.iter().for_each(|diagnostic| problems.add(diagnostic));
+        Err(found) => {
+            found.into_iter().for_each(|problem| problems.add(problem));
             return None;
         }
     };
@@ -46,6 +46,36 @@ pub(super) fn plan(
     let warnings = config.warnings.iter().map(ToString::to_string).chain(notes).collect();
     // The format has no place for values: a store of them would be beside which, under which cap?
     Some(Served { stores, values: None, listeners, warnings })
+}
+
+/// Reads the file, without what this program makes of it.
+pub(super) fn parse(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<CasConfig, Problems> {
+    parsed(path, |name, text| nativelink_config::parse(name, text, env))
+}
+
+/// Reads what every key of the file comes to.
+pub(super) fn settings(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Setting>, Problems> {
+    parsed(path, |name, text| nativelink_config::parse_with_settings(name, text, env))
+        .map(|(_, settings)| settings)
+}
+
+fn parsed<T>(
+    path: &Path,
+    parse: impl FnOnce(&str, &str) -> Result<T, Diagnostics>,
+) -> Result<T, Problems> {
+    let name = path.display().to_string();
+    let mut problems = Problems::default();
+    let Some(text) = problems.take(&name, read_file(path)) else { return Err(problems) };
+    parse(&name, &text).map_err(|diagnostics| {
+        diagnostics.iter().for_each(|diagnostic| problems.add(diagnostic));
+        problems
+    })
 }
 
 fn read_file(path: &Path) -> std::io::Result<String> {

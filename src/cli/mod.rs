@@ -5,6 +5,7 @@
 //! is opened.
 
 mod admin_client;
+mod config;
 mod config_file;
 mod format;
 mod problems;
@@ -45,6 +46,8 @@ enum Command {
     Why(why::WhyArguments),
     /// Have a running server remove things for good.
     Purge(purge::PurgeArguments),
+    /// Check, explain and describe configuration files.
+    Config(config::ConfigArguments),
 }
 
 /// Runs the program with these arguments; the first is its name.
@@ -54,6 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Stats(arguments) }) => stats::run(&arguments),
         Ok(Arguments { command: Command::Why(arguments) }) => why::run(&arguments),
         Ok(Arguments { command: Command::Purge(arguments) }) => purge::run(&arguments),
+        Ok(Arguments { command: Command::Config(arguments) }) => config::run(&arguments),
         Err(error) => {
             // Nothing is left to tell a closed terminal.
             drop(error.print());

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use clap::Args;
+use nativelink_config::Effective;
 use nativelink_config::units::{parse_duration, parse_size};
 
 use super::problems::Problems;
@@ -153,6 +154,38 @@ impl StoreSettings {
         self.lease
     }
 
+    /// What the flags say, as the keys of a configuration file: flag, key, value.
+    pub(super) fn as_keys(&self) -> Vec<(&'static str, &'static str, Effective)> {
+        let word = |word: Option<&'static str>| word.map(|word| Effective::Text(word.to_owned()));
+        let all = [
+            ("--min-free", "min_free_bytes", self.min_free_bytes.map(Effective::Bytes)),
+            ("--lease", "lease_s", self.lease.map(Effective::Duration)),
+            (
+                "--on-lease-pressure",
+                "on_lease_pressure",
+                word(word_of(&LEASE_POLICIES, self.lease_policy)),
+            ),
+            ("--durability", "durability", word(word_of(&DURABILITIES, self.durability))),
+            ("--sync-interval", "sync_interval_s", self.sync_interval.map(Effective::Duration)),
+            (
+                "--verify-on-read",
+                "verify_on_read",
+                word(word_of(&VERIFICATIONS, self.verify_on_read)),
+            ),
+            (
+                "--scrub-rate",
+                "scrub_bytes_per_second",
+                self.scrub_bytes_per_second.map(Effective::Bytes),
+            ),
+            (
+                "--snapshot-interval",
+                "snapshot_interval_s",
+                self.snapshot_interval.map(Effective::Duration),
+            ),
+        ];
+        all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
+    }
+
     /// Says to a store what the flags say.
     pub(super) fn apply(&self, store: &mut FilesystemOptions) {
         fn set<T: Copy>(to: &mut T, from: Option<T>) {
@@ -210,6 +243,13 @@ fn duration_within(text: &str, least: Duration, most: Duration) -> Result<Durati
         return Err(format!("{text:?} is above the most, {}h", most.as_secs() / HOUR.as_secs()));
     }
     Ok(duration)
+}
+
+fn word_of<T: Copy + PartialEq>(
+    choices: &[(&'static str, T)],
+    value: Option<T>,
+) -> Option<&'static str> {
+    choices.iter().find(|(_, choice)| value == Some(*choice)).map(|(word, _)| *word)
 }
 
 fn one_of<T: Copy>(choices: &[(&str, T)]) -> impl FnOnce(&str) -> Result<T, String> {

@@ -3,7 +3,7 @@
 //! Method: reads the sources of the repository as text. A rule that stands in the way of clearer
 //! code is changed here, with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const MAX_FILE_LINES: usize = 500;
@@ -153,7 +153,7 @@ fn repository() -> PathBuf {
 
 fn sources() -> Vec<Source> {
     let mut sources = Vec::new();
-    for folder in ["src", "proto", "nativelink-config", "tests", "benches"] {
+    for folder in ["src", "proto", "nativelink-config", "tests", "benches", "fuzz"] {
         collect(&repository().join(folder), "rs", &mut sources);
     }
     assert!(sources.len() > 50, "the sources were not found");
@@ -362,6 +362,42 @@ fn every_page_of_the_documentation_is_linked() {
         .map(|page| format!("{}: linked from nowhere", page.path))
         .collect();
     assert_none(&problems);
+}
+
+/// Others read the format too: whoever does must not build a server for it.
+#[test]
+fn the_crate_of_the_configuration_stays_small() {
+    let read = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap();
+    let lock = read("Cargo.lock");
+    let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let mut needs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let name = package.lines().find_map(|line| quoted(line.strip_prefix("name = ")?)).unwrap();
+        let list = package.split_once("dependencies = [").unwrap_or_default().1;
+        let list = list.lines().map_while(|line| if line == "]" { None } else { Some(line) });
+        // Where there are several versions, the version stands behind the name.
+        let names = list.filter_map(quoted);
+        let names = names.filter_map(|it| it.split(' ').next().map(str::to_owned));
+        needs.entry(name).or_default().extend(names);
+    }
+    let manifest = read("nativelink-config/Cargo.toml");
+    let own = manifest.split_once("[dependencies]\n").unwrap().1;
+    let mut wanted: Vec<String> = own
+        .lines()
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split(['.', ' ']).next().filter(|name| !name.is_empty()))
+        .map(str::to_owned)
+        .collect();
+    let mut found = BTreeSet::from(["nativelink-config".to_owned()]);
+    while let Some(name) = wanted.pop() {
+        if found.insert(name.clone()) {
+            wanted.extend(needs[&name].iter().cloned());
+        }
+    }
+    assert!((5..=60).contains(&found.len()), "{} crates: {found:?}", found.len());
+    for heavy in ["tokio", "tonic", "hyper", "clap"] {
+        assert!(!found.contains(heavy), "{found:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::diagnostic::Located;
 use crate::document::Node;
 use crate::excerpt::shorten;
 use crate::reader::Reader;
+use crate::secret::masked;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -98,7 +99,7 @@ pub(super) fn read_address(reader: &mut Reader<'_>, node: &Node) -> Option<Strin
         let message = format!(
             "{:?} is not the address of a server; write grpc://HOST:PORT, or grpcs://HOST:PORT \
              for TLS",
-            shorten(&text)
+            shorten(&masked(&text))
         );
         reader.report(node.at, message);
         return None;

@@ -21,6 +21,9 @@ pub(super) struct Facts {
     /// Some store's name could not be read: what looks unknown may be that one.
     unnamed_store: bool,
     store_uses: Vec<Located<String>>,
+    schedulers: Vec<Located<String>>,
+    unnamed_scheduler: bool,
+    scheduler_uses: Vec<Located<String>>,
     content_paths: Vec<Located<String>>,
     temp_paths: Vec<Located<String>>,
     addresses: Vec<Located<ListenAddress>>,
@@ -45,6 +48,19 @@ impl Facts {
     /// A store is referred to by its name.
     pub(super) fn use_store(&mut self, name: Option<&Located<String>>) {
         self.store_uses.extend(name.cloned());
+    }
+
+    /// A scheduler, or one whose name cannot be read.
+    pub(super) fn add_scheduler(&mut self, name: Option<&Located<String>>) {
+        match name {
+            Some(name) => self.schedulers.push(name.clone()),
+            None => self.unnamed_scheduler = true,
+        }
+    }
+
+    /// A scheduler is referred to by its name.
+    pub(super) fn use_scheduler(&mut self, name: Option<&Located<String>>) {
+        self.scheduler_uses.extend(name.cloned());
     }
 
     /// A store keeps its content in a directory.
@@ -76,36 +92,18 @@ impl Facts {
 
     /// Reports what does not fit together.
     pub(super) fn check(&self, reader: &mut Reader<'_>, graph: &Graph<'_>) {
-        self.check_store_names(reader);
-        self.check_store_uses(reader);
+        check_names("store", &self.stores, reader);
+        check_names("scheduler", &self.schedulers, reader);
+        if !self.unnamed_store {
+            check_uses("store", &self.stores, &self.store_uses, reader);
+        }
+        if !self.unnamed_scheduler {
+            check_uses("scheduler", &self.schedulers, &self.scheduler_uses, reader);
+        }
         self.check_directories(reader);
         self.check_addresses(reader);
         self.check_instances(reader, graph);
         graph.check(reader);
-    }
-
-    fn check_store_names(&self, reader: &mut Reader<'_>) {
-        for (name, first) in repeated(&self.stores, |name| Some(name.clone())) {
-            let message =
-                format!("a second store named {:?}; line {first} has it already", shorten(name));
-            reader.report_at(&name.place, message);
-        }
-    }
-
-    fn check_store_uses(&self, reader: &mut Reader<'_>) {
-        if self.unnamed_store {
-            return;
-        }
-        let names: Vec<&str> = self.stores.iter().map(|name| name.as_str()).collect();
-        let known: HashSet<&str> = names.iter().copied().collect();
-        for used in self.store_uses.iter().filter(|used| !known.contains(used.as_str())) {
-            let advice = match nearest(used, &names) {
-                Some(name) => format!("; did you mean {name:?}?"),
-                None => String::new(),
-            };
-            let message = format!("there is no store named {:?}{advice}", shorten(used));
-            reader.report_at(&used.place, message);
-        }
     }
 
     /// Two stores in one directory delete each other's files, and a store empties its directory of
@@ -168,6 +166,34 @@ impl Facts {
                 reader.report_at(&ac.store.place, message);
             }
         }
+    }
+}
+
+/// Names are there once.
+fn check_names(what: &str, names: &[Located<String>], reader: &mut Reader<'_>) {
+    for (name, first) in repeated(names, |name| Some(name.clone())) {
+        let message =
+            format!("a second {what} named {:?}; line {first} has it already", shorten(name));
+        reader.report_at(&name.place, message);
+    }
+}
+
+/// What is referred to is there.
+fn check_uses(
+    what: &str,
+    names: &[Located<String>],
+    uses: &[Located<String>],
+    reader: &mut Reader<'_>,
+) {
+    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    let known: HashSet<&str> = names.iter().copied().collect();
+    for used in uses.iter().filter(|used| !known.contains(used.as_str())) {
+        let advice = match nearest(used, &names) {
+            Some(name) => format!("; did you mean {name:?}?"),
+            None => String::new(),
+        };
+        let message = format!("there is no {what} named {:?}{advice}", shorten(used));
+        reader.report_at(&used.place, message);
     }
 }
 

@@ -2,13 +2,11 @@
 
 use super::facts::Facts;
 use super::listener::{self, Listener};
+use super::remote_execution::{IdentityHeader, read_identity_header};
 use super::service::{self, Services};
 use crate::diagnostic::Place;
 use crate::document::{Node, Value};
 use crate::reader::Reader;
-
-const NO_IDENTITY_HEADER: &str =
-    "let a proxy check it, or ask clients for certificates with `tls.client_ca_file`";
 
 /// One of the `servers`.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +19,8 @@ pub struct Server {
     pub listener: Listener,
     /// What it serves there.
     pub services: Services,
+    /// The header by which clients say who they are; warned of, because nobody reads it.
+    pub experimental_identity_header: Option<IdentityHeader>,
 }
 
 pub(super) fn read_all(
@@ -42,7 +42,13 @@ fn read_server(reader: &mut Reader<'_>, node: &Node, facts: &mut Facts) -> Optio
             table.required("listener", |reader, node| listener::read(reader, node, facts));
         let services =
             table.required("services", |reader, node| service::read_all(reader, node, facts));
-        table.unsupported("experimental_identity_header", NO_IDENTITY_HEADER, |_, _| Some(()));
-        Some(Server { place, name, listener: listener?, services: services? })
+        let header = table.optional("experimental_identity_header", read_identity_header);
+        Some(Server {
+            place,
+            name,
+            listener: listener?,
+            services: services?,
+            experimental_identity_header: header,
+        })
     })
 }

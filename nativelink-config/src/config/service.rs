@@ -1,6 +1,7 @@
 //! The `services` of a server.
 
 use super::facts::Facts;
+use super::remote_execution::{self, OtherServices, SCHEDULER_INSTEAD};
 use crate::diagnostic::Located;
 use crate::document::{Entry, Node, Value};
 use crate::excerpt::shorten;
@@ -24,6 +25,8 @@ pub struct Services {
     pub health: Option<HealthService>,
     /// `admin`: whether and where workers are drained.
     pub admin: Option<AdminService>,
+    /// Those that do not run here.
+    pub others: OtherServices,
 }
 
 /// The content-addressed store of an instance.
@@ -64,6 +67,8 @@ pub struct AcService {
 pub struct CapabilitiesService {
     /// The instance; may be empty.
     pub instance_name: Located<String>,
+    /// `remote_execution`: the scheduler of the instance, which does not run here.
+    pub scheduler: Option<Located<String>>,
     /// Whether compressed blobs are announced; warned of, because they are not.
     pub remote_cache_compression: bool,
 }
@@ -107,10 +112,6 @@ const ADMIN_PATH: &str = "/admin";
 const NOT_ANNOUNCED: &str =
     "this has no effect: it is not announced to clients, who then do without";
 const NO_WORKERS: &str = "this has no effect: it drains workers, and there are none here";
-const NO_EXECUTION: &str = "Castellan is the storage side; leave execution to NativeLink's \
-                            schedulers, with `grpc` stores of this server";
-const NO_ASSETS: &str = "remove it, and clients download from the origin";
-const NO_BUILD_EVENTS: &str = "remove it, and send build events to a server that keeps them";
 
 pub(super) fn read_all(
     reader: &mut Reader<'_>,
@@ -125,17 +126,15 @@ pub(super) fn read_all(
             read_instances(reader, node, |table, instance| read_ac(table, instance, facts))
         });
         let capabilities = table.optional("capabilities", |reader, node| {
-            read_instances(reader, node, read_capabilities)
+            read_instances(reader, node, |table, instance| {
+                read_capabilities(table, instance, facts)
+            })
         });
         let bytestream =
             table.optional("bytestream", |reader, node| read_bytestream(reader, node, facts));
         let health = table.optional("health", read_health);
         let admin = table.optional("admin", read_admin);
-        table.unsupported("execution", NO_EXECUTION, |_, _| Some(()));
-        table.unsupported("worker_api", NO_EXECUTION, |_, _| Some(()));
-        table.unsupported("fetch", NO_ASSETS, |_, _| Some(()));
-        table.unsupported("push", NO_ASSETS, |_, _| Some(()));
-        table.unsupported("experimental_bep", NO_BUILD_EVENTS, |_, _| Some(()));
+        let others = remote_execution::read_services(table, facts);
         table.removed(&["experimental_prometheus"]);
         Some(Services {
             cas: cas.unwrap_or_default(),
@@ -144,12 +143,13 @@ pub(super) fn read_all(
             bytestream: bytestream.unwrap_or_default(),
             health,
             admin,
+            others,
         })
     })
 }
 
 /// Reads `[{ instance_name: "main", ... }]`, or the old `{ main: {...} }`.
-fn read_instances<T>(
+pub(super) fn read_instances<T>(
     reader: &mut Reader<'_>,
     node: &Node,
     mut read: impl FnMut(&mut Table<'_, '_, '_>, Located<String>) -> Option<T>,
@@ -259,8 +259,11 @@ fn read_ac(
 fn read_capabilities(
     table: &mut Table<'_, '_, '_>,
     instance_name: Located<String>,
+    facts: &mut Facts,
 ) -> Option<CapabilitiesService> {
-    table.unsupported("remote_execution", NO_EXECUTION, |_, _| Some(()));
+    let scheduler = table.unsupported("remote_execution", SCHEDULER_INSTEAD, |reader, node| {
+        reader.object(node, |table| remote_execution::read_scheduler_name(table, facts))
+    });
     let compression = table.optional("remote_cache_compression", |reader, node| {
         let is_on = reader.flag(node)?;
         if is_on {
@@ -269,7 +272,7 @@ fn read_capabilities(
         Some(is_on)
     });
     let remote_cache_compression = compression.unwrap_or(false);
-    Some(CapabilitiesService { instance_name, remote_cache_compression })
+    Some(CapabilitiesService { instance_name, scheduler, remote_cache_compression })
 }
 
 /// Reads the array, or the old object with all instances in `cas_stores`.

@@ -8,7 +8,11 @@ mod layer;
 mod memory;
 mod partition;
 
+use super::cloud::{self, CloudStore};
 use super::facts::Facts;
+use super::mongo::{self, MongoStore};
+use super::ontap::{self, OntapExistenceCache};
+use super::redis::{self, RedisStore};
 use crate::diagnostic::Located;
 use crate::document::{Node, Value};
 use crate::reader::{Reader, Table};
@@ -101,8 +105,21 @@ pub enum StoreSpec {
     CacheMetrics(CacheMetricsStore),
     /// `grpc`: another server.
     Grpc(Box<GrpcStore>),
-    /// A kind of the format that this version does not run, by its key; noted as such.
-    Unsupported(&'static str),
+    /// A kind of the format that this version does not run; noted as such.
+    Unsupported(Box<UnsupportedStore>),
+}
+
+/// A store of a kind that this version does not run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UnsupportedStore {
+    /// `redis_store`: content in Redis.
+    Redis(RedisStore),
+    /// `experimental_cloud_object_store`: content in a bucket of a cloud.
+    Cloud(CloudStore),
+    /// `ontap_s3_existence_cache`: a list of what is in a bucket of ONTAP.
+    OntapExistenceCache(OntapExistenceCache),
+    /// `experimental_mongo`: content in `MongoDB`.
+    Mongo(MongoStore),
 }
 
 impl StoreSpec {
@@ -202,8 +219,25 @@ fn read_kind(
         "noop" => reader.object(node, |_| Some(Spec::Noop)),
         "cache_metrics" => layer::read_cache_metrics(reader, node, facts).map(Spec::CacheMetrics),
         "grpc" => grpc::read(reader, node).map(|spec| Spec::Grpc(Box::new(spec))),
-        // The kinds in `UNSUPPORTED`.
-        other => Some(Spec::Unsupported(other)),
+        other => {
+            read_unsupported(reader, node, other).map(|spec| Spec::Unsupported(Box::new(spec)))
+        }
+    }
+}
+
+/// The kinds in `UNSUPPORTED`.
+fn read_unsupported(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    kind: &'static str,
+) -> Option<UnsupportedStore> {
+    match kind {
+        "redis_store" => redis::read(reader, node).map(UnsupportedStore::Redis),
+        "ontap_s3_existence_cache" => {
+            ontap::read(reader, node).map(UnsupportedStore::OntapExistenceCache)
+        }
+        "experimental_mongo" => mongo::read(reader, node).map(UnsupportedStore::Mongo),
+        _ => cloud::read(reader, node).map(UnsupportedStore::Cloud),
     }
 }
 

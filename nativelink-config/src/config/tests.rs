@@ -4,6 +4,8 @@
 
 mod corpus;
 mod hostile;
+mod mutations;
+mod others;
 mod servers;
 mod stores;
 

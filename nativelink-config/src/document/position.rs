@@ -1,7 +1,7 @@
 //! Byte offsets to lines and columns.
 
 /// A line and a column in characters, both from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Position {
     /// The line.
     pub(crate) line: u32,

@@ -1,21 +1,26 @@
 //! Texts, numbers, sizes, durations and switches.
 
+use super::trace::{Effective, Scalar};
 use super::{Reader, nearest};
 use crate::document::{Node, Value};
 use crate::excerpt::shorten;
-use crate::expand::{ExpandError, expand, expand_path};
+use crate::expand::{Environment, ExpandError, expand, expand_path};
+use crate::secret::masked;
 use crate::units::{parse_duration, parse_size};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 impl Reader<'_> {
     /// A text as it stands. Names are not expanded: they are compared with each other.
     pub(crate) fn name(&mut self, node: &Node) -> Option<String> {
-        match &node.value {
-            Value::Text(text) => Some(text.clone()),
-            _ => self.wrong(node, "a text"),
-        }
+        let name = match &node.value {
+            Value::Text(text) => text.clone(),
+            _ => return self.wrong(node, "a text"),
+        };
+        self.note(node, Scalar::Name, || Effective::Text(name.clone()));
+        Some(name)
     }
 
     /// A name that is not empty.
@@ -30,10 +35,12 @@ impl Reader<'_> {
 
     /// A text with environment variables.
     pub(crate) fn text(&mut self, node: &Node) -> Option<String> {
-        match &node.value {
-            Value::Text(text) => self.expanded(node, text).map(Cow::into_owned),
-            _ => self.wrong(node, "a text"),
-        }
+        let text = match &node.value {
+            Value::Text(text) => self.expanded(node, text)?.into_owned(),
+            _ => return self.wrong(node, "a text"),
+        };
+        self.note(node, Scalar::Text, || Effective::Text(text.clone()));
+        Some(text)
     }
 
     /// The path of a file or directory, with environment variables and `~`.
@@ -41,7 +48,7 @@ impl Reader<'_> {
         let Value::Text(text) = &node.value else {
             return self.wrong(node, "a path");
         };
-        let expanded = self.unless_error(node, expand_path(text, self.env))?;
+        let expanded = self.expanded_by(node, text, expand_path)?;
         if expanded.is_empty() {
             self.report(node.at, "a path must not be empty");
             return None;
@@ -50,43 +57,50 @@ impl Reader<'_> {
             self.report(node.at, "a path must not contain a NUL character");
             return None;
         }
+        self.note(node, Scalar::Path, || Effective::Text(expanded.clone().into_owned()));
         Some(expanded.into_owned())
     }
 
     /// A number of bytes.
     pub(crate) fn size(&mut self, node: &Node) -> Option<u64> {
-        match &node.value {
-            Value::Number(spelling) => self.whole_number(node, spelling),
+        let bytes = match &node.value {
+            Value::Number(spelling) => self.whole_number(node, spelling)?,
             Value::Text(text) => {
                 let text = self.expanded(node, text)?;
-                self.unless_error(node, parse_size(&text))
+                self.unless_error(node, parse_size(&text))?
             }
-            _ => self.wrong(node, "a size such as 1048576 or \"1MiB\""),
-        }
+            _ => return self.wrong(node, "a size such as 1048576 or \"1MiB\""),
+        };
+        self.note(node, Scalar::Size, || Effective::Bytes(bytes));
+        Some(bytes)
     }
 
     /// A length of time; a plain number is seconds.
     pub(crate) fn seconds(&mut self, node: &Node) -> Option<Duration> {
-        match &node.value {
-            Value::Number(spelling) => self.whole_number(node, spelling).map(Duration::from_secs),
+        let duration = match &node.value {
+            Value::Number(spelling) => Duration::from_secs(self.whole_number(node, spelling)?),
             Value::Text(text) => {
                 let text = self.expanded(node, text)?;
-                self.unless_error(node, parse_duration(&text))
+                self.unless_error(node, parse_duration(&text))?
             }
-            _ => self.wrong(node, "a number of seconds or a duration such as \"1h30m\""),
-        }
+            _ => return self.wrong(node, "a number of seconds or a duration such as \"1h30m\""),
+        };
+        self.note(node, Scalar::Seconds, || Effective::Duration(duration));
+        Some(duration)
     }
 
     /// A whole number from 0.
     pub(crate) fn count(&mut self, node: &Node) -> Option<u64> {
-        match &node.value {
-            Value::Number(spelling) => self.whole_number(node, spelling),
+        let count = match &node.value {
+            Value::Number(spelling) => self.whole_number(node, spelling)?,
             Value::Text(text) => {
                 let text = self.expanded(node, text)?;
-                self.whole_number(node, text.trim())
+                self.whole_number(node, text.trim())?
             }
-            _ => self.wrong(node, "a whole number"),
-        }
+            _ => return self.wrong(node, "a whole number"),
+        };
+        self.note(node, Scalar::Count, || Effective::Count(count));
+        Some(count)
     }
 
     /// Like [`Self::size`]; 0 says no more than an absent key.
@@ -135,33 +149,40 @@ impl Reader<'_> {
             _ => return self.wrong(node, "a number"),
         };
         match spelling.trim().parse::<f64>() {
-            Ok(number) if number.is_finite() && number.is_sign_positive() => Some(number),
+            Ok(number) if number.is_finite() && number.is_sign_positive() => {
+                self.note(node, Scalar::Decimal, || Effective::Decimal(number));
+                Some(number)
+            }
             _ => self.wrong(node, "a number from 0 such as 0.5"),
         }
     }
 
     /// A length of time; a plain number is seconds and may have a fraction.
     pub(crate) fn decimal_seconds(&mut self, node: &Node) -> Option<Duration> {
-        if matches!(node.value, Value::Text(_)) {
-            return self.seconds(node);
-        }
-        let seconds = self.decimal(node)?;
-        let duration = Duration::try_from_secs_f64(seconds);
-        duration.map_err(|_| self.mismatch(node, "a shorter time")).ok()
+        let duration = if matches!(node.value, Value::Text(_)) {
+            self.seconds(node)?
+        } else {
+            let seconds = self.decimal(node)?;
+            let duration = Duration::try_from_secs_f64(seconds);
+            duration.map_err(|_| self.mismatch(node, "a shorter time")).ok()?
+        };
+        self.note(node, Scalar::DecimalSeconds, || Effective::Duration(duration));
+        Some(duration)
     }
 
     /// A switch.
     pub(crate) fn flag(&mut self, node: &Node) -> Option<bool> {
-        let text = match &node.value {
-            Value::Bool(value) => return Some(*value),
-            Value::Text(text) => self.expanded(node, text)?,
+        let flag = match &node.value {
+            Value::Bool(value) => *value,
+            Value::Text(text) => match self.expanded(node, text)?.trim() {
+                "true" => true,
+                "false" => false,
+                _ => return self.wrong(node, "true or false"),
+            },
             _ => return self.wrong(node, "true or false"),
         };
-        match text.trim() {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => self.wrong(node, "true or false"),
-        }
+        self.note(node, Scalar::Flag, || Effective::Flag(flag));
+        Some(flag)
     }
 
     /// One of a fixed set of words.
@@ -170,23 +191,25 @@ impl Reader<'_> {
         node: &Node,
         choices: &[(&'static str, T)],
     ) -> Option<T> {
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let words: Vec<&'static str> = choices.iter().map(|(word, _)| *word).collect();
         let expected = format!("one of {}", quoted(&words));
         let Value::Text(text) = &node.value else {
             return self.wrong(node, &expected);
         };
-        if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
+        if let Some((word, value)) = choices.iter().find(|(word, _)| word == text) {
+            let effective = || Effective::Text((*word).to_owned());
+            self.note(node, Scalar::Choice(words), effective);
             return Some(*value);
         }
         let advice = match nearest(text, &words) {
             Some(word) => format!("; did you mean {word:?}?"),
             None => String::new(),
         };
-        self.report(node.at, format!("{:?} is not {expected}{advice}", shorten(text)));
+        self.report(node.at, format!("{:?} is not {expected}{advice}", shorten(&masked(text))));
         None
     }
 
-    fn whole_number(&mut self, node: &Node, spelling: &str) -> Option<u64> {
+    pub(super) fn whole_number(&mut self, node: &Node, spelling: &str) -> Option<u64> {
         match parse_whole_number(spelling) {
             Ok(number) => Some(number),
             Err(problem) => {
@@ -196,12 +219,27 @@ impl Reader<'_> {
         }
     }
 
-    fn expanded<'t>(&mut self, node: &Node, text: &'t str) -> Option<Cow<'t, str>> {
-        let expanded: Result<_, ExpandError> = expand(text, self.env);
+    pub(super) fn expanded<'t>(&mut self, node: &Node, text: &'t str) -> Option<Cow<'t, str>> {
+        self.expanded_by(node, text, expand)
+    }
+
+    fn expanded_by<'t>(
+        &mut self,
+        node: &Node,
+        text: &'t str,
+        expand: impl FnOnce(&'t str, &Environment<'_>) -> Result<Cow<'t, str>, ExpandError>,
+    ) -> Option<Cow<'t, str>> {
+        let is_asked = Cell::new(false);
+        let env = self.env;
+        let expanded = expand(text, &|name| {
+            is_asked.set(true);
+            env(name)
+        });
+        self.note_environment(is_asked.get());
         self.unless_error(node, expanded)
     }
 
-    fn unless_error<T>(
+    pub(super) fn unless_error<T>(
         &mut self,
         node: &Node,
         result: Result<T, impl std::error::Error>,
@@ -209,7 +247,7 @@ impl Reader<'_> {
         result.map_err(|error| self.report(node.at, error.to_string())).ok()
     }
 
-    fn wrong<T>(&mut self, node: &Node, expected: &str) -> Option<T> {
+    pub(super) fn wrong<T>(&mut self, node: &Node, expected: &str) -> Option<T> {
         self.mismatch(node, expected);
         None
     }
@@ -234,7 +272,7 @@ pub(crate) fn describe(value: &Value) -> String {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Number(spelling) => shorten(spelling).into_owned(),
-        Value::Text(text) => format!("{:?}", shorten(text)),
+        Value::Text(text) => format!("{:?}", shorten(&masked(text))),
         Value::List(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }

@@ -14,12 +14,24 @@ pub(crate) struct Table<'r, 'e, 'n> {
     known: Vec<&'static str>,
     /// Keys of the format that are not accepted, now or any more.
     refused: Vec<&'static str>,
+    /// Those of the refused ones that the format does not have any more.
+    removed: Vec<&'static str>,
     missing: Vec<&'static str>,
+    accepts_any_key: bool,
 }
 
 impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
     pub(super) fn new(reader: &'r mut Reader<'e>, at: Position, entries: &'n [Entry]) -> Self {
-        Self { reader, at, entries, known: Vec::new(), refused: Vec::new(), missing: Vec::new() }
+        Self {
+            reader,
+            at,
+            entries,
+            known: Vec::new(),
+            refused: Vec::new(),
+            removed: Vec::new(),
+            missing: Vec::new(),
+            accepts_any_key: false,
+        }
     }
 
     /// The reader, to report problems of the object as a whole.
@@ -35,6 +47,11 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
     /// Whether a key is there, with whatever value but `null`.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
+    }
+
+    /// Something else is wrong, and which keys are right depends on it.
+    pub(crate) fn accept_any_key(&mut self) {
+        self.accepts_any_key = true;
     }
 
     /// Reads the value of a key; absent and `null` are the same.
@@ -109,6 +126,7 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
     /// Keys that earlier versions of the format had. Tells whether there was one.
     pub(crate) fn removed(&mut self, keys: &[&'static str]) -> bool {
         let mut found = false;
+        self.removed.extend(keys);
         for key in keys {
             if let Some(entry) = self.refuse(key) {
                 self.report_key(entry.at, key, "no longer part of the format; remove it");
@@ -158,8 +176,12 @@ impl<'r, 'e, 'n> Table<'r, 'e, 'n> {
 
     /// Reports the keys nobody asked for and those that should be there.
     pub(super) fn finish(mut self) {
+        self.reader.note_object(self.at, || {
+            let keys = self.known.iter().chain(&self.refused).copied();
+            keys.filter(|key| !self.removed.contains(key)).collect()
+        });
         let names: Vec<&str> = self.known.iter().chain(&self.refused).copied().collect();
-        let entries = self.entries;
+        let entries = if self.accepts_any_key { &[] } else { self.entries };
         for entry in entries.iter().filter(|entry| !names.contains(&entry.key.as_str())) {
             // Looking for the nearest name is the most expensive step: not for nothing.
             let nearest_name = if self.reader.found.problems.is_full() {

@@ -15,7 +15,7 @@ fn read<T>(
     let env: &'static Environment<'static> = &|name| (name == "N").then(|| "12".to_owned());
     let mut reader = Reader::new(file, env, document.problems);
     let value = read(&mut reader, &document.root);
-    value.ok_or_else(|| reader.finish().problems.to_string())
+    value.ok_or_else(|| reader.take_findings().problems.to_string())
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{spec, valid};
 use crate::{
     CasConfig, CompressionAlgorithm, Durability, ErrorCode, EvictionPolicy, FilesystemExtension,
     FilesystemStore, GrpcStore, LeasePressure, Lz4Config, MemoryStore, ReadBatching, Retry,
-    StoreDirection, StoreSpec, StoreType, VerifyOnRead, WriteBehind,
+    StoreDirection, StoreSpec, StoreType, UnsupportedStore, VerifyOnRead, WriteBehind,
 };
 use std::time::Duration;
 
@@ -296,12 +296,19 @@ fn stores_may_lead_to_one_store_many_times() {
 #[test]
 fn kinds_that_do_not_run_are_read_as_such() {
     let config = valid!("unsupported");
-    assert_eq!(spec(&config, "REDIS"), &StoreSpec::Unsupported("redis_store"));
-    assert_eq!(spec(&config, "MONGO"), &StoreSpec::Unsupported("experimental_mongo"));
-    assert_eq!(spec(&config, "ONTAP"), &StoreSpec::Unsupported("ontap_s3_existence_cache"));
+    let unsupported = |spec: &StoreSpec| match spec {
+        StoreSpec::Unsupported(spec) => UnsupportedStore::clone(spec),
+        other => panic!("{other:?}"),
+    };
+    let redis = unsupported(spec(&config, "REDIS"));
+    assert!(matches!(redis, UnsupportedStore::Redis(_)), "{redis:?}");
+    let mongo = unsupported(spec(&config, "MONGO"));
+    assert!(matches!(mongo, UnsupportedStore::Mongo(_)), "{mongo:?}");
+    let ontap = unsupported(spec(&config, "ONTAP"));
+    assert!(matches!(ontap, UnsupportedStore::OntapExistenceCache(_)), "{ontap:?}");
     let StoreSpec::FastSlow(store) = spec(&config, "BUCKET") else { panic!() };
-    let bucket = StoreSpec::Unsupported("experimental_cloud_object_store");
-    assert_eq!(store.slow.value, bucket);
+    let bucket = unsupported(&store.slow.value);
+    assert!(matches!(bucket, UnsupportedStore::Cloud(_)), "{bucket:?}");
     assert_eq!(config.unsupported.len(), 14);
 }
 
