@@ -8,8 +8,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use super::{store_metrics, tree_metrics};
 pub use super::tree_metrics::Watched;
+use super::{store_metrics, tree_metrics};
 use crate::store::filesystem::FilesystemStore;
 use crate::telemetry::metrics::{self, Family, Metrics, Samples, text};
 

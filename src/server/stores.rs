@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::ServerError;
 use super::values::{self, OpenValues, ValuesSettings};
-use crate::store::BlobStore;
 use crate::http::metrics::Watched;
+use crate::store::BlobStore;
 use crate::store::compression::{CompressionOptions, CompressionStore};
 use crate::store::counted::CountedStore;
 use crate::store::dedup::{DedupOptions, DedupStore};
-use crate::store::existence_cache::{ExistenceCache, ExistenceCacheOptions};
+use crate::store::existence_cache::{ExistenceCacheOptions, ExistenceCacheStore};
 use crate::store::filesystem::{FilesystemOptions, FilesystemStore};
 use crate::store::memory::{MemoryOptions, MemoryStore};
 use crate::store::noop::NoopStore;
@@ -53,6 +53,8 @@ pub enum StoreKind {
     ExistenceCache {
         /// That store.
         backend: usize,
+        /// Whether another server is asked behind it: otherwise nothing is remembered.
+        is_remote: bool,
         /// How much is remembered, and how long.
         options: ExistenceCacheOptions,
     },
@@ -147,7 +149,7 @@ impl Stores {
                 store
             }
             StoreKind::Memory(options) => {
-                let store = MemoryStore::new(options);
+                let store = MemoryStore::new(&options);
                 self.watch(name, Watched::Memory(Arc::clone(&store)));
                 store
             }
@@ -163,8 +165,8 @@ impl Stores {
                 self.watch(name, Watched::Tiered(Arc::clone(&store)));
                 store
             }
-            StoreKind::ExistenceCache { backend, options } => {
-                let store = ExistenceCache::new(self.behind(backend)?, options);
+            StoreKind::ExistenceCache { backend, is_remote, options } => {
+                let store = ExistenceCacheStore::new(self.behind(backend)?, is_remote, options);
                 self.watch(name, Watched::ExistenceCache(Arc::clone(&store)));
                 store
             }

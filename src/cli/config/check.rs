@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{print, print_error, put_place};
 use crate::cli::problems::{Problem, Problems};
+use crate::cli::store_flags::StoreSettings;
 use crate::cli::{EX_USAGE, config_file};
 
 /// Flags of `config check`.
@@ -55,7 +56,7 @@ pub(super) fn findings(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Vec
     // The plan has the warnings of the file as lines, before its own; here they keep their places.
     let warnings = match config_file::parse(path, env) {
         Ok(config) => {
-            let served = config_file::plan(path, env, &mut problems);
+            let served = config_file::plan(path, env, &StoreSettings::default(), &mut problems);
             let mut warnings: Vec<Problem> = config.warnings.iter().map(Problem::from).collect();
             let others = served.into_iter().flat_map(|served| served.warnings);
             warnings.extend(others.skip(warnings.len()).map(Problem::from));

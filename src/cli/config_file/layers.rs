@@ -1,7 +1,5 @@
 //! From the other kinds of stores of a file to their settings.
 
-use std::time::Duration;
-
 use nativelink_config::{
     CompressionAlgorithm, CompressionStore, DedupStore, ExistenceCacheStore, FastSlowStore,
     Located, MemoryStore, StoreDirection, StoreSpec,
@@ -39,7 +37,7 @@ impl<'c> StorePlanner<'c> {
             bytes
         });
         let mut options = MemoryOptions::new(max_bytes);
-        options.evict_bytes = policy.evict_bytes;
+        options.low_water_bytes = policy.evict_bytes;
         options.max_entries = policy.max_count;
         options.max_age = policy.max_seconds.map(whole_seconds);
         options.max_blob_bytes = store.max_blob_bytes;
@@ -75,20 +73,14 @@ impl<'c> StorePlanner<'c> {
     ) -> Option<StoreKind> {
         let backend = self.spec(&format!("{name}/backend"), &store.backend)?;
         let policy = &store.eviction_policy;
-        let mut options = ExistenceCacheOptions {
-            backend_is_remote: self.is_remote(&store.backend),
-            ..ExistenceCacheOptions::default()
+        let defaults = ExistenceCacheOptions::default();
+        let options = ExistenceCacheOptions {
+            max_entries: policy.max_count.map_or(defaults.max_entries, at_most),
+            max_age: policy.max_seconds,
+            lease: self.flags.lease(),
         };
-        if let Some(max_entries) = policy.max_count {
-            options.max_entries = at_most(max_entries);
-        }
-        if let Some(max_age) = policy.max_seconds {
-            options.max_age = max_age;
-        }
-        if let Some(lease) = self.flags.lease() {
-            options.lease = lease;
-        }
-        Some(StoreKind::ExistenceCache { backend, options })
+        let is_remote = self.is_remote(&store.backend);
+        Some(StoreKind::ExistenceCache { backend, is_remote, options })
     }
 
     pub(super) fn compression(

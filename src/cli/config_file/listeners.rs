@@ -33,10 +33,10 @@ pub(super) fn plan<'c>(config: &'c CasConfig, stores: &mut StorePlanner<'c>) -> 
             freebind: http.freebind,
             tls: http.tls.as_ref().map(tls),
             http2: http2(&http.advanced_http),
-            health: services.health.as_ref().map(|health| HealthPage {
-                path: health.path.clone(),
-                timeout: health.timeout,
-            }),
+            health: services
+                .health
+                .as_ref()
+                .map(|health| HealthPage { path: health.path.clone(), timeout: health.timeout }),
             admin_path: services.admin.as_ref().map(|admin| admin.path.clone()),
             options: options(config, http, services),
             ..GrpcListener::new(address, instances)

@@ -80,8 +80,7 @@ fn client_tls(tls: &ClientTlsConfig, problems: &mut Problems) -> Option<ClientTl
             }
         },
     };
-    let (ca_pem, cert_pem, key_pem) =
-        (pem(&tls.ca_file), pem(&tls.cert_file), pem(&tls.key_file));
+    let (ca_pem, cert_pem, key_pem) = (pem(&tls.ca_file), pem(&tls.cert_file), pem(&tls.key_file));
     Some(ClientTls { ca_pem: ca_pem?, cert_pem: cert_pem?, key_pem: key_pem? })
 }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use nativelink_config::{
     CasConfig, Durability as FileDurability, EvictionPolicy, FilesystemExtension, FilesystemStore,
-    LeasePressure, Located, ShardStore, Store, StoreSpec, VerifyOnRead as FileVerifyOnRead, VerifyStore,
+    LeasePressure, Located, ShardStore, Store, StoreSpec, VerifyOnRead as FileVerifyOnRead,
+    VerifyStore,
 };
 
 use super::remote;

@@ -178,7 +178,9 @@ fn what_a_server_says_reaches_its_listener() {
 #[test]
 fn results_alone_are_checked_against_the_blobs_of_their_instance_elsewhere() {
     let server = |services: &str| {
-        format!("{{ listener: {{ http: {{ socket_address: ':0' }} }}, services: {{ {services} }} }}")
+        format!(
+            "{{ listener: {{ http: {{ socket_address: ':0' }} }}, services: {{ {services} }} }}"
+        )
     };
     let memory = |name: &str| {
         format!("{{ name: '{name}', memory: {{ eviction_policy: {{ max_bytes: '1mb' }} }} }}")
@@ -217,12 +219,19 @@ fn what_cannot_run_is_said_with_its_place() {
     };
     for (stores, expected) in [
         ("{ name: 'A', redis_store: { addresses: ['redis://r'] } }", "redis_store"),
-        ("{ name: 'A', filesystem: { content_path: '/a', eviction_policy: { max_bytes: 1 } } }",
-         "max_bytes 1 bytes are below"),
-        ("{ name: 'A', memory: { eviction_policy: { max_bytes: 9, evict_bytes: 9 } } }",
-         "evict_bytes is not below max_bytes"),
-        ("{ name: 'A', grpc: { store_type: 'cas', endpoints: [{ address: 'grpcs://h:1',
-            tls_config: { ca_file: '/no/such/file' } }] } }", "/no/such/file"),
+        (
+            "{ name: 'A', filesystem: { content_path: '/a', eviction_policy: { max_bytes: 1 } } }",
+            "max_bytes 1 bytes are below",
+        ),
+        (
+            "{ name: 'A', memory: { eviction_policy: { max_bytes: 9, evict_bytes: 9 } } }",
+            "evict_bytes is not below max_bytes",
+        ),
+        (
+            "{ name: 'A', grpc: { store_type: 'cas', endpoints: [{ address: 'grpcs://h:1',
+            tls_config: { ca_file: '/no/such/file' } }] } }",
+            "/no/such/file",
+        ),
     ] {
         let found = problems(stores);
         assert!(found.contains(expected) && found.contains(":1:"), "{stores}: {found}");

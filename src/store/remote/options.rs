@@ -224,6 +224,11 @@ impl Endpoint {
         }
     }
 
+    /// Refuses an address or certificates that no connection can be made with.
+    pub fn check(&self) -> Result<(), RemoteError> {
+        self.transport().map(drop)
+    }
+
     /// The same as the transport wants it.
     pub(super) fn transport(&self) -> Result<tonic::transport::Endpoint, RemoteError> {
         let error = |problem: String| {
