@@ -4,7 +4,9 @@
 //! Types only: nothing here touches the file system, the environment or the network, and nothing
 //! panics on any text. The caller reads the file, gives the environment as a function, and acts on
 //! the result. The whole format is read. Parts that Castellan does not run are told apart from
-//! mistakes and listed, so that no setting is ever silently without effect.
+//! mistakes and listed, so that no setting is ever silently without effect. What every key means,
+//! and is when it is absent, is there as data too: for editors ([`schema`]) and for people who ask
+//! what a file comes to ([`parse_with_settings`]).
 
 mod config;
 mod diagnostic;

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+#[cfg(test)]
+mod tests;
+
 /// What stands where a secret was.
 pub(crate) const MASK: &str = "***";
 

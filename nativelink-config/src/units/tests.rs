@@ -7,6 +7,16 @@ use proptest::prelude::*;
 const KIB: u64 = 1024;
 
 #[test]
+fn quantities_are_shown_in_large_units() {
+    for (bytes, text) in [(0, "0"), (1023, "1023"), (10 * KIB, "10KiB"), (3 << 30, "3GiB")] {
+        assert_eq!(show_size(bytes), text);
+    }
+    for (millis, text) in [(0, "0s"), (90_000, "1m30s"), (500, "500ms"), (86_400_000, "1d")] {
+        assert_eq!(show_duration(Duration::from_millis(millis)), text);
+    }
+}
+
+#[test]
 fn sizes_are_read_exactly() {
     let table: &[(&str, u64)] = &[
         ("0", 0),
@@ -207,6 +217,19 @@ proptest! {
         (1_u8..=100).prop_map(MaxSize::Percent),
     ]) {
         prop_assert_eq!(parse_max_size(&limit.to_string()), Ok(limit));
+    }
+
+    #[test]
+    fn sizes_and_durations_survive_being_shown(
+        bytes in any::<u64>(),
+        shift in 0_u32..64,
+        seconds in any::<u64>(),
+        nanos in 0_u32..1_000_000_000,
+    ) {
+        let bytes = bytes >> shift << (shift / 2);
+        prop_assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
+        let duration = Duration::new(seconds >> shift, nanos);
+        prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
     }
 
     #[test]

@@ -185,6 +185,29 @@ fn deeply_nested_stores_fit_a_small_stack() {
 }
 
 #[test]
+fn deeply_nested_schedulers_fit_a_small_stack() {
+    let read = || {
+        for open in [
+            "property_modifier: { modifications: [], scheduler: { ",
+            "cache_lookup: { ac_store: 'A', scheduler: { ",
+            "historical_resource: { hints_file: '/h', scheduler: { ",
+        ] {
+            let scheduler = format!("{}simple: {{}}{}", open.repeat(47), " } }".repeat(47));
+            let text = format!(
+                "{{ stores: [{{ name: 'A', noop: {{}} }}], schedulers: [{{ name: 'S', \
+                 {scheduler} }}], servers: [{{ listener: {{ http: {{ socket_address: ':1' }} }}, \
+                 services: {{}} }}] }}"
+            );
+            let (config, settings) = parse_with_settings("f", &text, &env).unwrap();
+            assert_eq!(config.schedulers.len(), 1);
+            assert!(settings.iter().any(|it| it.path.ends_with("simple.max_job_retries")));
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(read).unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
 fn thousands_of_stores_that_lead_to_each_other_are_checked_in_time() {
     let count = 8000;
     let next = |index: usize| (index + 1) % count;
