@@ -7,6 +7,7 @@
 mod error;
 pub mod filesystem;
 mod key;
+pub mod memory;
 mod purge;
 mod reader;
 mod reuse;
