@@ -9,6 +9,7 @@ mod error;
 pub mod existence_cache;
 pub mod filesystem;
 mod key;
+pub mod memory;
 pub mod noop;
 mod purge;
 mod reader;

@@ -70,6 +70,7 @@ pub use index::{LastUse, LeasePolicy};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
 pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
 pub use pins::PinnedFile;
+pub(super) use pool::Pool;
 pub use reader::FileReader;
 pub use selection::Selected;
 pub use stop::Cleanup;

@@ -191,6 +191,7 @@ macro_rules! contract {
                 namespaces_are_apart
                 values_that_stand_for_blobs_are_apart;
             room:
+                a_pinned_blob_stays
                 fresh_values_push_out_old_ones
                 what_is_over_the_limit_evicts_nothing
                 what_is_over_the_cap_evicts_nothing;
@@ -255,4 +256,5 @@ behaviors_of! { upstream;
         too_many_bytes_are_refused
         two_uploads_of_one_blob_both_succeed
         wrong_bytes_are_refused;
+    memory
 }

@@ -95,3 +95,24 @@ pub(super) async fn fresh_values_push_out_old_ones(open: Open) {
     assert!(is_missing(&*opened.store, &key_of(&blobs[1])).await);
     opened.settle().await;
 }
+
+/// Where the store can pin at all.
+pub(super) async fn a_pinned_blob_stays(open: Open) {
+    let opened = open(Wanted::SMALL).await;
+    let blob = Blob::random(1, 64 << 10);
+    let key = key_of(&blob);
+    assert!(opened.store.pin(&key).await.unwrap().is_none(), "there is nothing to pin");
+    put(&*opened.store, &blob).await;
+    let Some(pin) = opened.store.pin(&key).await.unwrap() else { return };
+    for seed in 100..250 {
+        put(&*opened.store, &Blob::random(seed, 64 << 10)).await;
+        opened.check_caps();
+    }
+    assert_holds(&*opened.store, &key, &blob.data).await;
+    drop(pin);
+    for seed in 250..400 {
+        put(&*opened.store, &Blob::random(seed, 64 << 10)).await;
+    }
+    assert!(is_missing(&*opened.store, &key).await || !opened.evicts);
+    opened.settle().await;
+}

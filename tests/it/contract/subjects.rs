@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use castellan::store::existence_cache::{ExistenceCacheOptions, ExistenceCacheStore};
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
+use castellan::store::memory::{MemoryOptions, MemoryStore};
 use castellan::store::tiered::{TieredOptions, TieredStore, WriteBehindOptions};
 
 pub(crate) use super::over_the_wire::upstream;
@@ -74,4 +75,21 @@ pub(crate) async fn existence_remote(wanted: Wanted) -> Opened {
     let store = ExistenceCacheStore::new(Arc::clone(&backend.store), true, options);
     let keep = vec![Box::new(backend.keep) as _];
     Opened { evicts: false, keep, ..Opened::new(store) }
+/// Values in memory.
+pub(crate) async fn memory(wanted: Wanted) -> Opened {
+    let store = MemoryStore::new(&MemoryOptions {
+        max_blob_bytes: wanted.max_blob_bytes,
+        lease: wanted.lease(),
+        ..MemoryOptions::new(wanted.cap_bytes)
+    });
+    let (charged, in_flight) = (Arc::clone(&store), Arc::clone(&store));
+    Opened {
+        charged: vec![(Box::new(move || charged.stats().charged_bytes()), wanted.cap_bytes)],
+        in_flight: vec![Box::new(move || {
+            let stats = in_flight.stats();
+            assert_eq!(stats.ledger_errors, 0, "I4");
+            stats.reserved_bytes + stats.dying_bytes + stats.writes
+        })],
+        ..Opened::new(store)
+    }
 }
