@@ -17,6 +17,8 @@ mod bytestream_write;
 #[cfg(test)]
 mod capabilities;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod digests;
