@@ -1,17 +1,14 @@
-//! Work that its caller does not do itself: it would keep a runtime's thread for too long, or must
-//! go on when nobody waits for it any more.
+//! Work that would keep a runtime's thread for too long.
 
-use std::future::Future;
 use std::num::NonZero;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::StoreError;
-use crate::shutdown;
 
 /// Work on so many bytes is done where they are; a hop to another thread would cost more.
-const INLINE_BYTES: usize = 64 << 10;
+pub(super) const INLINE_BYTES: usize = 64 << 10;
 
 /// Threads for work that keeps a processor busy, as many as there are processors.
 #[derive(Debug)]
@@ -51,16 +48,4 @@ impl Processors {
             source: std::io::Error::other(error),
         })
     }
-}
-
-/// Waits for work that goes on when the one who waits goes away.
-pub(super) async fn unstoppable<R: Send + 'static>(
-    name: &'static str,
-    work: impl Future<Output = Result<R, StoreError>> + Send + 'static,
-) -> Result<R, StoreError> {
-    let (report, outcome) = oneshot::channel();
-    shutdown::spawn(name, async move {
-        drop(report.send(work.await));
-    });
-    outcome.await.map_err(|_| StoreError::ShuttingDown)?
 }

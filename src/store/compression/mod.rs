@@ -40,11 +40,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join;
 
 pub use options::CompressionOptions;
 
 use super::announced::{check_hash, check_size};
-use super::work::{Processors, unstoppable};
+use super::work::{INLINE_BYTES, Processors};
 use super::{
     BeginPut, BlobReader, BlobStore, BlobStoreExt as _, ByteRange, Key, Kind, Namespace, Pin,
     PurgeScope, Purged, Selection, StoreError, Upload,
@@ -147,14 +148,16 @@ impl CompressionStore {
         }
     }
 
-    /// Whether a blob is there, as far as its header says; touches it. Refuses what is no blob of
-    /// `size_bytes`, or too large a one.
-    async fn has_blob(&self, key: &Key, size_bytes: u64) -> Result<bool, StoreError> {
-        check_size(key.digest, size_bytes)?;
+    fn check_limit(&self, size_bytes: u64) -> Result<(), StoreError> {
         let limit_bytes = self.max_blob_bytes();
         if size_bytes > limit_bytes {
             return Err(StoreError::TooLarge { size_bytes, limit_bytes });
         }
+        Ok(())
+    }
+
+    /// Whether a blob is there, as far as its header says; touches it.
+    async fn has_blob(&self, key: &Key) -> Result<bool, StoreError> {
         if !self.shared.backend.contains(&stored_key(key)).await? {
             return Ok(false);
         }
@@ -202,24 +205,30 @@ impl BlobStore for CompressionStore {
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
+        self.check_limit(size_bytes)?;
         if key.kind != Kind::Blob {
             return self.shared.backend.begin_put(key, size_bytes).await;
         }
-        if self.has_blob(key, size_bytes).await? {
+        check_size(key.digest, size_bytes)?;
+        if self.has_blob(key).await? {
             return Ok(BeginPut::AlreadyPresent);
         }
         self.begin(key).await
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
+        let len = data.len() as u64;
+        self.check_limit(len)?;
         if key.kind != Kind::Blob {
             return self.shared.backend.put(key, data).await;
         }
-        let len = data.len() as u64;
-        if self.has_blob(key, len).await? {
+        check_size(key.digest, len)?;
+        if self.has_blob(key).await? {
             return self.verify(key.digest, data).await;
         }
-        if len <= u64::from(self.shared.options.block_bytes) {
+        let block_bytes = self.shared.options.block_bytes as usize;
+        if data.len() <= block_bytes.min(INLINE_BYTES) {
+            // I16: nothing is waited for until the store behind knows of the write.
             let encoder = Encoder::new(self.shared.header(key.digest));
             let encoded = encoder.finish(data, &self.shared.processors).await?;
             let encoded_bytes = encoded.len() as u64;
@@ -253,20 +262,15 @@ impl BlobStore for CompressionStore {
     /// I16: each write began in the store behind when it began here, under a namespace that is
     /// purged with the blobs or under the hash, so its fences are enough.
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
-        let backend = Arc::clone(&self.shared.backend);
+        let backend = &self.shared.backend;
         if selection != Selection::Scope(PurgeScope::Namespace(Namespace::SHARED)) {
             return backend.purge_selected(selection).await;
         }
-        unstoppable("purge of compressed blobs", async move {
-            let compressed = Selection::Scope(PurgeScope::Namespace(Namespace::COMPRESSED));
-            let ours = backend.purge_selected(compressed).await?;
-            let others = backend.purge_selected(selection).await?;
-            Ok(Purged {
-                removed: ours.removed + others.removed,
-                is_drained: ours.is_drained && others.is_drained,
-            })
-        })
-        .await
+        let compressed = Selection::Scope(PurgeScope::Namespace(Namespace::COMPRESSED));
+        // Both begin when this does: dropped, both go on.
+        let (ours, others) =
+            join(backend.purge_selected(compressed), backend.purge_selected(selection)).await;
+        Ok(ours?.and(others?))
     }
 
     async fn pin(&self, key: &Key) -> Result<Option<Pin>, StoreError> {

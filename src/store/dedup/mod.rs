@@ -35,16 +35,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::sync::{Semaphore, oneshot};
 
 pub use options::DedupOptions;
 
 use super::announced::{check_hash, check_size};
-use super::work::{Processors, unstoppable};
+use super::work::Processors;
 use super::{
     BeginPut, BlobReader, BlobStore, BlobStoreExt as _, ByteRange, Key, Kind, Namespace,
     PurgeScope, Purged, Selection, StoreError, Upload,
 };
 use crate::digest::{Digest, DigestFunction, HASH_BYTES, Hasher};
+use crate::shutdown;
 use list::List;
 use lists::Lists;
 use presence::Presence;
@@ -83,7 +85,14 @@ struct Shared {
     counters: Counters,
     /// Purges that have begun.
     purges: AtomicU64,
+    /// For those that have not ended.
+    purge_slots: Arc<Semaphore>,
+    /// Held by one after the other.
+    purging: tokio::sync::Mutex<()>,
 }
+
+/// Purges that may wait for each other.
+const MAX_PURGES: usize = 64;
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -154,6 +163,21 @@ impl Shared {
         Ok(list.filter(|list| list.digest == key.digest))
     }
 
+    /// Purges lists, then chunks, so that few reads see one without the other. One at a time: when
+    /// one has returned, none that began before it takes anything any more.
+    async fn purge(
+        &self,
+        lists: Selection,
+        chunks: Option<Selection>,
+    ) -> Result<Purged, StoreError> {
+        let _turn = self.purging.lock().await;
+        let purged = self.index.purge_selected(lists).await?;
+        match chunks {
+            Some(chunks) => Ok(purged.and(self.content.purge_selected(chunks).await?)),
+            None => Ok(purged),
+        }
+    }
+
     /// Removes a list that leads nowhere, so that the next upload heals it.
     async fn condemn(&self, stored: &Key) -> StoreError {
         self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
@@ -183,6 +207,8 @@ impl DedupStore {
             processors: Processors::default(),
             counters: Counters::default(),
             purges: AtomicU64::new(0),
+            purge_slots: Arc::new(Semaphore::new(MAX_PURGES)),
+            purging: tokio::sync::Mutex::new(()),
         };
         Arc::new(Self { shared: Arc::new(shared) })
     }
@@ -202,15 +228,12 @@ impl DedupStore {
         }
     }
 
-    /// Whether a blob is there; touches it. Refuses what is no blob of `size_bytes`, or too large
-    /// a one.
-    async fn has_blob(&self, key: &Key, size_bytes: u64) -> Result<bool, StoreError> {
-        check_size(key.digest, size_bytes)?;
+    fn check_limit(&self, size_bytes: u64) -> Result<(), StoreError> {
         let limit_bytes = self.max_blob_bytes();
         if size_bytes > limit_bytes {
             return Err(StoreError::TooLarge { size_bytes, limit_bytes });
         }
-        self.contains(key).await
+        Ok(())
     }
 
     /// Begins to write a blob that is not whole.
@@ -286,20 +309,25 @@ impl BlobStore for DedupStore {
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
+        self.check_limit(size_bytes)?;
         if key.kind != Kind::Blob {
             return self.shared.index.begin_put(key, size_bytes).await;
         }
-        if self.has_blob(key, size_bytes).await? {
+        check_size(key.digest, size_bytes)?;
+        if self.contains(key).await? {
             return Ok(BeginPut::AlreadyPresent);
         }
         self.begin(key).await
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
+        let len = data.len() as u64;
+        self.check_limit(len)?;
         if key.kind != Kind::Blob {
             return self.shared.index.put(key, data).await;
         }
-        if self.has_blob(key, data.len() as u64).await? {
+        check_size(key.digest, len)?;
+        if self.contains(key).await? {
             return self.verify(key.digest, data).await;
         }
         match self.begin(key).await? {
@@ -326,8 +354,8 @@ impl BlobStore for DedupStore {
         self.shared.index.remove(&list_key(key)).await
     }
 
-    /// Without its list a blob is gone, so lists go first, and an upload's list, which was begun
-    /// when the upload was, is cut off with them (I16).
+    /// I16: without its list a blob is gone, and the list of an upload was begun when the upload
+    /// was, so the fences of the index are enough. Chunks only follow.
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
         self.shared.purges.fetch_add(1, Ordering::Relaxed);
         let blobs = PurgeScope::Namespace(Namespace::SHARED);
@@ -342,26 +370,22 @@ impl BlobStore for DedupStore {
             Selection::Hash(_) => true,
             Selection::ResultsOlderThan { .. } => false,
         };
+        let slots = Arc::clone(&self.shared.purge_slots);
+        let slot = slots.try_acquire_owned().map_err(|_| StoreError::TooManyPurges)?;
         let shared = Arc::clone(&self.shared);
-        unstoppable("purge of chunked blobs", async move {
-            let mut purged = shared.index.purge_selected(of_lists).await?;
-            if has_chunks {
-                let chunks = shared.content.purge_selected(selection).await?;
-                purged.removed += chunks.removed;
-                purged.is_drained &= chunks.is_drained;
-            }
-            Ok(purged)
-        })
-        .await
+        let (report, outcome) = oneshot::channel();
+        shutdown::spawn("purge of chunked blobs", async move {
+            drop(report.send(shared.purge(of_lists, has_chunks.then_some(selection)).await));
+            drop(slot);
+        });
+        outcome.await.map_err(|_| StoreError::ShuttingDown)?
     }
 
-    /// What has a list that may be kept, and chunks that `content` takes.
+    /// What has a list that may be kept, and fits even if it shares no chunk.
     fn max_blob_bytes(&self) -> u64 {
-        let DedupOptions { min_bytes, max_bytes, .. } = self.shared.options;
         let chunks = list::max_chunks(self.shared.index.max_blob_bytes());
-        let listed = chunks.saturating_mul(u64::from(min_bytes));
-        let max_chunk_bytes = self.shared.content.max_blob_bytes();
-        if max_chunk_bytes < u64::from(max_bytes) { listed.min(max_chunk_bytes) } else { listed }
+        let listed = chunks.saturating_mul(u64::from(self.shared.options.min_bytes));
+        listed.min(self.shared.content.max_blob_bytes())
     }
 
     fn is_waiting_for_room(&self) -> bool {
