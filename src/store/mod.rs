@@ -4,7 +4,10 @@
 //! makes bytes visible before they are verified, and reports absence as `None`, never as an error.
 //! Nothing here knows gRPC or HTTP.
 
+mod announced;
+pub mod compression;
 pub mod counted;
+pub mod dedup;
 mod error;
 pub mod existence_cache;
 pub mod filesystem;
@@ -18,6 +21,9 @@ mod reuse;
 pub mod routing;
 pub mod tiered;
 mod verified;
+#[cfg(test)]
+mod spy_tests;
+mod work;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -211,6 +211,10 @@ macro_rules! contract {
 }
 
 contract! {
+    compression
+    dedup
+    dedup_before_compression
+    dedup_in_one
     filesystem
     tiered
     tiered_behind
