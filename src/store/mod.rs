@@ -19,10 +19,10 @@ mod reader;
 pub mod remote;
 mod reuse;
 pub mod routing;
-pub mod tiered;
-mod verified;
 #[cfg(test)]
 mod spy_tests;
+pub mod tiered;
+mod verified;
 mod work;
 
 use async_trait::async_trait;

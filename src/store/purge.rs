@@ -54,8 +54,6 @@ impl Purged {
     /// What two purges have done together.
     #[must_use]
     pub(crate) fn and(self, other: Self) -> Self {
-    /// What a purge has done in two stores.
-    pub(super) fn and(self, other: Self) -> Self {
         Self {
             removed: self.removed.saturating_add(other.removed),
             is_drained: self.is_drained && other.is_drained,

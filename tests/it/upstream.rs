@@ -27,7 +27,7 @@ fn connect(address: SocketAddr, kind: RemoteKind) -> Arc<RemoteStore> {
 }
 
 async fn start(directory: &tempfile::TempDir, address: SocketAddr) -> Server {
-    let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+    let settings = InstanceSettings::new(0, 0);
     let listener = GrpcListener {
         address,
         instances: Instances::Any(settings),

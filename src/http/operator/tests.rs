@@ -7,6 +7,7 @@ use sha2::Digest as _;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::operator::WatchedStores;
 use crate::shutdown::Readiness;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_errors::RecentErrors;

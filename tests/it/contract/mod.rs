@@ -211,15 +211,19 @@ macro_rules! contract {
 }
 
 contract! {
+    by_size
     compression
     dedup
     dedup_before_compression
     dedup_in_one
-    filesystem
-    tiered
-    tiered_behind
     existence_local
     existence_remote
+    filesystem
+    memory
+    sharded
+    stack
+    tiered
+    tiered_behind
 }
 
 // What an upstream can be asked for; `over_the_wire` says what it cannot.
@@ -260,5 +264,4 @@ behaviors_of! { upstream;
         too_many_bytes_are_refused
         two_uploads_of_one_blob_both_succeed
         wrong_bytes_are_refused;
-    memory
 }

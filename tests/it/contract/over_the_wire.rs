@@ -91,7 +91,7 @@ pub(crate) async fn upstream(wanted: Wanted) -> Opened {
         scrub_bytes_per_second: 0,
         ..FilesystemOptions::new(directory.path(), Cap::Bytes(wanted.cap_bytes))
     };
-    let settings = InstanceSettings { cas: 0, action_cache: 0, action_cache_read_only: false };
+    let settings = InstanceSettings::new(0, 0);
     // An upload that broke off is not waited for, or it would hold its room for a minute.
     let grpc = GrpcOptions { max_parked_uploads: 0, ..GrpcOptions::default() };
     let server =

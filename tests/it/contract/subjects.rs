@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use castellan::store::compression::{CompressionOptions, CompressionStore};
+use castellan::store::counted::CountedStore;
 use castellan::store::dedup::{DedupOptions, DedupStore};
 use castellan::store::existence_cache::{ExistenceCacheOptions, ExistenceCacheStore};
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
 use castellan::store::memory::{MemoryOptions, MemoryStore};
+use castellan::store::routing::RoutingStore;
 use castellan::store::tiered::{TieredOptions, TieredStore, WriteBehindOptions};
 
 pub(crate) use super::over_the_wire::upstream;
@@ -77,6 +79,8 @@ pub(crate) async fn existence_remote(wanted: Wanted) -> Opened {
     let store = ExistenceCacheStore::new(Arc::clone(&backend.store), true, options);
     let keep = vec![Box::new(backend.keep) as _];
     Opened { evicts: false, keep, ..Opened::new(store) }
+}
+
 /// Values in memory.
 pub(crate) async fn memory(wanted: Wanted) -> Opened {
     let store = MemoryStore::new(&MemoryOptions {
@@ -94,16 +98,22 @@ pub(crate) async fn memory(wanted: Wanted) -> Opened {
         })],
         ..Opened::new(store)
     }
+}
+
 /// Compressed blobs in a directory.
 pub(crate) async fn compression(wanted: Wanted) -> Opened {
     let files = filesystem(wanted).await;
     let backend = Arc::clone(&files.store);
     let store = CompressionStore::new(backend, CompressionOptions::default());
     Opened::before(store, vec![files])
+}
+
 /// Chunks in one directory, their lists in another.
 pub(crate) async fn dedup(wanted: Wanted) -> Opened {
     let (index, content) = (filesystem(wanted).await, filesystem(wanted).await);
     chunked(index, content)
+}
+
 /// Chunks, small ones, and their lists in the same directory.
 pub(crate) async fn dedup_in_one(wanted: Wanted) -> Opened {
     let files = filesystem(wanted).await;
@@ -112,14 +122,47 @@ pub(crate) async fn dedup_in_one(wanted: Wanted) -> Opened {
         normal_bytes: 16 << 10,
         max_bytes: 64 << 10,
         max_concurrent_fetches: 3,
+    };
     let store = DedupStore::new(Arc::clone(&files.store), Arc::clone(&files.store), options);
     Opened { readers_stay: false, ..Opened::before(store, vec![files]) }
+}
+
 /// Compressed chunks.
 pub(crate) async fn dedup_before_compression(wanted: Wanted) -> Opened {
     let (index, content) = (filesystem(wanted).await, compression(wanted).await);
     chunked(index, content)
+}
+
 fn chunked(index: Opened, content: Opened) -> Opened {
     let options = DedupOptions::default();
     let store = DedupStore::new(Arc::clone(&index.store), Arc::clone(&content.store), options);
     Opened { readers_stay: false, ..Opened::before(store, vec![index, content]) }
+}
+
+/// Small values in memory, large ones in files, counted.
+pub(crate) async fn by_size(wanted: Wanted) -> Opened {
+    let (lower, upper) = (memory(wanted).await, filesystem(wanted).await);
+    let routed =
+        RoutingStore::by_size(64 << 10, Arc::clone(&lower.store), Arc::clone(&upper.store));
+    Opened::before(CountedStore::new(routed), vec![lower, upper])
+}
+
+/// Three directories.
+pub(crate) async fn sharded(wanted: Wanted) -> Opened {
+    let mut shards = Vec::new();
+    for _ in 0..3 {
+        shards.push(filesystem(wanted).await);
+    }
+    let weighted = shards.iter().zip(1..).map(|(shard, weight)| (Arc::clone(&shard.store), weight));
+    Opened::before(RoutingStore::sharded(weighted.collect()).unwrap(), shards)
+}
+
+/// What most people run: memory before files, behind a cache of what is there.
+pub(crate) async fn stack(wanted: Wanted) -> Opened {
+    let (fast, slow) = (memory(wanted).await, filesystem(wanted).await);
+    let (near, far) = (Arc::clone(&fast.store), Arc::clone(&slow.store));
+    let tiered = TieredStore::new(near, far, TieredOptions::default());
+    let options = ExistenceCacheOptions::default();
+    let store = ExistenceCacheStore::new(tiered, false, options);
+    Opened::before(store, vec![fast, slow])
 }

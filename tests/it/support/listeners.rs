@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use castellan::http::HttpOptions;
-use castellan::server::{GrpcListener, Instances, Server, ServerError, ServerSettings};
+use castellan::server::{
+    GrpcListener, Instances, Server, ServerError, ServerSettings, StoreKind, StoreSettings,
+};
 use castellan::store::filesystem::{Cap, FilesystemOptions};
 use castellan::telemetry::recent_errors::RecentErrors;
 use castellan_proto::v2::capabilities_client::CapabilitiesClient;
@@ -36,8 +38,11 @@ pub(crate) async fn start_listeners_with(
     listeners: Vec<GrpcListener>,
     http: HttpOptions,
 ) -> Result<Server, ServerError> {
-    let store =
-        |number| FilesystemOptions::new(root.join(format!("store-{number}")), Cap::Bytes(64 << 20));
+    let store = |number| {
+        let name = format!("store-{number}");
+        let options = FilesystemOptions::new(root.join(&name), Cap::Bytes(64 << 20));
+        StoreSettings { name, kind: StoreKind::Filesystem(options) }
+    };
     let settings = ServerSettings {
         stores: (0..stores).map(store).collect(),
         values: None,
