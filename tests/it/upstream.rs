@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use castellan::digest::DigestFunction;
-use castellan::grpc::GrpcOptions;
 use castellan::http::HttpOptions;
-use castellan::server::{GrpcListener, InstanceSettings, Instances, Server, ServerSettings};
+use castellan::server::{
+    GrpcListener, InstanceSettings, Instances, Server, ServerSettings, StoreKind, StoreSettings,
+};
 use castellan::store::filesystem::{Cap, FilesystemOptions};
 use castellan::store::remote::{Endpoint, RemoteKind, RemoteOptions, RemoteStore};
 use castellan::store::{BlobStore as _, BlobStoreExt as _, ByteRange, Key, Namespace, StoreError};
@@ -27,15 +28,12 @@ fn connect(address: SocketAddr, kind: RemoteKind) -> Arc<RemoteStore> {
 }
 
 async fn start(directory: &tempfile::TempDir, address: SocketAddr) -> Server {
-    let settings = InstanceSettings::new(0, 0);
-    let listener = GrpcListener {
-        address,
-        instances: Instances::Any(settings),
-        options: GrpcOptions::default(),
-    };
+    let listener = GrpcListener::new(address, Instances::Any(InstanceSettings::new(0, 0)));
+    let options = FilesystemOptions::new(directory.path(), Cap::Bytes(64 << 20));
+    let (name, kind) = ("upstream".to_owned(), StoreKind::Filesystem(options));
     let settings = ServerSettings {
         values: None,
-        stores: vec![FilesystemOptions::new(directory.path(), Cap::Bytes(64 << 20))],
+        stores: vec![StoreSettings { name, kind }],
         listeners: vec![listener],
         http_listen: (Ipv4Addr::LOCALHOST, 0).into(),
         http: HttpOptions::default(),

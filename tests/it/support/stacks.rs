@@ -49,7 +49,11 @@ impl Stack {
                 StoreKind::Memory(MemoryOptions::new(max_bytes / 4)),
                 files(directory, max_bytes),
                 StoreKind::Tiered { fast: 0, slow: 1, options: TieredOptions::default() },
-                StoreKind::ExistenceCache { backend: 2, options: ExistenceCacheOptions::default() },
+                StoreKind::ExistenceCache {
+                    backend: 2,
+                    is_remote: false,
+                    options: ExistenceCacheOptions::default(),
+                },
             ],
             Self::Dedup => vec![
                 files(&directory.join("index"), max_bytes),

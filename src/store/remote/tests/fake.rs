@@ -403,7 +403,7 @@ impl ByteStream for Service {
         let asked = request.get_ref().clone();
         let what = format!("{} {} {}", asked.resource_name, asked.read_offset, asked.read_limit);
         let (fault, _busy) = self.0.enter("Read", request.metadata(), what).await?;
-        let resource = ReadResource::parse(&asked.resource_name).unwrap();
+        let resource = ReadResource::parse(&asked.resource_name, DigestFunction::Sha256).unwrap();
         let Some(data) = self.0.blob(&resource.digest) else {
             // Late, as some servers say it: behind the headers.
             let status = Status::not_found("no such blob");
@@ -448,7 +448,7 @@ impl ByteStream for Service {
         let name = request.get_ref().resource_name.clone();
         let (_, _busy) =
             self.0.enter("QueryWriteStatus", request.metadata(), String::new()).await?;
-        let digest = WriteResource::parse(&name).unwrap().digest;
+        let digest = WriteResource::parse(&name, DigestFunction::Sha256).unwrap().digest;
         let state = self.0.state.lock();
         let complete = state.blobs.contains_key(&digest);
         let committed = state.partial.get(&name).map_or(0, Vec::len) as i64;
@@ -490,7 +490,8 @@ impl Service {
                 }
                 if message.finish_write {
                     let data: Bytes = self.0.state.lock().partial[&name].clone().into();
-                    let digest = WriteResource::parse(&name).unwrap().digest;
+                    let digest =
+                        WriteResource::parse(&name, DigestFunction::Sha256).unwrap().digest;
                     assert_eq!(Digest::of(digest.function, &data), digest, "a wrong upload");
                     self.0.state.lock().blobs.insert(digest, data);
                     if matches!(fault, Some(Fault::BreakAtEnd)) {
