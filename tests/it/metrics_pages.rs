@@ -80,7 +80,7 @@ fn the_page_is_what_the_declarations_say() {
 
 /// A server that has seen a bit of everything.
 async fn busy_server() -> TestServer {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_every_kind().await;
     let full = FullResult::new("busy");
     server.put(&full.blobs()).await;
     server.update_result(&full.action, prost::Message::encode_to_vec(&full.result)).await.unwrap();

@@ -12,8 +12,6 @@ use std::time::Duration;
 const WINDOW_BYTES: RangeInclusive<u32> = 0..=(1 << 31) - 1;
 const FRAME_BYTES: RangeInclusive<u32> = 1 << 14..=(1 << 24) - 1;
 
-const NOT_COMPRESSED: &str = "this has no effect: messages are sent and taken as they are";
-
 /// How a server is reached.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Listener {
@@ -30,7 +28,7 @@ pub struct HttpListener {
     pub freebind: bool,
     /// The largest message a client may send, in bytes; absent or 0 is the server's choice.
     pub max_decoding_message_size: Option<u64>,
-    /// How messages are compressed; warned of, because they are not.
+    /// How messages are compressed; absent is not at all.
     pub compression: Option<HttpCompression>,
     /// Certificates; absent is no TLS.
     pub tls: Option<TlsConfig>,
@@ -146,11 +144,7 @@ fn read_compression(reader: &mut Reader<'_>, node: &Node) -> Option<HttpCompress
 }
 
 fn read_codec(reader: &mut Reader<'_>, node: &Node) -> Option<CompressionCodec> {
-    let codec = reader.choice(node, CODECS)?;
-    if codec == CompressionCodec::Gzip {
-        reader.warn(node.at, NOT_COMPRESSED);
-    }
-    Some(codec)
+    reader.choice(node, CODECS)
 }
 
 fn read_tls(reader: &mut Reader<'_>, node: &Node) -> Option<TlsConfig> {

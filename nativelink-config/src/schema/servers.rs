@@ -44,7 +44,11 @@ static HTTP: Shape = Shape {
         switch("freebind", "Whether the address may be one that the machine does not have yet."),
         key("max_decoding_message_size", Kind::Size, "The largest message that a client may send.")
             .usually(Literal::Text("16MiB")),
-        key("compression", Kind::Object(&COMPRESSION), "Has no effect: messages go as they are."),
+        key(
+            "compression",
+            Kind::Object(&COMPRESSION),
+            "How messages are compressed; not at all unless said.",
+        ),
         key("tls", Kind::Object(&TLS), "Certificates."),
         part("advanced_http", &ADVANCED, "Fine tuning of HTTP/2."),
     ],

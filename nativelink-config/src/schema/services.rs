@@ -20,7 +20,11 @@ pub(super) static SERVICES: Shape = Shape {
             "Large blobs of each instance.",
         ),
         key("health", Kind::Object(&HEALTH), "Answers to health checks."),
-        key("admin", Kind::Object(&ADMIN), "Has no effect: it drains workers."),
+        key(
+            "admin",
+            Kind::Object(&ADMIN),
+            "Answers that there is no scheduler whose workers it could drain.",
+        ),
         key("execution", Kind::Instances(&EXECUTION), "Who runs actions. Not run by this version."),
         key("worker_api", Kind::Object(&WORKER_API), "For workers. Not run by this version."),
         key("fetch", Kind::Instances(&FETCH), "Remote Asset. Not run by this version."),
@@ -82,7 +86,11 @@ static REMOTE_EXECUTION: Shape = Shape {
     ..SHAPE
 };
 
-const STREAM_SIZE: Field = size("max_bytes_per_stream", "0", "Has no effect.");
+const STREAM_SIZE: Field = size(
+    "max_bytes_per_stream",
+    "0",
+    "The most bytes of a blob in one message; 0 is the server's choice.",
+);
 const STREAM_TIMEOUT: Field = key(
     "persist_stream_on_disconnect_timeout_s",
     Kind::Seconds,

@@ -52,8 +52,17 @@ impl TestServer {
 
     /// The same with other bounds.
     pub(crate) async fn start_with(max_bytes: u64, options: GrpcOptions) -> Self {
+        Self::start_stack(Stack::of_environment(), max_bytes, options).await
+    }
+
+    /// A server on a stack of stores with a store of every kind.
+    pub(crate) async fn start_on_every_kind() -> Self {
+        Self::start_stack(Stack::Every, CAP_BYTES, GrpcOptions::default()).await
+    }
+
+    async fn start_stack(stack: Stack, max_bytes: u64, options: GrpcOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (stores, instances) = Stack::of_environment().settings(directory.path(), max_bytes);
+        let (stores, instances) = stack.settings(directory.path(), max_bytes);
         Self::start_all(directory, stores, instances, options, HttpOptions::default()).await
     }
 

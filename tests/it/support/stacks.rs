@@ -9,6 +9,7 @@ use castellan::store::dedup::DedupOptions;
 use castellan::store::existence_cache::ExistenceCacheOptions;
 use castellan::store::filesystem::{Cap, FilesystemOptions};
 use castellan::store::memory::MemoryOptions;
+use castellan::store::remote::{Endpoint, RemoteKind, RemoteOptions};
 use castellan::store::tiered::TieredOptions;
 
 /// A stack of stores.
@@ -22,6 +23,9 @@ pub(crate) enum Stack {
     Tiered,
     /// Chunks, which are compressed, and lists of them, in files.
     Dedup,
+    /// A store of every kind that has something to say of itself; with an upstream that is not
+    /// there and that nobody asks.
+    Every,
 }
 
 impl Stack {
@@ -42,7 +46,16 @@ impl Stack {
         directory: &Path,
         max_bytes: u64,
     ) -> (Vec<StoreSettings>, Instances) {
-        let kinds = match self {
+        let kinds = self.kinds(directory, max_bytes);
+        let top = kinds.len() - 1;
+        let numbered = kinds.into_iter().enumerate();
+        let stores = numbered.map(|(at, kind)| StoreSettings { name: format!("store_{at}"), kind });
+        let instance = InstanceSettings::new(top, top);
+        (stores.collect(), Instances::Any(instance))
+    }
+
+    fn kinds(self, directory: &Path, max_bytes: u64) -> Vec<StoreKind> {
+        match self {
             Self::Files => vec![files(directory, max_bytes)],
             Self::Memory => vec![StoreKind::Memory(MemoryOptions::new(max_bytes))],
             Self::Tiered => vec![
@@ -55,18 +68,14 @@ impl Stack {
                     options: ExistenceCacheOptions::default(),
                 },
             ],
+            Self::Every => every_kind(directory, max_bytes),
             Self::Dedup => vec![
                 files(&directory.join("index"), max_bytes),
                 files(&directory.join("content"), max_bytes),
                 StoreKind::Compression { backend: 1, options: CompressionOptions::default() },
                 StoreKind::Dedup { index: 0, content: 2, options: DedupOptions::default() },
             ],
-        };
-        let top = kinds.len() - 1;
-        let numbered = kinds.into_iter().enumerate();
-        let stores = numbered.map(|(at, kind)| StoreSettings { name: format!("store_{at}"), kind });
-        let instance = InstanceSettings::new(top, top);
-        (stores.collect(), Instances::Any(instance))
+        }
     }
 }
 
@@ -75,4 +84,22 @@ fn files(directory: &Path, max_bytes: u64) -> StoreKind {
     // What a test has damaged is found by its requests, not by the walk in the background.
     options.scrub_bytes_per_second = 0;
     StoreKind::Filesystem(options)
+}
+
+fn every_kind(directory: &Path, max_bytes: u64) -> Vec<StoreKind> {
+    let (mut kinds, nowhere) = (Stack::Dedup.kinds(directory, max_bytes), "127.0.0.1:1");
+    let upstream = RemoteOptions::new("main", vec![Endpoint::new(nowhere)], RemoteKind::Cas);
+    let at = kinds.len();
+    kinds.extend([
+        StoreKind::Remote(Box::new(upstream)),
+        StoreKind::Memory(MemoryOptions::new(max_bytes)),
+        StoreKind::Tiered { fast: at + 1, slow: at - 1, options: TieredOptions::default() },
+        StoreKind::ExistenceCache {
+            backend: at + 2,
+            is_remote: false,
+            options: ExistenceCacheOptions::default(),
+        },
+        StoreKind::Counted { cache_type: "all".to_owned(), backend: at + 3 },
+    ]);
+    kinds
 }
