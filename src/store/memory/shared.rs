@@ -48,7 +48,7 @@ impl Shared {
     /// the queue is served with it, until nothing more follows.
     pub(super) fn update<R>(&self, section: impl FnOnce(&mut MemoryIndex) -> R) -> R {
         let now_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (result, mut settled, has_ended) = {
+        let (result, mut settled, mut has_ended) = {
             let mut index = self.index.lock();
             index.order.set_now(now_ms);
             let writes = index.writers.len();
@@ -57,7 +57,10 @@ impl Shared {
             (result, settled, index.writers.len() < writes)
         };
         while !settled.victims.is_empty() || !settled.grants.is_empty() {
-            settled = self.carry_out(settled);
+            let freed = free(settled.victims);
+            let returned = deliver(settled.grants);
+            has_ended |= !returned.is_empty();
+            settled = self.book(freed, returned);
         }
         if has_ended {
             self.write_ended.notify_waiters();
@@ -65,9 +68,8 @@ impl Shared {
         result
     }
 
-    fn carry_out(&self, settled: Settled<Arc<Payload>, Waker>) -> Settled<Arc<Payload>, Waker> {
-        let freed = free(settled.victims);
-        let returned = deliver(settled.grants);
+    /// Notes what was given back outside the lock.
+    fn book(&self, freed: Freed, returned: Vec<Claim>) -> Settled<Arc<Payload>, Waker> {
         let mut index = self.index.lock();
         index.free(freed);
         for claim in returned {
