@@ -116,10 +116,7 @@ impl Population {
                     self.write(chunk.clone()).await;
                     self.hand_over(Ok(Some(chunk))).await;
                 }
-                Ok(None) => {
-                    self.hand_over(Ok(None)).await;
-                    return self.commit().await;
-                }
+                Ok(None) => return self.finish().await,
                 Err(error) => {
                     self.give_up(&error);
                     return self.hand_over(Err(error)).await;
@@ -154,16 +151,19 @@ impl Population {
     async fn next(&mut self, reader: &mut BlobReader) -> Option<Piece> {
         loop {
             let Some(client) = &self.client else {
-                let until = self.alone_until?;
+                let (until, copy) = (self.alone_until?, self.copy.as_ref()?);
                 return tokio::select! {
                     piece = reader.next(CHUNK_BYTES) => Some(piece),
                     () = sleep_until(until) => None,
+                    () = copy.ticket.cut() => None,
                 };
             };
             tokio::select! {
                 biased;
                 piece = reader.next(CHUNK_BYTES) => return Some(piece),
                 () = client.closed() => self.go_on_alone(),
+                // A purge of the fast tier waits for what is being written there.
+                () = cut(self.copy.as_ref()) => self.give_up(&StoreError::Purged),
             }
         }
     }
@@ -214,7 +214,16 @@ impl Population {
         }
     }
 
-    async fn commit(mut self) {
+    /// Ends the read and the copy; neither waits long for the other.
+    async fn finish(mut self) {
+        let told = self.client.as_ref().map(|client| client.try_send(Ok(None)));
+        self.commit().await;
+        if let Some(Err(_)) = told {
+            self.hand_over(Ok(None)).await;
+        }
+    }
+
+    async fn commit(&mut self) {
         let Some(Copy { upload, ticket, duty }) = self.copy.take() else { return };
         if ticket.is_cut() {
             return self.refuse(duty, &StoreError::Purged);
@@ -241,6 +250,14 @@ impl Population {
         self.parts.counters.population_failures.rise();
         tracing::debug!(%error, key = %self.key, "no copy in the fast tier");
         duty.end(Landing::NotInFast);
+    }
+}
+
+/// Waits until a copy is cut off.
+async fn cut(copy: Option<&Copy>) {
+    match copy {
+        Some(copy) => copy.ticket.cut().await,
+        None => std::future::pending().await,
     }
 }
 

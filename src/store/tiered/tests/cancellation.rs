@@ -11,6 +11,9 @@ use bytes::Bytes;
 use super::{Tiers, WriteBehindOptions, blob, result_key};
 use crate::store::{BlobStore, BlobStoreExt, Key, PurgeScope, Selection, StoreError};
 
+/// More than is copied in one step.
+const LARGE: usize = (1 << 20) + 1;
+
 /// Polls `polls` times at most, with turns of the runtime between, and drops what is not done.
 async fn poll_and_drop<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future);
@@ -48,7 +51,7 @@ async fn assert_sound(tiers: &Tiers, key: &Key, data: &Bytes) {
 #[tokio::test]
 async fn a_dropped_write_leaves_nothing_behind() {
     for make in makers() {
-        for len in [1000, 3 << 20] {
+        for len in [1000, LARGE] {
             let (key, data) = blob(1, len);
             for polls in 0.. {
                 let tiers = make();
@@ -88,7 +91,7 @@ async fn a_dropped_write_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_dropped_read_hangs_nobody() {
-    let values = [blob(1, 1000), blob(2, 3 << 20), (result_key("a"), "value".into())];
+    let values = [blob(1, 1000), blob(2, LARGE), (result_key("a"), "value".into())];
     for (key, data) in values {
         for polls in 0.. {
             let tiers = Tiers::through();
