@@ -292,7 +292,7 @@ impl Writing {
         }
         // -1 is for compressed uploads, and anything else is a half-closed write or nonsense.
         // Whether the blob is there can be asked.
-        self.is_complete = self.upstream.contains(self.digest).await?;
+        self.is_complete = self.upstream.contains(self.digest, self.deadline()).await?;
         if self.is_complete {
             return Ok(());
         }

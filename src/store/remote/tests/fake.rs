@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use castellan_proto::action_cache::action_cache_server::{ActionCache, ActionCacheServer};
@@ -48,6 +49,8 @@ pub(super) enum Fault {
     Break(usize),
     /// Stops behind so many bytes.
     Stall(usize),
+    /// Waits so long before each message.
+    Slow(Duration),
     /// Answers at once, or at the end of a write, with this committed size, and stores nothing.
     Commit(i64),
     /// The batch's answer lacks the first entry.
@@ -337,7 +340,7 @@ impl ContentAddressableStorage for Service {
             Some(Fault::Omit) => drop(responses.remove(0)),
             Some(Fault::Misname) => {
                 for one in &mut responses {
-                    misname(&mut one.digest)
+                    misname(&mut one.digest);
                 }
             }
             _ => {}
@@ -367,7 +370,7 @@ impl ContentAddressableStorage for Service {
             Some(Fault::Omit) => drop(responses.remove(0)),
             Some(Fault::Misname) => {
                 for one in &mut responses {
-                    misname(&mut one.digest)
+                    misname(&mut one.digest);
                 }
             }
             Some(Fault::Duplicate) => {
@@ -430,7 +433,12 @@ impl ByteStream for Service {
             .map(|chunk| Ok(ReadResponse { data: Bytes::copy_from_slice(chunk) }))
             .collect();
         let empty = stream::iter([Ok(ReadResponse::default())]);
-        Ok(Response::new(empty.chain(stream::iter(chunks)).chain(ending).boxed()))
+        let pause = if let Some(Fault::Slow(pause)) = fault { pause } else { Duration::ZERO };
+        let chunks = stream::iter(chunks).then(move |chunk| async move {
+            tokio::time::sleep(pause).await;
+            chunk
+        });
+        Ok(Response::new(empty.chain(chunks).chain(ending).boxed()))
     }
 
     async fn write(
@@ -482,6 +490,7 @@ impl Service {
                     partial.len()
                 };
                 match fault {
+                    Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
                     Some(Fault::Break(at)) if received >= at => {
                         return Err(Status::unavailable("broken off"));
                     }
