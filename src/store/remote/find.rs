@@ -18,8 +18,11 @@ const DIGESTS_PER_CALL: usize = 10_000;
 
 impl Upstream {
     /// Says for each of `digests` whether it is absent.
-    pub(super) async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
-        let deadline = self.deadline();
+    pub(super) async fn find_missing(
+        &self,
+        digests: &[Digest],
+        deadline: Instant,
+    ) -> Result<Vec<bool>, StoreError> {
         let mut absent = HashSet::new();
         for function in DigestFunction::ALL {
             let asked: HashSet<Digest> =
@@ -41,8 +44,12 @@ impl Upstream {
     }
 
     /// Whether a blob is there.
-    pub(super) async fn contains(&self, digest: Digest) -> Result<bool, StoreError> {
-        Ok(self.find_missing(&[digest]).await? == [false])
+    pub(super) async fn contains(
+        &self,
+        digest: Digest,
+        deadline: Instant,
+    ) -> Result<bool, StoreError> {
+        Ok(self.find_missing(&[digest], deadline).await? == [false])
     }
 
     /// Those of `asked` that are missing.

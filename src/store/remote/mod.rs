@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use self::batches::{Batches, Direction, Outcome};
@@ -121,8 +122,8 @@ impl RemoteStore {
     }
 
     /// Whether a blob of this size may be sent; whether it travels with others.
-    async fn travels(&self, digest: Digest) -> Result<bool, StoreError> {
-        let limits = self.upstream.limits(self.upstream.deadline()).await;
+    async fn travels(&self, digest: Digest, deadline: Instant) -> Result<bool, StoreError> {
+        let limits = self.upstream.limits(deadline).await;
         if !limits.knows(digest.function) {
             return Err(StoreError::Unsupported {
                 what: "the upstream does not know this digest function",
@@ -142,8 +143,9 @@ impl RemoteStore {
         if digest.is_empty() {
             return Ok(());
         }
-        if self.travels(digest).await? {
-            let deadline = self.upstream.deadline();
+        let deadline = self.upstream.deadline();
+        let asks_first = digest.size_bytes > ASK_FIRST_BYTES;
+        if self.travels(digest, deadline).await? {
             match self.writes.travel(digest, data.clone(), deadline).await {
                 Outcome::Stored => return Ok(()),
                 Outcome::Failed(status) => {
@@ -152,7 +154,7 @@ impl RemoteStore {
                 }
                 Outcome::Alone | Outcome::Absent | Outcome::Read(_) => {}
             }
-        } else if digest.size_bytes > ASK_FIRST_BYTES && self.upstream.contains(digest).await? {
+        } else if asks_first && self.upstream.contains(digest, deadline).await? {
             return Ok(());
         }
         Writing::whole(&self.upstream, digest, data).await
@@ -169,7 +171,8 @@ impl BlobStore for RemoteStore {
         }
         let blobs = keys.iter().filter(|key| key.kind == Kind::Blob);
         let digests: Vec<Digest> = blobs.map(|key| key.digest).collect();
-        let mut missing = self.upstream.find_missing(&digests).await?.into_iter();
+        let deadline = self.upstream.deadline();
+        let mut missing = self.upstream.find_missing(&digests, deadline).await?.into_iter();
         let is_missing = |key: &Key| key.kind != Kind::Blob || missing.next().unwrap_or(true);
         Ok(keys.iter().map(is_missing).collect())
     }
@@ -200,9 +203,10 @@ impl BlobStore for RemoteStore {
                 if size_bytes != digest.size_bytes {
                     return Err(upload::size_mismatch(digest, size_bytes));
                 }
-                let is_small = digest.is_empty() || self.travels(digest).await?;
+                let deadline = self.upstream.deadline();
+                let is_small = digest.is_empty() || self.travels(digest, deadline).await?;
                 let asks_first = size_bytes > ASK_FIRST_BYTES;
-                if asks_first && self.upstream.contains(digest).await? {
+                if asks_first && self.upstream.contains(digest, deadline).await? {
                     return Ok(BeginPut::AlreadyPresent);
                 }
                 if is_small {

@@ -70,7 +70,8 @@ pub struct Endpoint {
     pub connect_timeout: Duration,
     /// How long a connection is idle before TCP asks whether its other end is there.
     pub tcp_keepalive: Duration,
-    /// How often HTTP/2 asks the same.
+    /// How often HTTP/2 asks the same while a call is under way; many servers throw out who asks
+    /// when there is none.
     pub http2_keepalive_interval: Duration,
     /// How long it waits for the answer.
     pub http2_keepalive_timeout: Duration,
@@ -269,7 +270,7 @@ impl Endpoint {
             endpoint = endpoint.connect_timeout(timeout);
         }
         if let Some(interval) = some(self.http2_keepalive_interval) {
-            endpoint = endpoint.http2_keep_alive_interval(interval).keep_alive_while_idle(true);
+            endpoint = endpoint.http2_keep_alive_interval(interval);
         }
         if let Some(timeout) = some(self.http2_keepalive_timeout) {
             endpoint = endpoint.keep_alive_timeout(timeout);

@@ -3,12 +3,13 @@
 //! Owns transfers that break: they go on where they were. What comes is believed by nobody: a
 //! whole blob is hashed, a part of one is measured.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use castellan_proto::messages::{ReadRequest, ReadResponse};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status, Streaming};
 
 use super::Upstream;
@@ -16,7 +17,8 @@ use super::batches::{Batches, Outcome};
 use super::names::wire_size;
 use super::pool::Line;
 use super::results::cut;
-use super::status::{delay, is_interruption, no_answer};
+use super::status::{delay, is_interruption};
+use super::upstream::within;
 use crate::digest::Digest;
 use crate::store::verified::Verified;
 use crate::store::{BlobReader, BlobSource, ByteRange, Key, StoreError};
@@ -34,12 +36,13 @@ pub(super) async fn open(
     if digest.is_empty() {
         return Ok(Some(BlobReader::Bytes(Bytes::new())));
     }
+    let begun = Instant::now();
+    let deadline = upstream.deadline();
     let wanted_bytes = range.len_within(digest.size_bytes);
     if wanted_bytes == 0 {
-        let is_present = upstream.contains(digest).await?;
+        let is_present = upstream.contains(digest, deadline).await?;
         return Ok(is_present.then(|| BlobReader::Bytes(Bytes::new())));
     }
-    let deadline = upstream.deadline();
     let limits = upstream.limits(deadline).await;
     if !limits.knows(digest.function) {
         return Ok(None);
@@ -59,7 +62,7 @@ pub(super) async fn open(
     } else {
         (range.offset, range.offset.saturating_add(wanted_bytes))
     };
-    let Some(source) = Transfer::begin(upstream, digest, start, end).await? else {
+    let Some(source) = Transfer::begin(upstream, digest, start..end, begun).await? else {
         return Ok(None);
     };
     if end - start < digest.size_bytes {
@@ -116,23 +119,24 @@ struct Open {
 }
 
 impl Transfer {
-    /// Waits for the first bytes: only then is it known whether there are any.
+    /// Waits for the first bytes: only then is it known whether there are any. `begun` is when the
+    /// wait began.
     async fn begin(
         upstream: &Arc<Upstream>,
         digest: Digest,
-        start: u64,
-        end: u64,
+        range: Range<u64>,
+        begun: Instant,
     ) -> Result<Option<Self>, StoreError> {
         let mut transfer = Self {
             upstream: Arc::clone(upstream),
             digest,
             name: upstream.read_name(&digest),
-            position: start,
-            end,
+            position: range.start,
+            end: range.end,
             open: None,
             pending: Bytes::new(),
             resumes: 0,
-            progress: Instant::now(),
+            progress: begun,
             state: State::Running,
         };
         match transfer.call().await {
@@ -261,8 +265,7 @@ impl BlobSource for Transfer {
                 self.resume().await?;
                 continue;
             };
-            let message = timeout_at(deadline, open.messages.message()).await;
-            match message.unwrap_or_else(|_| Err(no_answer())) {
+            match within(deadline, open.messages.message()).await {
                 Ok(message) => self.take_in(message)?,
                 Err(status) => {
                     let line = Arc::clone(&open.line);

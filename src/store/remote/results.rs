@@ -36,7 +36,10 @@ impl Upstream {
         };
         let attempt = |line: Arc<Line>| {
             let request = self.unary(message.clone(), deadline);
-            async move { line.action_cache().get_action_result(request).await.map(Response::into_inner) }
+            async move {
+                let answer = line.action_cache().get_action_result(request).await;
+                answer.map(Response::into_inner)
+            }
         };
         match self.call(deadline, attempt).await {
             Ok(RawMessage { encoded }) => {

@@ -5,9 +5,11 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::metadata::MetadataMap;
@@ -151,8 +153,8 @@ impl Upstream {
         F: Future<Output = Result<T, Status>> + Send,
     {
         self.counters.requests.add(1);
-        let answer = timeout_at(deadline, attempt(Arc::clone(line))).await;
-        let status = match answer.unwrap_or_else(|_| Err(no_answer())) {
+        let answer = within(deadline, attempt(Arc::clone(line))).await;
+        let status = match answer {
             Ok(answer) => {
                 line.answered();
                 return Ok(answer);
@@ -197,6 +199,21 @@ impl Upstream {
             permit = Some(turn);
         }
         self.pool.line(permit, tried).map(Arc::new).ok_or_else(unreachable)
+    }
+}
+
+/// What comes of a call until a deadline.
+///
+/// The transport panics over some answers that are no gRPC, such as a status whose details are no
+/// base64: what an upstream sends must not take down the task of a client.
+pub(super) async fn within<T: Send>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<T, Status>> + Send,
+) -> Result<T, Status> {
+    match AssertUnwindSafe(timeout_at(deadline, answer)).catch_unwind().await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(no_answer()),
+        Err(_) => Err(Status::internal("the upstream's answer is not gRPC")),
     }
 }
 

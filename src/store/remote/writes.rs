@@ -292,7 +292,7 @@ impl Writing {
         }
         // -1 is for compressed uploads, and anything else is a half-closed write or nonsense.
         // Whether the blob is there can be asked.
-        self.is_complete = self.upstream.contains(self.digest).await?;
+        self.is_complete = self.upstream.contains(self.digest, self.deadline()).await?;
         if self.is_complete {
             return Ok(());
         }
@@ -311,7 +311,10 @@ impl Writing {
         let message = QueryWriteStatusRequest { resource_name: self.name.clone() };
         let attempt = |line: Arc<Line>| {
             let request = upstream.unary(message.clone(), deadline);
-            async move { line.byte_stream().query_write_status(request).await.map(Response::into_inner) }
+            async move {
+                let answer = line.byte_stream().query_write_status(request).await;
+                answer.map(Response::into_inner)
+            }
         };
         let committed = match upstream.call(deadline, attempt).await {
             Ok(answer) if answer.complete => {

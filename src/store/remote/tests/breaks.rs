@@ -155,6 +155,21 @@ async fn a_write_without_progress_ends_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_transfer_may_take_as_long_as_it_goes_on() {
+    let fake = Fake::start();
+    let store = store_with(&[Arc::clone(&fake)], |it| it.rpc_timeout = Duration::from_secs(7));
+    let data = noise(1, 10 << 20);
+    fake.fail_always("Write", Fault::Slow(Duration::from_millis(200)));
+    fake.fail_always("Read", Fault::Slow(Duration::from_secs(5)));
+    let begun = Instant::now();
+    stream(&store, &data).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(read(&store, sha256(&data)).await.unwrap().unwrap(), data);
+    assert!(begun.elapsed() > Duration::from_mins(5), "{:?}", begun.elapsed());
+    assert_eq!(store.stats().retries, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_transfer_leaves_nothing_under_way() {
     let fake = Fake::start();
     let store = store_over(&fake);

@@ -103,6 +103,25 @@ async fn what_a_batch_does_not_confirm_is_written_alone() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_grpc_is_a_failed_call() {
+    let fake = Fake::start();
+    let (small, large) = (fake.store("small"), fake.store(noise(1, 500 << 10)));
+    let store = store_over(&fake);
+    let mut headers = http::HeaderMap::new();
+    headers.insert("grpc-status-details-bin", "!".parse().unwrap());
+    let metadata = tonic::metadata::MetadataMap::from_headers(headers);
+    let status = tonic::Status::with_metadata(tonic::Code::NotFound, "odd", metadata);
+    for (method, digest) in [("BatchReadBlobs", small), ("Read", large)] {
+        fake.fail(method, Fault::Refuse(status.clone()));
+        assert_unavailable(read(&store, digest).await);
+        assert!(read(&store, digest).await.unwrap().is_some());
+    }
+    fake.fail("FindMissingBlobs", Fault::Refuse(status));
+    assert_unavailable(store.find_missing(&[Key::blob(small)]).await);
+    assert_eq!(store.stats().in_flight, 0);
+}
+
+#[tokio::test]
 async fn a_missing_blob_that_nobody_asked_about_is_ignored() {
     let fake = Fake::start();
     let digest = fake.store("here");
