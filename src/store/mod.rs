@@ -4,12 +4,17 @@
 //! makes bytes visible before they are verified, and reports absence as `None`, never as an error.
 //! Nothing here knows gRPC or HTTP.
 
+mod announced;
+pub mod compression;
 mod error;
 pub mod filesystem;
 mod key;
 mod purge;
 mod reader;
 mod reuse;
+#[cfg(test)]
+mod spy_tests;
+mod work;
 
 use async_trait::async_trait;
 use bytes::Bytes;

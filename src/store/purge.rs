@@ -50,6 +50,16 @@ pub struct Purged {
     pub is_drained: bool,
 }
 
+impl Purged {
+    /// What a purge has done in two stores.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            removed: self.removed.saturating_add(other.removed),
+            is_drained: self.is_drained && other.is_drained,
+        }
+    }
+}
+
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -195,6 +195,8 @@ impl FileReader {
         let key = found.file.key;
         let remaining_bytes = range.len_within(len);
         let needs_check = match open.entry.shared.parts.settings.verify_on_read {
+            // What stands for a blob bears checksums of its own, for each of its parts.
+            _ if key.is_derived() => false,
             // A result is small and checked each time.
             _ if key.kind == Kind::ActionResult => true,
             // What a failed sync has dropped is right only as long as it is in memory.

@@ -12,6 +12,7 @@ use super::pool::Pool;
 use super::publication::{Finished, publish};
 use super::reservation::{Reservation, reserve};
 use super::shared::Shared;
+use crate::store::announced::interrupted;
 use crate::store::{Key, Kind, StoreError};
 
 /// Work up to this is done where it arrives; a hop to a blocking thread would cost more.
@@ -147,13 +148,6 @@ impl FilesystemUpload {
             expected_bytes: self.size_bytes,
             received_bytes,
         }
-    }
-}
-
-fn interrupted() -> StoreError {
-    StoreError::Io {
-        operation: "continue an upload whose last write was interrupted",
-        source: io::ErrorKind::Interrupted.into(),
     }
 }
 
