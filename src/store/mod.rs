@@ -6,6 +6,7 @@
 
 mod announced;
 pub mod compression;
+pub mod dedup;
 mod error;
 pub mod filesystem;
 mod key;
