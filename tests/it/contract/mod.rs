@@ -87,7 +87,6 @@ impl Opened {
     }
 
     /// A store before others, which its bytes end in.
-    #[expect(dead_code, reason = "for the first store that stands before another")]
     pub(crate) fn before(store: Arc<dyn BlobStore>, others: Vec<Opened>) -> Self {
         let mut this = Self { lowest: Vec::new(), ..Self::new(store) };
         for other in others {
@@ -210,5 +209,9 @@ macro_rules! contract {
 }
 
 contract! {
+    compression
+    dedup
+    dedup_before_compression
+    dedup_in_one
     filesystem
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use castellan::store::compression::{CompressionOptions, CompressionStore};
+use castellan::store::dedup::{DedupOptions, DedupStore};
 use castellan::store::filesystem::{Cap, FilesystemOptions, FilesystemStore};
 
 use super::{Opened, Wanted};
@@ -26,4 +28,43 @@ pub(crate) async fn filesystem(wanted: Wanted) -> Opened {
         keep: vec![Box::new(directory)],
         ..Opened::new(store)
     }
+}
+
+/// Compressed blobs in a directory.
+pub(crate) async fn compression(wanted: Wanted) -> Opened {
+    let files = filesystem(wanted).await;
+    let backend = Arc::clone(&files.store);
+    let store = CompressionStore::new(backend, CompressionOptions::default());
+    Opened::before(store, vec![files])
+}
+
+/// Chunks in one directory, their lists in another.
+pub(crate) async fn dedup(wanted: Wanted) -> Opened {
+    let (index, content) = (filesystem(wanted).await, filesystem(wanted).await);
+    chunked(index, content)
+}
+
+/// Chunks, small ones, and their lists in the same directory.
+pub(crate) async fn dedup_in_one(wanted: Wanted) -> Opened {
+    let files = filesystem(wanted).await;
+    let options = DedupOptions {
+        min_bytes: 4 << 10,
+        normal_bytes: 16 << 10,
+        max_bytes: 64 << 10,
+        max_concurrent_fetches: 3,
+    };
+    let store = DedupStore::new(Arc::clone(&files.store), Arc::clone(&files.store), options);
+    Opened { readers_stay: false, ..Opened::before(store, vec![files]) }
+}
+
+/// Compressed chunks.
+pub(crate) async fn dedup_before_compression(wanted: Wanted) -> Opened {
+    let (index, content) = (filesystem(wanted).await, compression(wanted).await);
+    chunked(index, content)
+}
+
+fn chunked(index: Opened, content: Opened) -> Opened {
+    let options = DedupOptions::default();
+    let store = DedupStore::new(Arc::clone(&index.store), Arc::clone(&content.store), options);
+    Opened { readers_stay: false, ..Opened::before(store, vec![index, content]) }
 }
