@@ -65,13 +65,11 @@ impl Spy {
     }
 }
 
-impl Notes {
-    fn check(&self, fails: &AtomicBool) -> Result<(), StoreError> {
-        if fails.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable { what: "told to fail".to_owned() });
-        }
-        Ok(())
+fn check(fails: &AtomicBool) -> Result<(), StoreError> {
+    if fails.load(Ordering::Relaxed) {
+        return Err(StoreError::Unavailable { what: "told to fail".to_owned() });
     }
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -84,7 +82,7 @@ impl BlobSource for SpyReader {
     }
 
     async fn next(&mut self, max_bytes: usize) -> Result<Option<Bytes>, StoreError> {
-        self.1.check(&self.1.fails_to_read)?;
+        check(&self.1.fails_to_read)?;
         let chunk = self.0.next(max_bytes).await?;
         let len = chunk.as_ref().map_or(0, Bytes::len) as u64;
         self.1.delivered_bytes.fetch_add(len, Ordering::Relaxed);
@@ -98,7 +96,7 @@ struct SpyUpload(Upload, Arc<Notes>);
 #[async_trait]
 impl UploadSink for SpyUpload {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
-        self.1.check(&self.1.fails_to_write)?;
+        check(&self.1.fails_to_write)?;
         self.0.write(data).await
     }
 
@@ -111,7 +109,7 @@ impl UploadSink for SpyUpload {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.1.check(&self.1.fails_to_write)?;
+        check(&self.1.fails_to_write)?;
         self.0.commit().await
     }
 }
@@ -125,7 +123,7 @@ impl BlobStore for Spy {
 
     async fn get(&self, key: &Key, range: ByteRange) -> Result<Option<BlobReader>, StoreError> {
         self.note(Call::Get(*key, range));
-        self.notes.check(&self.notes.fails_to_read)?;
+        check(&self.notes.fails_to_read)?;
         let reader = self.behind.get(key, range).await?;
         let spied = |it| BlobReader::Stream(Box::new(SpyReader(it, Arc::clone(&self.notes))));
         Ok(reader.map(spied))
@@ -133,7 +131,7 @@ impl BlobStore for Spy {
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
         self.note(Call::BeginPut(*key, size_bytes));
-        self.notes.check(&self.notes.fails_to_write)?;
+        check(&self.notes.fails_to_write)?;
         match self.behind.begin_put(key, size_bytes).await? {
             BeginPut::Upload(upload) => {
                 let spied = SpyUpload(upload, Arc::clone(&self.notes));
@@ -145,7 +143,7 @@ impl BlobStore for Spy {
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         self.note(Call::Put(*key));
-        self.notes.check(&self.notes.fails_to_write)?;
+        check(&self.notes.fails_to_write)?;
         self.behind.put(key, data).await
     }
 

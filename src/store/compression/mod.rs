@@ -137,14 +137,13 @@ impl CompressionStore {
 
     /// Counters.
     pub fn stats(&self) -> CompressionStats {
-        let Counters { blobs, uncompressed_bytes, compressed_bytes, corrupt } =
-            &self.shared.counters;
+        let counters = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CompressionStats {
-            blobs: get(blobs),
-            uncompressed_bytes: get(uncompressed_bytes),
-            compressed_bytes: get(compressed_bytes),
-            corrupt: get(corrupt),
+            blobs: get(&counters.blobs),
+            uncompressed_bytes: get(&counters.uncompressed_bytes),
+            compressed_bytes: get(&counters.compressed_bytes),
+            corrupt: get(&counters.corrupt),
         }
     }
 
@@ -229,8 +228,8 @@ impl BlobStore for CompressionStore {
         let block_bytes = self.shared.options.block_bytes as usize;
         if data.len() <= block_bytes.min(INLINE_BYTES) {
             // I16: nothing is waited for until the store behind knows of the write.
-            let encoder = Encoder::new(self.shared.header(key.digest));
-            let encoded = encoder.finish(data, &self.shared.processors).await?;
+            let header = self.shared.header(key.digest);
+            let encoded = Encoder::new(header).finish(data, &self.shared.processors).await?;
             let encoded_bytes = encoded.len() as u64;
             self.shared.backend.put(&stored_key(key), encoded).await?;
             self.shared.note_written(len, encoded_bytes);

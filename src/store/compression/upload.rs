@@ -112,9 +112,9 @@ impl State {
                 self.rest.extend_from_slice(&end);
                 self.rest.split().freeze()
             };
-            let (encoder, encoded) = self.encoder.encode(block, &shared.processors).await?;
+            let (encoder, frame) = self.encoder.encode(block, &shared.processors).await?;
             self.encoder = encoder;
-            self.upload.write(encoded.into()).await?;
+            self.upload.write(frame.into()).await?;
             // A large write is hundreds of blocks.
             tokio::task::yield_now().await;
         }

@@ -49,7 +49,7 @@ pub(super) struct List {
 impl List {
     /// The list of the blob with this hash; `None` when it is not one.
     pub(super) fn parse(
-        encoded: Bytes,
+        encoded: &Bytes,
         function: DigestFunction,
         hash: [u8; HASH_BYTES],
     ) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! A store that keeps what blobs have in common once.
 //!
-//! A blob is cut into chunks where its bytes say so ([FastCDC](fastcdc::v2020), level 2). Chunks
+//! A blob is cut into chunks where its bytes say so ([`fastcdc::v2020`], level 2). Chunks
 //! are ordinary blobs of the store `content`, each under its own digest, and which chunks a blob
 //! has is in a list in the store `index`, where also every other value is. The list stands under
 //! [`Namespace::CHUNK_LISTS`], version 1; numbers are little-endian:
@@ -145,7 +145,7 @@ impl Shared {
         } else {
             Bytes::new()
         };
-        let Some(list) = List::parse(encoded, key.digest.function, key.digest.hash) else {
+        let Some(list) = List::parse(&encoded, key.digest.function, key.digest.hash) else {
             drop(self.condemn(&stored).await);
             return Ok(None);
         };
@@ -163,19 +163,28 @@ impl Shared {
         Ok(list.filter(|list| list.digest == key.digest))
     }
 
-    /// Purges lists, then chunks, so that few reads see one without the other. One at a time: when
-    /// one has returned, none that began before it takes anything any more.
-    async fn purge(
-        &self,
-        lists: Selection,
-        chunks: Option<Selection>,
-    ) -> Result<Purged, StoreError> {
+    /// Purges lists, then the rest, so that few reads see one without the other. One at a time:
+    /// when one has returned, none that began before it takes anything any more.
+    async fn purge(&self, selection: Selection) -> Result<Purged, StoreError> {
+        let blobs = PurgeScope::Namespace(Namespace::SHARED);
+        let lists = Selection::Scope(PurgeScope::Namespace(Namespace::CHUNK_LISTS));
+        let (index, content) = (&self.index, &self.content);
+        let steps = match selection {
+            Selection::Scope(scope) if scope == blobs => {
+                vec![(index, lists), (content, selection)]
+            }
+            Selection::Scope(PurgeScope::All) => {
+                vec![(index, lists), (index, selection), (content, selection)]
+            }
+            Selection::Hash(_) => vec![(index, selection), (content, selection)],
+            Selection::Scope(_) | Selection::ResultsOlderThan { .. } => vec![(index, selection)],
+        };
         let _turn = self.purging.lock().await;
-        let purged = self.index.purge_selected(lists).await?;
-        match chunks {
-            Some(chunks) => Ok(purged.and(self.content.purge_selected(chunks).await?)),
-            None => Ok(purged),
+        let mut purged = Purged { removed: 0, is_drained: true };
+        for (store, selection) in steps {
+            purged = purged.and(store.purge_selected(selection).await?);
         }
+        Ok(purged)
     }
 
     /// Removes a list that leads nowhere, so that the next upload heals it.
@@ -215,16 +224,15 @@ impl DedupStore {
 
     /// Counters.
     pub fn stats(&self) -> DedupStats {
-        let Counters { blobs, chunks_written, chunks_shared, bytes_written, bytes_shared, corrupt } =
-            &self.shared.counters;
+        let counters = &self.shared.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DedupStats {
-            blobs: get(blobs),
-            chunks_written: get(chunks_written),
-            chunks_shared: get(chunks_shared),
-            bytes_written: get(bytes_written),
-            bytes_shared: get(bytes_shared),
-            corrupt: get(corrupt),
+            blobs: get(&counters.blobs),
+            chunks_written: get(&counters.chunks_written),
+            chunks_shared: get(&counters.chunks_shared),
+            bytes_written: get(&counters.bytes_written),
+            bytes_shared: get(&counters.bytes_shared),
+            corrupt: get(&counters.corrupt),
         }
     }
 
@@ -358,24 +366,12 @@ impl BlobStore for DedupStore {
     /// was, so the fences of the index are enough. Chunks only follow.
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
         self.shared.purges.fetch_add(1, Ordering::Relaxed);
-        let blobs = PurgeScope::Namespace(Namespace::SHARED);
-        let of_lists = match selection {
-            Selection::Scope(scope) if scope == blobs => {
-                Selection::Scope(PurgeScope::Namespace(Namespace::CHUNK_LISTS))
-            }
-            other => other,
-        };
-        let has_chunks = match selection {
-            Selection::Scope(scope) => scope == blobs || scope == PurgeScope::All,
-            Selection::Hash(_) => true,
-            Selection::ResultsOlderThan { .. } => false,
-        };
         let slots = Arc::clone(&self.shared.purge_slots);
         let slot = slots.try_acquire_owned().map_err(|_| StoreError::TooManyPurges)?;
         let shared = Arc::clone(&self.shared);
         let (report, outcome) = oneshot::channel();
         shutdown::spawn("purge of chunked blobs", async move {
-            drop(report.send(shared.purge(of_lists, has_chunks.then_some(selection)).await));
+            drop(report.send(shared.purge(selection).await));
             drop(slot);
         });
         outcome.await.map_err(|_| StoreError::ShuttingDown)?

@@ -34,7 +34,9 @@ fn where_blobs_are_cut_stays() {
     assert_eq!(lens, GOLDEN_LENS);
 }
 
-const GOLDEN_LENS: [usize; 0] = [];
+const GOLDEN_LENS: [usize; 11] = [
+    524_288, 301_351, 305_508, 316_312, 212_550, 286_725, 67_744, 432_899, 329_930, 291_600, 76_821,
+];
 
 #[test]
 fn how_the_bytes_come_does_not_move_the_cuts() {
@@ -85,7 +87,7 @@ fn sample() -> List {
     builder.finish(Digest::of(DigestFunction::Sha256, b"hello world"))
 }
 
-fn parse(encoded: Bytes) -> Option<List> {
+fn parse(encoded: &Bytes) -> Option<List> {
     let Digest { function, hash, .. } = sample().digest;
     List::parse(encoded, function, hash)
 }
@@ -94,15 +96,16 @@ fn parse(encoded: Bytes) -> Option<List> {
 fn the_format_stays() {
     let list = sample();
     assert_eq!(const_hex::encode(list.encoded()), GOLDEN_LIST);
-    assert_eq!(parse(list.encoded().clone()), Some(list));
+    assert_eq!(parse(list.encoded()), Some(list));
     let empty = ListBuilder::default().finish(Digest::empty(DigestFunction::Blake3));
     let Digest { function, hash, .. } = empty.digest;
-    assert_eq!(List::parse(empty.encoded().clone(), function, hash), Some(empty));
+    assert_eq!(List::parse(empty.encoded(), function, hash), Some(empty));
 }
 
-const GOLDEN_LIST: &str = "4353444c010100000b00000000000000020000005e3235a8346e5a4585f8c58562f5052b8fe26a3b\
-     b122e1e96c76784964dfc46106000000486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e\
-     5a6c65260e9cb8a70500000067898927ef7006fef7688b0204f8e0c7";
+const GOLDEN_LIST: &str = "4353444c010100000b00000000000000020000005e3235a8346e5a4585f8c585\
+     62f5052b8fe26a3bb122e1e96c76784964dfc46106000000486ea46224d1bb4f\
+     b680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a70500000067898927\
+     ef7006fef7688b0204f8e0c7";
 
 #[test]
 fn a_changed_list_is_none() {
@@ -112,16 +115,16 @@ fn a_changed_list_is_none() {
         for bit in 0..8 {
             let mut wrong = right.to_vec();
             wrong[place] ^= 1 << bit;
-            assert_eq!(parse(wrong.into()), None, "byte {place}, bit {bit}");
+            assert_eq!(parse(&wrong.into()), None, "byte {place}, bit {bit}");
         }
-        assert_eq!(parse(right.slice(..place)), None, "{place} bytes");
+        assert_eq!(parse(&right.slice(..place)), None, "{place} bytes");
     }
-    assert_eq!(parse([&right[..], b"\0"].concat().into()), None);
+    assert_eq!(parse(&[&right[..], b"\0"].concat().into()), None);
     // Nor is it another blob's.
     let hash = [0; HASH_BYTES];
-    assert_eq!(List::parse(right.clone(), DigestFunction::Sha256, hash), None);
+    assert_eq!(List::parse(&right, DigestFunction::Sha256, hash), None);
     let Digest { hash, .. } = sample().digest;
-    assert_eq!(List::parse(right, DigestFunction::Blake3, hash), None);
+    assert_eq!(List::parse(&right, DigestFunction::Blake3, hash), None);
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn a_list_that_does_not_add_up_is_none() {
             builder.push(&Digest { size_bytes: *size_bytes, ..sample().digest });
         }
         let list = builder.finish(sample().digest);
-        assert_eq!(parse(list.encoded().clone()), None, "{sizes:?}");
+        assert_eq!(parse(list.encoded()), None, "{sizes:?}");
     }
 }
 
@@ -147,23 +150,26 @@ fn a_blob_of_the_largest_size_has_a_list() {
     assert!(!list::may_have(list_bytes(max_chunks(u64::MAX) + 1)));
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn chance_is_no_list(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert_eq!(parse(bytes.into()), None);
+        prop_assert_eq!(parse(&bytes.into()), None);
     }
 
     #[test]
     fn any_options_cut_without_loss(
-        min in 0..40_000_u32, normal in 0..40_000_u32, max in 0..40_000_u32,
+        min_bytes in 0..40_000_u32, normal_bytes in 0..40_000_u32, max_bytes in 0..40_000_u32,
         len in 0..90_000_usize, piece in 1..50_000_usize,
     ) {
-        let options = DedupOptions { min_bytes: min, normal_bytes: normal, max_bytes: max, ..SMALL };
-        let options = options.clamped();
+        let options = DedupOptions { min_bytes, normal_bytes, max_bytes, ..SMALL }.clamped();
         prop_assert_eq!(options.check(), Ok(()));
-        let data = noise(u64::from(min), len);
+        let data = noise(u64::from(min_bytes), len);
         let chunks = cut(options, &data, piece);
         prop_assert_eq!(chunks.concat(), data);
         let most = (len as u64).div_ceil(u64::from(options.min_bytes));
