@@ -235,6 +235,8 @@ behaviors_of! { upstream;
         a_dropped_get_holds_nothing
         a_dropped_put_has_published_or_has_not
         a_dropped_write_gives_everything_back;
+    hammer:
+        many_at_once_read_only_what_was_stored;
     presence:
         answers_come_in_the_order_of_the_keys
         asking_keeps_what_is_asked_for
