@@ -251,7 +251,8 @@ impl Service {
                 }
                 if message.finish_write {
                     let data: Bytes = self.0.state.lock().partial[&name].clone().into();
-                    let digest = WriteResource::parse(&name, DigestFunction::Sha256).unwrap().digest;
+                    let digest =
+                        WriteResource::parse(&name, DigestFunction::Sha256).unwrap().digest;
                     assert_eq!(Digest::of(digest.function, &data), digest, "a wrong upload");
                     self.0.state.lock().blobs.insert(digest, data);
                     if matches!(fault, Some(Fault::BreakAtEnd)) {
