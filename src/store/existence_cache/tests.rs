@@ -101,7 +101,7 @@ async fn no_answer_lives_longer_than_it_may() {
         let keys = cached.fill(1);
         cached.ask(&keys).await;
         cached.backend.close(Call::Find);
-        advance(seconds(lifetime) - Duration::from_millis(1)).await;
+        advance(Duration::from_millis(lifetime * 1000 - 1)).await;
         assert_eq!(cached.ask(&keys).await, [false]);
         advance(Duration::from_millis(1)).await;
         let asked = cached.questions();

@@ -58,7 +58,7 @@ async fn a_write_is_acknowledged_and_then_copied() {
 }
 
 /// The fast tier is a real one, which must go on evicting.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn i15_a_saturated_queue_loses_nothing_and_stops_no_eviction() {
     let directory = tempfile::tempdir().unwrap();
     let cap = FilesystemOptions {

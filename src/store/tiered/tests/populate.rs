@@ -204,6 +204,16 @@ async fn i23_nobody_waits_for_a_leader_who_does_not_read() {
     assert!(drain(leader).await == data);
 }
 
+#[tokio::test]
+async fn a_small_copy_waits_for_no_reader() {
+    let tiers = Tiers::through();
+    let (key, data) = blob(1, 4 * CHUNK);
+    tiers.slow.insert(&key, data.clone());
+    let leader = open(&tiers, &key).await;
+    until("it is in the fast tier", || tiers.fast.holds(&key)).await;
+    assert!(drain(leader).await == data);
+}
+
 #[tokio::test(start_paused = true)]
 async fn i23_nobody_waits_for_a_slow_tier_that_does_not_answer_another() {
     let tiers = Tiers::through();

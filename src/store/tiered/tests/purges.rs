@@ -1,5 +1,6 @@
 //! Purges against everything that is on its way from one tier to the other (I16).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -116,7 +117,7 @@ async fn i16_a_write_through_does_not_survive_a_purge_wherever_it_stands() {
     }
     let upload = |tiers: &Tiers| {
         let (key, data) = (key, data.clone());
-        let (fast, slow) = (tiers.fast.clone(), tiers.slow.clone());
+        let (fast, slow) = (Arc::clone(&tiers.fast), Arc::clone(&tiers.slow));
         tiers.spawn(move |store| async move {
             let tiers = Tiers { fast, slow, store };
             tiers.upload(&key, &data).await?.commit().await
@@ -229,6 +230,22 @@ async fn a_read_during_a_purge_fills_nothing() {
     tiers.slow.open(Call::Purge);
     purge.await.unwrap().unwrap();
     assert_gone(&tiers, &key, "read during a purge").await;
+}
+
+#[tokio::test]
+async fn a_purge_does_not_wait_for_a_slow_tier_that_hangs_in_a_read() {
+    let tiers = Tiers::through();
+    let (key, data) = blob(1, 300_000);
+    tiers.slow.insert(&key, data.clone());
+    tiers.slow.close(Call::Read);
+    let reader = tiers.spawn_read(&key);
+    until("the copy is open", || tiers.fast.uploads() == 1).await;
+    tiers.store.purge_selected(ALL).await.unwrap();
+    until("the copy is given up", || tiers.fast.uploads() == 0).await;
+    tiers.slow.open(Call::Read);
+    // What was open stays open.
+    assert_eq!(reader.await.unwrap().unwrap(), Some(data));
+    assert_gone(&tiers, &key, "after a purge").await;
 }
 
 #[tokio::test]
