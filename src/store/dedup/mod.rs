@@ -173,10 +173,9 @@ impl Shared {
             Selection::Scope(scope) if scope == blobs => {
                 vec![(index, lists), (content, selection)]
             }
-            Selection::Scope(PurgeScope::All) => {
-                vec![(index, lists), (index, selection), (content, selection)]
+            Selection::Scope(PurgeScope::All) | Selection::Hash(_) => {
+                vec![(index, selection), (content, selection)]
             }
-            Selection::Hash(_) => vec![(index, selection), (content, selection)],
             Selection::Scope(_) | Selection::ResultsOlderThan { .. } => vec![(index, selection)],
         };
         let _turn = self.purging.lock().await;

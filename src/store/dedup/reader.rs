@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -15,7 +15,8 @@ use crate::digest::{Digest, Hasher};
 use crate::shutdown;
 use crate::store::{BlobReader, BlobSource, BlobStore, ByteRange, Key, StoreError};
 
-/// Bytes that are fetched ahead, unless it is one chunk that has more.
+/// Bytes that are fetched ahead, unless it is one chunk that has more; so many are fetched before
+/// any is handed out.
 const MAX_AHEAD_BYTES: u64 = 4 << 20;
 
 /// A part of a chunk.
@@ -125,6 +126,9 @@ pub(super) async fn open(
         is_broken: false,
         shared: Arc::clone(shared),
     };
+    if remaining_bytes <= MAX_AHEAD_BYTES {
+        return Ok(reader.collect().await?.map(BlobReader::Bytes));
+    }
     // Until the first byte is there, absence can be told.
     if !reader.fetch_next().await? {
         return Ok(None);
@@ -151,6 +155,22 @@ struct DedupReader {
 }
 
 impl DedupReader {
+    /// The whole of it, which then cannot break off; `None` when a chunk is absent.
+    async fn collect(mut self) -> Result<Option<Bytes>, StoreError> {
+        let mut all = BytesMut::new();
+        while self.remaining_bytes > 0 {
+            if !self.fetch_next().await? {
+                return Ok(None);
+            }
+            let Some(piece) = self.next_piece().await? else {
+                return Err(self.shared.condemn(&list_key(&Key::blob(self.digest))).await);
+            };
+            self.remaining_bytes -= piece.len() as u64;
+            all.extend_from_slice(&piece);
+        }
+        Ok(Some(all.freeze()))
+    }
+
     fn fetch_ahead(&mut self) {
         let mut ahead_bytes: u64 = self.fetches.iter().map(|it| it.piece.len_bytes).sum();
         while self.fetches.len() < self.shared.options.max_concurrent_fetches

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// More than is fetched before the first byte is handed out.
+const LARGE: usize = (4 << 20) + 100_000;
+
 #[tokio::test]
 async fn every_boundary_reads_the_same() {
     let world = World::open().await;
@@ -46,7 +49,7 @@ async fn a_part_costs_the_chunks_that_it_is_in() {
 #[tokio::test]
 async fn i22_a_slow_client_has_few_chunks_fetched_ahead() {
     let world = World::open().await;
-    let data = noise(22, 400_000);
+    let data = noise(22, LARGE);
     let key = world.put(&data).await;
     world.content.spy.calls();
     let mut reader = world.store.get(&key, ByteRange::ALL).await.unwrap().unwrap();
@@ -58,7 +61,7 @@ async fn i22_a_slow_client_has_few_chunks_fetched_ahead() {
     assert!(fetched <= SMALL.max_concurrent_fetches + 1, "{fetched} chunks");
     // Dropped calls lose nothing.
     for polls in (0..3).cycle() {
-        match poll_only(polls, reader.next(5_000)).await {
+        match poll_only(polls, reader.next(50_000)).await {
             Some(Ok(Some(chunk))) => all.extend_from_slice(&chunk),
             Some(Ok(None)) => break,
             Some(Err(error)) => panic!("{error}"),
@@ -72,7 +75,7 @@ async fn i22_a_slow_client_has_few_chunks_fetched_ahead() {
 #[tokio::test]
 async fn a_chunk_that_leaves_in_the_middle_of_a_read_is_an_error_and_heals() {
     let world = World::open().await;
-    let data = noise(23, 400_000);
+    let data = noise(23, LARGE);
     let key = world.put(&data).await;
     let last = world.list(&key).await.chunks().count() - 1;
     let mut reader = world.store.get(&key, ByteRange::ALL).await.unwrap().unwrap();
@@ -85,7 +88,7 @@ async fn a_chunk_that_leaves_in_the_middle_of_a_read_is_an_error_and_heals() {
         }
     };
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-    assert!((1..400_000).contains(&delivered));
+    assert!((1..LARGE).contains(&delivered));
     reader.next(1).await.unwrap_err();
     assert_eq!(world.store.stats().corrupt, 1);
     assert!(is_missing(&*world.store, &key).await);
@@ -97,7 +100,7 @@ async fn a_chunk_that_leaves_in_the_middle_of_a_read_is_an_error_and_heals() {
 #[tokio::test]
 async fn i20_a_list_that_is_another_blobs_delivers_no_whole_blob() {
     let world = World::open().await;
-    let (data, other) = (noise(24, 100_000), noise(25, 100_000));
+    let (data, other) = (noise(24, LARGE), noise(25, LARGE));
     let (key, other_key) = (world.put(&data).await, world.put(&other).await);
     // As it is, it is not even read.
     let stolen = world.list(&other_key).await.encoded().clone();
@@ -122,6 +125,29 @@ async fn i20_a_list_that_is_another_blobs_delivers_no_whole_blob() {
     };
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     let last = chunks.last().unwrap().size_bytes;
-    assert_eq!(delivered, 100_000 - last, "the last chunk is withheld");
+    assert_eq!(delivered, LARGE as u64 - last, "the last chunk is withheld");
     assert!(is_missing(&*world.store, &key).await);
+    // One that is fetched at once delivers nothing.
+    let (small, foreign) = (noise(26, 50_000), noise(27, 50_000));
+    let (key, foreign_key) = (world.put(&small).await, world.put(&foreign).await);
+    let mut builder = list::ListBuilder::default();
+    for chunk in world.list(&foreign_key).await.chunks() {
+        builder.push(&chunk);
+    }
+    let forged = builder.finish(key.digest).encoded().clone();
+    world.index.files.put(&list_key(&key), forged).await.unwrap();
+    let outcome = world.store.get(&key, ByteRange::ALL).await;
+    assert!(matches!(outcome, Err(StoreError::Corrupt { .. })), "{outcome:?}");
+    assert!(is_missing(&*world.store, &key).await);
+}
+
+#[tokio::test]
+async fn a_small_blob_outlives_its_chunks_once_it_is_open() {
+    let world = World::open().await;
+    let data = noise(28, 300_000);
+    let key = world.put(&data).await;
+    let reader = world.store.get(&key, ByteRange::ALL).await.unwrap().unwrap();
+    world.store.purge_selected(Selection::Scope(PurgeScope::All)).await.unwrap();
+    assert!(is_missing(&*world.store, &key).await);
+    assert_eq!(reader.read_all().await.unwrap(), data);
 }
