@@ -242,7 +242,8 @@ fn what_is_wrong_with_an_eviction_policy_is_reported_with_its_place() {
     let policy = "max_bytes: '64kib', evict_bytes: '64kib'";
     with_policy(policy, &["--max-age", "1h", "--max-entries", "1"], |path, arguments| {
         let found = serve::problems_of(arguments, &env);
-        let at = format!("error: {path}:3:13: stores[0].name: eviction_policy.");
+        let place = "stores[0].filesystem.content_path";
+        let at = format!("error: {path}:3:46: {place}: eviction_policy.");
         assert!(found.contains(&format!("{at}max_bytes 65536 bytes are below")), "{found}");
         assert!(found.contains(&format!("{at}evict_bytes is not below max_bytes")), "{found}");
         for flag in ["--max-age", "--max-entries"] {

@@ -197,8 +197,13 @@ impl Stores {
         })
     }
 
+    /// Two of one name would be one in the metrics, which is against their format.
     fn watch(&mut self, name: &str, store: Watched) {
-        self.watched.push((name.to_owned(), store));
+        let mut name = name.to_owned();
+        while self.watched.iter().any(|(other, _)| *other == name) {
+            name.push('_');
+        }
+        self.watched.push((name, store));
     }
 
     /// Writes down what near stores still have for far ones, each within the time, those in front

@@ -91,10 +91,11 @@ fn mistakes_and_what_does_not_run_are_errors() {
 
 #[test]
 fn what_only_serve_would_notice_is_noticed() {
-    with_file(&plain().replace("ac: [{ ac_store: 'B' }]", ""), |path| {
+    let small = "/srv/b', eviction_policy: { max_bytes: 1 }";
+    with_file(&plain().replace("/srv/b'", small), |path| {
         let found = checked(path);
-        assert!(found.starts_with("FILE:8:24: servers[0].services.cas[\"\"]: "), "{found}");
-        assert!(found.contains("no ac is not supported"), "{found}");
+        assert!(found.starts_with("FILE:4:46: stores[1].filesystem.content_path: "), "{found}");
+        assert!(found.contains("max_bytes 1 bytes are below the least"), "{found}");
     });
 }
 

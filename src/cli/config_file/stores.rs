@@ -82,7 +82,7 @@ impl<'c> StorePlanner<'c> {
             StoreSpec::Verify(store) => return self.verify(name, store),
             // Results are checked for completeness wherever they are served.
             StoreSpec::CompletenessChecking(store) => return self.spec(name, &store.backend),
-            StoreSpec::Filesystem(store) => StoreKind::Filesystem(self.filesystem(name, store)),
+            StoreSpec::Filesystem(store) => StoreKind::Filesystem(self.filesystem(store)),
             StoreSpec::SizePartitioning(store) => {
                 let lower = self.spec(&format!("{name}/lower_store"), &store.lower_store);
                 let upper = self.spec(&format!("{name}/upper_store"), &store.upper_store);
@@ -129,7 +129,7 @@ impl<'c> StorePlanner<'c> {
         whole.map(StoreKind::Sharded)
     }
 
-    fn filesystem(&mut self, name: &str, spec: &FilesystemStore) -> FilesystemOptions {
+    fn filesystem(&mut self, spec: &FilesystemStore) -> FilesystemOptions {
         let policy = &spec.eviction_policy;
         let cap = match policy.max_bytes {
             Some(bytes) => {
@@ -139,13 +139,7 @@ impl<'c> StorePlanner<'c> {
                 }
                 Cap::Bytes(bytes)
             }
-            None => {
-                self.notes.push(format!(
-                    "store {name:?} has no max_bytes: it takes at most {UNBOUNDED_SHARE_PERCENT} % \
-                     of what is free or its own"
-                ));
-                Cap::Share { percent: UNBOUNDED_SHARE_PERCENT, at_most_bytes: u64::MAX }
-            }
+            None => Cap::Share { percent: UNBOUNDED_SHARE_PERCENT, at_most_bytes: u64::MAX },
         };
         self.check_low_water(&spec.content_path, policy);
         let mut options = FilesystemOptions::new(&*spec.content_path, cap);

@@ -130,7 +130,7 @@ fn what_a_store_of_files_says_of_itself_goes_before_the_flags() {
         "cas: [{ cas_store: 'A' }]",
         "",
     );
-    let Served { stores, warnings, .. } = plan_text(&text).unwrap();
+    let Served { stores, .. } = plan_text(&text).unwrap();
     let StoreKind::Filesystem(options) = &stores[0].kind else { panic!("{stores:?}") };
     assert_eq!(options.root, Path::new("/home/somebody/a"));
     assert_eq!((options.max_blob_bytes, options.min_free_bytes), (Some(1_000_000), 2_000_000));
@@ -144,7 +144,6 @@ fn what_a_store_of_files_says_of_itself_goes_before_the_flags() {
     assert_eq!((options.cap, options.low_water_bytes), (Cap::Bytes(1 << 30), Some(1 << 20)));
     let StoreKind::Filesystem(options) = &stores[1].kind else { panic!("{stores:?}") };
     assert_eq!(options.cap, Cap::Share { percent: 80, at_most_bytes: u64::MAX });
-    assert!(warnings.iter().any(|it| it.contains("store \"B\" has no max_bytes")), "{warnings:?}");
 }
 
 #[test]
@@ -234,6 +233,6 @@ fn what_cannot_run_is_said_with_its_place() {
         ),
     ] {
         let found = problems(stores);
-        assert!(found.contains(expected) && found.contains(":1:"), "{stores}: {found}");
+        assert!(found.contains(expected) && found.contains("stores[0]."), "{stores}: {found}");
     }
 }
