@@ -60,8 +60,11 @@ async fn write_blobs(
 async fn the_last_touched_are_left(client: &Client, all: &[Written]) -> u64 {
     let mut left_bytes = 0;
     let (mut oldest_left, mut youngest_gone) = (u64::MAX, 0);
-    for written in all {
-        // A look-up touches, but nothing is evicted any more.
+    // A look-up touches, and the evictor may still make room: what it takes meanwhile is the oldest
+    // of those that are not looked up yet.
+    let mut youngest_first: Vec<&Written> = all.iter().collect();
+    youngest_first.sort_by_key(|written| std::cmp::Reverse(written.ended));
+    for written in youngest_first {
         if client.is_missing(&written.blob).await {
             youngest_gone = youngest_gone.max(written.began);
         } else {

@@ -11,13 +11,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::oneshot;
 
 use self::shards::Shards;
 use super::{
     BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Pin, Purged, Selection, StoreError,
 };
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
+use crate::shutdown;
+
+/// What the purge of no store has done.
+const NOTHING: Purged = Purged { removed: 0, is_drained: true };
 
 /// Several stores that are one.
 #[derive(Debug)]
@@ -156,7 +161,12 @@ impl BlobStore for RoutingStore {
     }
 
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
-        purge_all(&self.stores, selection).await
+        let (report, outcome) = oneshot::channel();
+        let stores = self.stores.clone();
+        drop(shutdown::spawn("purge", async move {
+            drop(report.send(purge_all(stores, selection).await));
+        }));
+        outcome.await.map_err(|_| StoreError::ShuttingDown)?
     }
 
     async fn pin(&self, key: &Key) -> Result<Option<Pin>, StoreError> {
@@ -172,17 +182,13 @@ impl BlobStore for RoutingStore {
     }
 }
 
-/// Purges one store after the other, whatever becomes of those before; gives the first error.
+/// Purges all at the same time: each may wait for writes that it has cut off.
 async fn purge_all(
-    stores: &[Arc<dyn BlobStore>],
+    stores: Vec<Arc<dyn BlobStore>>,
     selection: Selection,
 ) -> Result<Purged, StoreError> {
-    let mut all = Ok(Purged { removed: 0, is_drained: true });
-    for store in stores {
-        all = match (all, store.purge_selected(selection).await) {
-            (Ok(sum), Ok(one)) => Ok(sum.and(one)),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        };
-    }
-    all
+    let purges = stores.iter().map(|store| store.purge_selected(selection));
+    let purged = join_all(purges).await.into_iter();
+    // Whatever became of the others, all have been purged; gives the first error.
+    purged.reduce(|all, one| Ok(all?.and(one?))).unwrap_or(Ok(NOTHING))
 }

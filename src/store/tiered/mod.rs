@@ -199,12 +199,17 @@ impl BlobStore for TieredStore {
     }
 
     async fn pin(&self, key: &Key) -> Result<Option<Pin>, StoreError> {
-        if self.parts.roles.has_fast
-            && let Ok(Some(pin)) = self.parts.fast.pin(key).await
-        {
-            return Ok(Some(pin));
-        }
-        self.parts.slow.pin(key).await
+        let parts = &self.parts;
+        let slow = if parts.roles.has_slow { parts.slow.pin(key).await? } else { None };
+        let fast = if parts.roles.has_fast {
+            let pinned = bounded(parts.fast.pin(key)).await;
+            pinned.or_else(|error| parts.excuse_fast(error))?
+        } else {
+            None
+        };
+        // What only the fast tier keeps is missing when the slow one has evicted it.
+        let is_kept = slow.is_some() || (fast.is_some() && parts.roles.fast_counts);
+        Ok(is_kept.then(|| Pin::new((slow, fast))))
     }
 
     fn max_blob_bytes(&self) -> u64 {
