@@ -57,6 +57,19 @@ pub struct InstanceStores {
 }
 
 impl InstanceStores {
+    /// Takes what it does not have.
+    fn add(&mut self, other: &Self) {
+        if self.cas.is_none() && self.bytestream.is_none() {
+            self.cas.clone_from(&other.cas);
+            self.bytestream.clone_from(&other.bytestream);
+        }
+        if self.action_cache.is_none() {
+            self.action_cache.clone_from(&other.action_cache);
+            self.completeness.clone_from(&other.completeness);
+            self.action_cache_read_only = other.action_cache_read_only;
+        }
+    }
+
     /// Blobs and action results, both of which clients may write.
     pub fn new(cas: Arc<dyn BlobStore>, action_cache: Arc<dyn BlobStore>) -> Self {
         Self { cas: Some(cas), action_cache: Some(action_cache), ..Self::default() }
@@ -108,12 +121,14 @@ impl Instances {
         Self { named, any, metrics: Metrics::new(RecentErrors::default()) }
     }
 
-    /// Serves what either serves; of two equal names the first counts, and a name that either
-    /// knows counts before any name.
+    /// Serves what either serves; of two equal names the services of the first count, and a name
+    /// that either knows counts before any name.
     #[must_use]
     pub fn or(self, other: &Self) -> Self {
-        let mut named = other.named.clone();
-        named.extend(self.named);
+        let mut named = self.named;
+        for (name, stores) in &other.named {
+            named.entry(name.clone()).or_default().add(stores);
+        }
         Self { named, any: self.any.or_else(|| other.any.clone()), metrics: self.metrics }
     }
 

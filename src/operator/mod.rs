@@ -110,7 +110,7 @@ pub struct Operator {
     history: Mutex<History>,
     explanations: Arc<Semaphore>,
     /// One purge at a time.
-    purges: Semaphore,
+    purges: Arc<Semaphore>,
 }
 
 impl Operator {
@@ -128,7 +128,7 @@ impl Operator {
             surveys: Arc::new(Surveys::default()),
             history: Mutex::new(History::default()),
             explanations: Arc::new(Semaphore::new(MAX_EXPLANATIONS)),
-            purges: Semaphore::new(1),
+            purges: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -179,8 +179,16 @@ impl Operator {
     /// Takes out what is asked for, or counts it. Cancel safe: a purge that has begun on a store
     /// goes on there.
     pub async fn purge(&self, request: &PurgeRequest) -> Result<Value, OperatorError> {
-        let Ok(_turn) = self.purges.try_acquire() else { return Err(OperatorError::Busy) };
-        purge::run(&self.stores, &self.trees, request).await
+        let turn = Arc::clone(&self.purges).try_acquire_owned();
+        let Ok(turn) = turn else { return Err(OperatorError::Busy) };
+        let (reply, purged) = oneshot::channel();
+        let (stores, trees, request) = (self.stores.clone(), self.trees.clone(), *request);
+        // Who asks and hangs up has purged all stores, not those before the one under way.
+        drop(shutdown::spawn("purge of all stores", async move {
+            let _turn = turn;
+            drop(reply.send(purge::run(&stores, &trees, &request).await));
+        }));
+        purged.await.unwrap_or(Err(OperatorError::Busy))
     }
 
     fn sample(&self) -> Sample {

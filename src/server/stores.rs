@@ -103,6 +103,8 @@ pub(super) struct Stores {
     all: Vec<(String, Arc<dyn BlobStore>)>,
     /// Positions of those that stand behind others.
     behind: HashSet<usize>,
+    /// Whether one of them stands behind two.
+    is_shared: bool,
     /// Those of files, in the order of the settings.
     pub(super) filesystem: Vec<Arc<FilesystemStore>>,
     /// Those that write to their far store later, in the order of the settings.
@@ -238,13 +240,18 @@ impl Stores {
 
     /// The store at a position, for one that stands before it.
     fn behind(&mut self, position: usize) -> Result<Arc<dyn BlobStore>, ServerError> {
-        self.behind.insert(position);
+        self.is_shared |= !self.behind.insert(position);
         self.get(position)
     }
 
-    /// The stores that stand behind no other, with their names.
+    /// The stores that stand behind no other, with their names, in the order of a purge.
+    ///
+    /// Each twice if trees share a store: what one of them still had to write to it when another
+    /// was purged may have come to that one since.
     pub(super) fn trees(&self) -> Vec<(String, Arc<dyn BlobStore>)> {
         let all = self.all.iter().enumerate();
-        all.filter(|(at, _)| !self.behind.contains(at)).map(|(_, named)| named.clone()).collect()
+        let trees = all.filter(|(at, _)| !self.behind.contains(at)).map(|(_, named)| named.clone());
+        let trees: Vec<_> = trees.collect();
+        if self.is_shared { [trees.as_slice(), &trees].concat() } else { trees }
     }
 }

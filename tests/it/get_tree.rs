@@ -213,7 +213,7 @@ async fn reapi_32_every_token_resumes_with_the_identical_rest() {
 /// A token needs no memory of the server, so a restart does not end it.
 #[tokio::test]
 async fn reapi_32_a_token_outlives_a_restart() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_on_files().await;
     let tree = seven();
     put(&server, &tree).await;
     let pages = get_tree(&server, &tree[0], 2, "").await.unwrap();
@@ -296,7 +296,7 @@ async fn reapi_33_a_chain_of_5000_levels_is_walked_or_refused_by_name() {
     let chain = chain(5000);
     let root = chain.last().unwrap();
     let options = GrpcOptions { max_tree_depth: 5000, ..GrpcOptions::default() };
-    let server = TestServer::start_with(256 << 20, options).await;
+    let server = TestServer::start_on_files_with(256 << 20, options).await;
     put(&server, &chain).await;
     let pages = get_tree(&server, root, 0, "").await.unwrap();
     let expected: Vec<_> = chain.iter().rev().map(|blob| blob.data.clone()).collect();

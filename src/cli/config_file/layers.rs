@@ -56,6 +56,20 @@ impl<'c> StorePlanner<'c> {
             max_concurrent_copies: at_most(it.max_concurrent_copies),
             max_attempts: u32::try_from(it.max_attempts).unwrap_or(u32::MAX),
         });
+        if store.bypass_dedup_threshold_bytes.is_some() {
+            self.notes.push(format!(
+                "store {name:?}: bypass_dedup_threshold_bytes has no effect: a reader gets the \
+                 bytes of a read that others share as they come"
+            ));
+        }
+        let takes_writes =
+            |direction| matches!(direction, StoreDirection::Both | StoreDirection::Update);
+        let writes_both = takes_writes(store.fast_direction) && takes_writes(store.slow_direction);
+        if write_behind.is_some() && !writes_both {
+            self.notes.push(format!(
+                "store {name:?}: write_behind has no effect: not both sides take writes"
+            ));
+        }
         let options = TieredOptions {
             fast_direction: direction(store.fast_direction),
             slow_direction: direction(store.slow_direction),
@@ -135,7 +149,7 @@ impl<'c> StorePlanner<'c> {
     }
 
     /// Whether another server is asked on the way to an answer.
-    fn is_remote(&self, spec: &Located<StoreSpec>) -> bool {
+    pub(super) fn is_remote(&self, spec: &Located<StoreSpec>) -> bool {
         match &spec.value {
             StoreSpec::Grpc(_) => true,
             StoreSpec::RefStore(name) => self.find(name).is_some_and(|it| self.is_remote(&it.spec)),

@@ -1,6 +1,6 @@
 //! From the servers of a file to listeners: where they listen, how, and which instances they have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nativelink_config::{
     AdvancedHttp, CasConfig, CompressionCodec, DigestFunction as FileFunction, HttpListener,
@@ -18,6 +18,7 @@ use crate::tls::TlsSettings;
 /// The listeners of all servers; what is wrong is noted with the stores.
 pub(super) fn plan<'c>(config: &'c CasConfig, stores: &mut StorePlanner<'c>) -> Vec<GrpcListener> {
     let mut listeners = Vec::new();
+    note_shared_upstreams(config, stores);
     for server in &config.servers {
         let Listener::Http(http) = &server.listener;
         let instances = Instances::Named(instances(config, server, stores).into_iter().collect());
@@ -158,5 +159,22 @@ fn completeness<'c>(
     match elsewhere.find(|service| service.instance_name.value == instance_name) {
         Some(service) => stores.named(&service.cas_store),
         None => stores.completeness_of(ac_store),
+    }
+}
+
+/// An upstream has one instance name: what several instances here keep there is the same there.
+fn note_shared_upstreams(config: &CasConfig, stores: &mut StorePlanner<'_>) {
+    let mut instances: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for service in config.servers.iter().flat_map(|server| &server.services.ac) {
+        instances.entry(&service.ac_store).or_default().insert(&service.instance_name);
+    }
+    for (store, names) in instances {
+        let spec = stores.find(store).map(|store| &store.spec);
+        if names.len() > 1 && spec.is_some_and(|spec| stores.is_remote(spec)) {
+            stores.notes.push(format!(
+                "the instances {names:?} keep their action results in {store:?}, which is another \
+                 server with one name for them: they read and replace each other's"
+            ));
+        }
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use nativelink_config::{
-    CasConfig, Durability as FileDurability, EvictionPolicy, FilesystemExtension, FilesystemStore,
-    LeasePressure, Located, ShardStore, Store, StoreSpec, VerifyOnRead as FileVerifyOnRead,
-    VerifyStore,
+    CasConfig, CompletenessCheckingStore, Durability as FileDurability, EvictionPolicy,
+    FilesystemExtension, FilesystemStore, LeasePressure, Located, ShardStore, Store, StoreSpec,
+    VerifyOnRead as FileVerifyOnRead, VerifyStore,
 };
 
 use super::remote;
@@ -59,16 +59,37 @@ impl<'c> StorePlanner<'c> {
         index
     }
 
-    /// The store against which results in a store are checked for completeness.
+    /// The store against which results in a store are checked for completeness: that of the first
+    /// wrapper on the way that says so.
     pub(super) fn completeness_of(&mut self, name: &str) -> Option<usize> {
-        let mut spec = &self.find(name)?.spec;
-        // Names do not go in circles; the file would have been refused.
-        for _ in 0..self.config.stores.len() {
-            let StoreSpec::RefStore(other) = &spec.value else { break };
-            spec = &self.find(other)?.spec;
+        let store = self.find(name)?;
+        let (name, checking) = self.checking(&store.name, &store.spec)?;
+        let blobs = format!("{name}/cas_store");
+        // Others may ask for the same.
+        if let Some(index) = self.stores.iter().position(|it| it.name == blobs) {
+            return Some(index);
         }
-        let StoreSpec::CompletenessChecking(store) = &spec.value else { return None };
-        self.spec(&format!("{name}/cas_store"), &store.cas_store)
+        self.spec(&blobs, &checking.cas_store)
+    }
+
+    fn checking(
+        &self,
+        name: &str,
+        spec: &'c Located<StoreSpec>,
+    ) -> Option<(String, &'c CompletenessCheckingStore)> {
+        match &spec.value {
+            StoreSpec::CompletenessChecking(store) => Some((name.to_owned(), store)),
+            StoreSpec::RefStore(other) => {
+                let other = self.find(other)?;
+                self.checking(&other.name, &other.spec)
+            }
+            // Names do not go in circles; the file would have been refused.
+            outer => outer
+                .backends()
+                .into_iter()
+                .enumerate()
+                .find_map(|(at, inner)| self.checking(&format!("{name}/{at}"), inner)),
+        }
     }
 
     /// The store with a name, as the file has it.

@@ -179,11 +179,15 @@ impl Shared {
             Selection::Scope(_) | Selection::ResultsOlderThan { .. } => vec![(index, selection)],
         };
         let _turn = self.purging.lock().await;
-        let mut purged = Purged { removed: 0, is_drained: true };
+        let mut all = Ok(Purged { removed: 0, is_drained: true });
         for (store, selection) in steps {
-            purged = purged.and(store.purge_selected(selection).await?);
+            // One that fails is no reason to leave the others as they are.
+            all = match (all, store.purge_selected(selection).await) {
+                (Ok(purged), Ok(more)) => Ok(purged.and(more)),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
         }
-        Ok(purged)
+        all
     }
 
     /// Removes a list that leads nowhere, so that the next upload heals it.

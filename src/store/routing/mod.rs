@@ -188,7 +188,7 @@ async fn purge_all(
     selection: Selection,
 ) -> Result<Purged, StoreError> {
     let purges = stores.iter().map(|store| store.purge_selected(selection));
-    let purged = join_all(purges).await.into_iter();
+    let outcomes = join_all(purges).await.into_iter();
     // Whatever became of the others, all have been purged; gives the first error.
-    purged.reduce(|all, one| Ok(all?.and(one?))).unwrap_or(Ok(NOTHING))
+    outcomes.reduce(|all, one| Ok(all?.and(one?))).unwrap_or(Ok(NOTHING))
 }

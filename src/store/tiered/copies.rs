@@ -48,6 +48,12 @@ impl From<CopyError> for StoreError {
 }
 
 impl CopyError {
+    /// Whether nothing is wrong but that the slow tier cannot be reached, or has no room.
+    fn is_absence_of_tier(&self) -> bool {
+        let Self::Store(error) = self else { return false };
+        matches!(error, StoreError::Unavailable { .. } | StoreError::NoSpace { .. })
+    }
+
     /// Whether the same may not work later.
     fn is_final(&self) -> bool {
         match self {
@@ -78,7 +84,8 @@ pub(super) async fn run_worker(parts: Arc<Parts>) {
 
 async fn copy_patiently(parts: &Parts, work: &Work) -> Outcome {
     let (key, ticket) = (&work.key, &work.item.ticket);
-    for attempt in 1..=parts.max_attempts {
+    let mut failures = 0;
+    for attempt in 1.. {
         let Err(error) = copy(parts, key, work.item.data.clone(), ticket).await else {
             return Outcome::Persisted;
         };
@@ -86,7 +93,10 @@ async fn copy_patiently(parts: &Parts, work: &Work) -> Outcome {
         if ticket.is_cut() {
             return Outcome::Cancelled;
         }
-        let is_last = error.is_final() || attempt == parts.max_attempts;
+        // A slow tier that is away is waited for as long as it takes: what it is to get is nowhere
+        // else, and the queue is bounded.
+        failures += u32::from(!error.is_absence_of_tier());
+        let is_last = error.is_final() || failures >= parts.max_attempts;
         let error = StoreError::from(error);
         if is_last {
             tracing::error!(%error, %key, attempt, "an acknowledged value is not in the slow tier");

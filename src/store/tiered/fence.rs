@@ -111,6 +111,16 @@ pub(super) struct Ticket {
     line: Arc<Line>,
 }
 
+/// Tells whether a ticket has been cut.
+#[derive(Debug)]
+pub(super) struct Mark(Arc<Line>);
+
+impl Mark {
+    pub(super) fn is_cut(&self) -> bool {
+        self.0.0.lock().is_cut
+    }
+}
+
 impl Fence {
     /// A ticket from now on.
     pub(super) fn begin(self: &Arc<Self>, key: &Key, origin: Origin) -> Ticket {
@@ -228,6 +238,11 @@ impl Ticket {
 
     pub(super) fn is_cut(&self) -> bool {
         self.line.0.lock().is_cut
+    }
+
+    /// What tells the same to others.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(Arc::clone(&self.line))
     }
 
     /// Says that the value was acknowledged now.

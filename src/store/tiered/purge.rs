@@ -41,11 +41,7 @@ async fn purge_here(parts: &Parts, selection: Selection) -> Result<Purged, Store
     if let Some(queue) = &parts.queue {
         queue.cancel_cut();
     }
-    // At the same time: both may wait for the same client's write to end.
-    let (slow, fast) = tokio::join!(
-        parts.slow.purge_selected(selection),
-        parts.fast.purge_selected(of_copies(parts, selection)),
-    );
+    let (slow, fast) = purge_tiers(parts, selection).await;
     // A read that began before must not be joined after.
     parts.flights.close(|key| taken.covers_stored(key));
     drop(raised);
@@ -57,14 +53,23 @@ async fn purge_here(parts: &Parts, selection: Selection) -> Result<Purged, Store
     })
 }
 
-/// What to purge of the fast tier. A copy there is younger than what it is a copy of, so that
-/// copies of any age are meant; what is lost too early is there in the slow tier.
-fn of_copies(parts: &Parts, selection: Selection) -> Selection {
+type Outcome = Result<Purged, StoreError>;
+
+async fn purge_tiers(parts: &Parts, selection: Selection) -> (Outcome, Outcome) {
+    let (slow, fast) = (&parts.slow, &parts.fast);
     match selection {
-        Selection::ResultsOlderThan { namespace, .. } if parts.roles.has_slow => {
-            Selection::ResultsOlderThan { namespace, age: Duration::ZERO }
+        // What the fast tier has is a copy, younger than what it is a copy of. So copies of any age
+        // are meant; what goes too early is there in the slow tier, if that has been purged.
+        Selection::ResultsOlderThan { namespace, .. }
+            if parts.roles.has_slow && !parts.roles.fast_counts =>
+        {
+            let slow = slow.purge_selected(selection).await;
+            let of_any_age = Selection::ResultsOlderThan { namespace, age: Duration::ZERO };
+            let copies = if slow.is_ok() { of_any_age } else { selection };
+            (slow, fast.purge_selected(copies).await)
         }
-        selection => selection,
+        // At the same time: both may wait for the same client's write to end.
+        selection => tokio::join!(slow.purge_selected(selection), fast.purge_selected(selection)),
     }
 }
 

@@ -191,7 +191,8 @@ pub(super) async fn many_at_once_read_only_what_was_stored(open: Open) {
         [&world.stored, &world.refused, &world.read].map(|it| it.load(Ordering::SeqCst));
     println!("{stored} stored, {refused} refused, {read} read");
     assert!(stored > 100 && read > 20, "{stored} stored, {refused} refused, {read} read");
-    assert!(refused * 10 < stored, "{refused} refused, {stored} stored");
+    // Purges cut writes off, and so does room that a store of several parts loses under them.
+    assert!(refused * 4 < stored, "{refused} refused, {stored} stored");
     for key in world.blobs.iter().map(key_of).chain(world.results.iter().copied()) {
         if let Some(data) = read_what_is_promised(&*world.opened.store, &key).await {
             world.check(&key, &data);

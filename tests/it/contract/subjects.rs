@@ -147,14 +147,14 @@ pub(crate) async fn by_size(wanted: Wanted) -> Opened {
     Opened::before(CountedStore::new(routed), vec![lower, upper])
 }
 
-/// Three directories, which hold together about what is wanted of one.
+/// Three directories, which hold together about twice what is wanted of one.
 pub(crate) async fn sharded(wanted: Wanted) -> Opened {
-    let part = Wanted { cap_bytes: wanted.cap_bytes / 2, ..wanted };
+    let part = Wanted { cap_bytes: wanted.cap_bytes / 3 * 2, ..wanted };
     let mut shards = Vec::new();
     for _ in 0..3 {
         shards.push(filesystem(part).await);
     }
-    let weighted = shards.iter().zip(1..).map(|(shard, weight)| (Arc::clone(&shard.store), weight));
+    let weighted = shards.iter().map(|shard| (Arc::clone(&shard.store), 1));
     Opened::before(RoutingStore::sharded(weighted.collect()).unwrap(), shards)
 }
 

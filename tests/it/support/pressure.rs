@@ -21,7 +21,7 @@ const FILLER_BYTES: usize = 64 << 10;
 
 /// A server on a small store.
 pub(crate) async fn start_small() -> TestServer {
-    TestServer::start_with(SMALL_CAP_BYTES, GrpcOptions::default()).await
+    TestServer::start_on_files_with(SMALL_CAP_BYTES, GrpcOptions::default()).await
 }
 
 /// A server on a small store that soon gives up to wait for room.

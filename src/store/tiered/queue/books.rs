@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::super::fence::Mark;
 use super::Item;
 use crate::store::Key;
 use crate::store::tiered::counters::TieredStats;
@@ -46,9 +47,20 @@ struct Entry {
     flying: Option<Flying>,
 }
 
-/// What is being copied; its bytes unless they are in the fast tier.
+/// What is being copied.
 #[derive(Debug)]
-struct Flying(Option<Bytes>);
+struct Flying {
+    /// Its bytes, unless they are in the fast tier.
+    data: Option<Bytes>,
+    mark: Mark,
+}
+
+impl Entry {
+    /// I16: what has been cut off is pending no more, even if its copy has not heard of it.
+    fn flying(&self) -> Option<&Flying> {
+        self.flying.as_ref().filter(|flying| !flying.mark.is_cut())
+    }
+}
 
 impl Books {
     pub(super) fn new(max_items: u64, max_bytes: u64) -> Self {
@@ -122,7 +134,8 @@ impl Books {
         let entry = self.entries.get_mut(&key)?;
         let item = entry.queued.take()?;
         entry.is_busy = true;
-        entry.flying = Some(Flying(item.data.clone()));
+        let (data, mark) = (item.data.clone(), item.ticket.mark());
+        entry.flying = Some(Flying { data, mark });
         self.queued_bytes = self.queued_bytes.saturating_sub(item.slot.bytes);
         self.in_flight += 1;
         Some((key, item))
@@ -147,14 +160,14 @@ impl Books {
     }
 
     pub(super) fn is_pending(&self, key: &Key) -> bool {
-        self.entries.get(key).is_some_and(|it| it.queued.is_some() || it.flying.is_some())
+        self.entries.get(key).is_some_and(|it| it.queued.is_some() || it.flying().is_some())
     }
 
     pub(super) fn held(&self, key: &Key) -> Option<Bytes> {
         let entry = self.entries.get(key)?;
-        match (&entry.queued, &entry.flying) {
+        match (&entry.queued, entry.flying()) {
             (Some(item), _) => item.data.clone(),
-            (None, Some(Flying(data))) => data.clone(),
+            (None, Some(flying)) => flying.data.clone(),
             (None, None) => None,
         }
     }

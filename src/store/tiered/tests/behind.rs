@@ -185,6 +185,22 @@ async fn a_copy_that_fails_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_tier_that_is_away_is_waited_for_however_long_it_takes() {
+    let tiers = Tiers::behind(WriteBehindOptions { max_attempts: 2, ..options(10) });
+    tiers.slow.go_away(Call::Put);
+    let (key, data) = blob(1, 1000);
+    tiers.put(&key, &data).await.unwrap();
+    while tiers.slow.calls(Call::Put) < 20 {
+        assert!(tiers.is_present(&key).await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(tiers.stats().failed, 0);
+    tiers.slow.heal(Call::Put);
+    tiers.store.shutdown(LONG).await;
+    assert_eq!(tiers.slow.value(&key), Some(data));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_copied_is_missing_and_sent_again() {
     let tiers = Tiers::behind(WriteBehindOptions { max_attempts: 3, ..options(10) });
     tiers.slow.fail(Call::Put);
@@ -337,7 +353,7 @@ async fn a_result_that_could_not_go_past_the_queue_leaves_the_earlier_one_in_it(
     until("it goes past", || tiers.slow.calls(Call::Put) == 2).await;
     tiers.slow.fail(Call::Put);
     tiers.slow.open(Call::Put);
-    assert!(matches!(through.await.unwrap(), Err(StoreError::Unavailable { .. })));
+    assert!(matches!(through.await.unwrap(), Err(StoreError::Io { .. })));
     tiers.slow.heal(Call::Put);
     tiers.store.shutdown(LONG).await;
     assert_eq!(tiers.slow.value(&key), Some("one".into()));

@@ -51,6 +51,8 @@ struct State {
     max_blob_bytes: u64,
     calls: HashMap<Call, usize>,
     failing: HashSet<Call>,
+    /// Whether what fails says that it cannot be reached.
+    is_away: bool,
     /// Cut off in this order.
     purges: Vec<Selection>,
     touched: HashSet<Key>,
@@ -68,6 +70,7 @@ impl Fake {
             max_blob_bytes: 1 << 30,
             calls: HashMap::new(),
             failing: HashSet::new(),
+            is_away: false,
             purges: Vec::new(),
             touched: HashSet::new(),
             uploads: 0,
@@ -88,6 +91,13 @@ impl Fake {
 
     pub(in crate::store) fn fail(&self, call: Call) {
         self.0.state.lock().failing.insert(call);
+    }
+
+    /// What fails does so because the store cannot be reached.
+    pub(in crate::store) fn go_away(&self, call: Call) {
+        let mut state = self.0.state.lock();
+        state.failing.insert(call);
+        state.is_away = true;
     }
 
     pub(in crate::store) fn heal(&self, call: Call) {
@@ -154,8 +164,16 @@ impl Inside {
         }
         let mut closed = self.closed.subscribe();
         closed.wait_for(|closed| !closed.contains(&call)).await.unwrap();
-        if self.state.lock().failing.contains(&call) {
+        let (fails, is_away) = {
+            let state = self.state.lock();
+            (state.failing.contains(&call), state.is_away)
+        };
+        if fails && is_away {
             return Err(StoreError::Unavailable { what: format!("{call:?} fails on command") });
+        }
+        if fails {
+            let source = std::io::Error::other(format!("{call:?} fails on command"));
+            return Err(StoreError::Io { operation: "obey", source });
         }
         Ok(())
     }

@@ -193,16 +193,19 @@ async fn what_is_removed_is_in_neither() {
 }
 
 #[tokio::test]
-async fn a_pin_is_the_fast_tiers_or_else_the_slow_tiers() {
+async fn a_pin_keeps_what_decides_whether_a_blob_is_there() {
     let tiers = Tiers::through();
     let (key, data) = blob(1, 1000);
     assert!(tiers.store.pin(&key).await.unwrap().is_none());
     tiers.put(&key, &data).await.unwrap();
     let pin = tiers.store.pin(&key).await.unwrap();
-    assert!(tiers.fast.is_pinned(&key) && !tiers.slow.is_pinned(&key));
+    assert!(tiers.fast.is_pinned(&key) && tiers.slow.is_pinned(&key));
     drop(pin);
     assert!(tiers.fast.evict(&key));
     let pin = tiers.store.pin(&key).await.unwrap();
     assert!(tiers.slow.is_pinned(&key));
     drop(pin);
+    assert!(tiers.slow.evict(&key));
+    tiers.fast.insert(&key, data);
+    assert!(tiers.store.pin(&key).await.unwrap().is_none(), "it is said to be missing");
 }
