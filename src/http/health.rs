@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::digest::{Digest, DigestFunction};
 use crate::shutdown::Readiness;
-use crate::store::{BlobStore, Key, StoreError};
+use crate::store::{BlobStore, Key, Namespace, StoreError};
 
 /// I22: questions to one store at once; who comes while there are so many waits for its turn.
 const MAX_QUESTIONS: usize = 4;
@@ -108,8 +108,10 @@ impl Asked {
     /// A lookup takes every step on the way to the data and costs next to nothing.
     async fn answer(&self) -> Result<(), StoreError> {
         let _turn = self.turns.acquire().await.map_err(|_| StoreError::ShuttingDown)?;
-        let key = Key::blob(Digest::of(DigestFunction::Sha256, b"castellan health check"));
-        self.store.find_missing(&[key]).await.map(drop)
+        let digest = Digest::of(DigestFunction::Sha256, b"castellan health check");
+        // An upstream may have only the one or the other, and answers for the rest by itself.
+        let keys = [Key::blob(digest), Key::action_result(Namespace::SHARED, digest)];
+        self.store.find_missing(&keys).await.map(drop)
     }
 }
 

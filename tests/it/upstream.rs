@@ -8,7 +8,8 @@ use bytes::Bytes;
 use castellan::digest::DigestFunction;
 use castellan::http::HttpOptions;
 use castellan::server::{
-    GrpcListener, InstanceSettings, Instances, Server, ServerSettings, StoreKind, StoreSettings,
+    GrpcListener, HealthPage, InstanceSettings, Instances, Server, ServerSettings, StoreKind,
+    StoreSettings,
 };
 use castellan::store::filesystem::{Cap, FilesystemOptions};
 use castellan::store::remote::{Endpoint, RemoteKind, RemoteOptions, RemoteStore};
@@ -19,6 +20,7 @@ use futures_util::future::join_all;
 use prost::Message as _;
 use tokio::net::TcpListener;
 
+use crate::support::http::Http;
 use crate::support::wait::eventually;
 use crate::support::{Blob, TestServer};
 
@@ -127,4 +129,37 @@ async fn nothing_behind_a_port_and_silence_behind_one_are_answered_for() {
     let store = RemoteStore::connect(options).unwrap();
     let outcome = store.get(&key, ByteRange::ALL).await;
     assert!(matches!(outcome, Err(StoreError::Unavailable { .. })), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_is_not_there_shows_on_the_health_page_whatever_it_is_for() {
+    let nobody = vec![Endpoint::new("127.0.0.1:1")];
+    let blobs = InstanceSettings { cas: Some(0), ..InstanceSettings::default() };
+    let results = InstanceSettings { action_cache: Some(0), ..InstanceSettings::default() };
+    for (kind, instance) in [(RemoteKind::Cas, blobs), (RemoteKind::ActionCache, results)] {
+        let options = RemoteOptions::new("main", nobody.clone(), kind);
+        let (name, kind) = ("far".to_owned(), StoreKind::Remote(Box::new(options)));
+        let page = HealthPage { path: "/health".to_owned(), timeout: Duration::from_secs(30) };
+        let loopback: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+        let listener = GrpcListener {
+            health: Some(page),
+            ..GrpcListener::new(loopback, Instances::Any(instance))
+        };
+        let settings = ServerSettings {
+            values: None,
+            stores: vec![StoreSettings { name, kind }],
+            listeners: vec![listener],
+            http_listen: loopback,
+            http: HttpOptions::default(),
+            admin: None,
+            drain_timeout: Duration::from_secs(10),
+            recent_errors: RecentErrors::default(),
+        };
+        let server = Server::start(settings).await.unwrap();
+        let mut http = Http::to(server.grpc_address().unwrap()).await;
+        let reply = http.call("GET", "/health", &[], &[]).await;
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        drop(http);
+        server.shutdown().await.unwrap();
+    }
 }
