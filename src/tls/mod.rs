@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{Acceptor, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use self::files::FileProblem;
@@ -118,10 +118,12 @@ impl Tls {
         Io: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = async {
-            // I22: a permit, because what a handshake holds is more than a connection.
+            let begun = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+            // I22: a permit, because what a handshake holds is more than a connection. Not before
+            // the client has said something: who connects and is silent takes nobody's turn.
             let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
             let config = Arc::clone(&self.current.lock());
-            TlsAcceptor::from(config).accept(io).await
+            begun.into_stream(config).await
         };
         let outcome = timeout(self.settings.handshake_timeout, handshake).await;
         self.counters.count_handshake(match &outcome {
