@@ -29,6 +29,8 @@ struct Notes {
     delivered_bytes: AtomicU64,
     fails_to_write: AtomicBool,
     fails_to_read: AtomicBool,
+    /// Look-ups wait while somebody has it to write.
+    lookups: tokio::sync::RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,19 @@ impl Spy {
 
     pub(super) fn fail_to_read(&self, fails: bool) {
         self.notes.fails_to_read.store(fails, Ordering::Relaxed);
+    }
+
+    /// Look-ups have no answer until the result is dropped.
+    pub(super) async fn hold_lookups(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        self.notes.lookups.write().await
+    }
+
+    /// Waits until a look-up has come.
+    pub(super) async fn looked_up(&self) {
+        let is_lookup = |call: &Call| matches!(call, Call::FindMissing(_));
+        while !self.calls().iter().any(is_lookup) {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn note(&self, call: Call) {
@@ -118,6 +133,7 @@ impl UploadSink for SpyUpload {
 impl BlobStore for Spy {
     async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
         self.note(Call::FindMissing(keys.len()));
+        let _turn = self.notes.lookups.read().await;
         self.behind.find_missing(keys).await
     }
 

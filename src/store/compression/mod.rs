@@ -79,6 +79,8 @@ struct Shared {
     options: CompressionOptions,
     processors: Processors,
     counters: Counters,
+    /// Purges that have begun.
+    purges: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +133,7 @@ impl CompressionStore {
             options: options.clamped(),
             processors: Processors::default(),
             counters: Counters::default(),
+            purges: AtomicU64::new(0),
         };
         Arc::new(Self { shared: Arc::new(shared) })
     }
@@ -165,9 +168,17 @@ impl CompressionStore {
     }
 
     /// Begins to write a blob that is not there.
-    async fn begin(&self, key: &Key) -> Result<BeginPut, StoreError> {
+    /// Purges that have begun.
+    fn purges(&self) -> u64 {
+        self.shared.purges.load(Ordering::SeqCst)
+    }
+
+    /// Begins a write that came when there had been so many purges.
+    async fn begin(&self, key: &Key, purges: u64) -> Result<BeginPut, StoreError> {
         let most = self.shared.header(key.digest).worst_case();
         match self.shared.backend.begin_put(&stored_key(key), most).await? {
+            // I16: the store behind knows nothing of a write that was still looking for its blob.
+            BeginPut::Upload(_) if self.purges() != purges => Err(StoreError::Purged),
             BeginPut::Upload(upload) => {
                 let upload = CompressedUpload::new(&self.shared, key.digest, upload);
                 Ok(BeginPut::Upload(Upload::Other(Box::new(upload))))
@@ -209,10 +220,11 @@ impl BlobStore for CompressionStore {
             return self.shared.backend.begin_put(key, size_bytes).await;
         }
         check_size(key.digest, size_bytes)?;
+        let purges = self.purges();
         if self.has_blob(key).await? {
             return Ok(BeginPut::AlreadyPresent);
         }
-        self.begin(key).await
+        self.begin(key, purges).await
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
@@ -222,6 +234,7 @@ impl BlobStore for CompressionStore {
             return self.shared.backend.put(key, data).await;
         }
         check_size(key.digest, len)?;
+        let purges = self.purges();
         if self.has_blob(key).await? {
             return self.verify(key.digest, data).await;
         }
@@ -231,11 +244,14 @@ impl BlobStore for CompressionStore {
             let header = self.shared.header(key.digest);
             let encoded = Encoder::new(header).finish(data, &self.shared.processors).await?;
             let encoded_bytes = encoded.len() as u64;
+            if self.purges() != purges {
+                return Err(StoreError::Purged);
+            }
             self.shared.backend.put(&stored_key(key), encoded).await?;
             self.shared.note_written(len, encoded_bytes);
             return Ok(());
         }
-        match self.begin(key).await? {
+        match self.begin(key, purges).await? {
             BeginPut::AlreadyPresent => self.verify(key.digest, data).await,
             BeginPut::Upload(mut upload) => {
                 upload.write(data).await?;
@@ -258,9 +274,10 @@ impl BlobStore for CompressionStore {
         self.shared.backend.remove(&stored_key(key)).await
     }
 
-    /// I16: each write began in the store behind when it began here, under a namespace that is
-    /// purged with the blobs or under the hash, so its fences are enough.
+    /// I16: what has begun in the store behind is under a namespace that is purged with the blobs
+    /// or under the hash, so its fences are enough; the rest sees that there was a purge.
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
+        self.shared.purges.fetch_add(1, Ordering::SeqCst);
         let backend = &self.shared.backend;
         if selection != Selection::Scope(PurgeScope::Namespace(Namespace::SHARED)) {
             return backend.purge_selected(selection).await;

@@ -248,11 +248,18 @@ impl DedupStore {
     }
 
     /// Begins to write a blob that is not whole.
-    async fn begin(&self, key: &Key) -> Result<BeginPut, StoreError> {
-        let purges = self.shared.purges.load(Ordering::Relaxed);
+    /// Purges that have begun.
+    fn purges(&self) -> u64 {
+        self.shared.purges.load(Ordering::SeqCst)
+    }
+
+    /// Begins a write that came when there had been so many purges.
+    async fn begin(&self, key: &Key, purges: u64) -> Result<BeginPut, StoreError> {
         let min_bytes = u64::from(self.shared.options.min_bytes);
         let most = list::list_bytes(key.digest.size_bytes.div_ceil(min_bytes));
         match self.shared.index.begin_put(&list_key(key), most).await? {
+            // I16: the index knows nothing of a write that was still looking for its blob.
+            BeginPut::Upload(_) if self.purges() != purges => Err(StoreError::Purged),
             BeginPut::Upload(upload) => {
                 let upload = DedupUpload::new(&self.shared, key.digest, upload, purges);
                 Ok(BeginPut::Upload(Upload::Other(Box::new(upload))))
@@ -325,10 +332,11 @@ impl BlobStore for DedupStore {
             return self.shared.index.begin_put(key, size_bytes).await;
         }
         check_size(key.digest, size_bytes)?;
+        let purges = self.purges();
         if self.contains(key).await? {
             return Ok(BeginPut::AlreadyPresent);
         }
-        self.begin(key).await
+        self.begin(key, purges).await
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
@@ -338,10 +346,11 @@ impl BlobStore for DedupStore {
             return self.shared.index.put(key, data).await;
         }
         check_size(key.digest, len)?;
+        let purges = self.purges();
         if self.contains(key).await? {
             return self.verify(key.digest, data).await;
         }
-        match self.begin(key).await? {
+        match self.begin(key, purges).await? {
             BeginPut::AlreadyPresent => self.verify(key.digest, data).await,
             BeginPut::Upload(mut upload) => {
                 upload.write(data).await?;
@@ -366,9 +375,10 @@ impl BlobStore for DedupStore {
     }
 
     /// I16: without its list a blob is gone, and the list of an upload was begun when the upload
-    /// was, so the fences of the index are enough. Chunks only follow.
+    /// was, so the fences of the index are enough for what has begun there; the rest sees that
+    /// there was a purge. Chunks only follow.
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
-        self.shared.purges.fetch_add(1, Ordering::Relaxed);
+        self.shared.purges.fetch_add(1, Ordering::SeqCst);
         let slots = Arc::clone(&self.shared.purge_slots);
         let slot = slots.try_acquire_owned().map_err(|_| StoreError::TooManyPurges)?;
         let shared = Arc::clone(&self.shared);

@@ -371,3 +371,25 @@ fn wrong_options_are_named_and_made_right() {
         assert_eq!(options.clamped().check(), Ok(()), "{options:?}");
     }
 }
+
+#[tokio::test]
+async fn i16_a_write_that_a_purge_overtakes_while_it_looks_for_its_blob_is_cut_off() {
+    let scratch = Scratch::open().await;
+    let store = over(&scratch, SMALL);
+    let data = text(31, 50_000);
+    for len in [100, data.len()] {
+        let data = data.slice(..len);
+        let key = key_of(&data);
+        let held = scratch.spy.hold_lookups().await;
+        let purging = async {
+            scratch.spy.looked_up().await;
+            store.purge_selected(Selection::Scope(PurgeScope::All)).await.unwrap();
+            drop(held);
+        };
+        let (written, ()) = tokio::join!(store.put(&key, data.clone()), purging);
+        assert!(matches!(written, Err(StoreError::Purged)), "{written:?}");
+        assert_eq!(read(&*store, &key).await, None);
+        store.put(&key, data.clone()).await.unwrap();
+        assert_eq!(read(&*store, &key).await, Some(data));
+    }
+}

@@ -5,7 +5,7 @@ mod reads;
 
 use super::*;
 use crate::store::spy_tests::{
-    Call, Scratch, begin, is_missing, key_of, noise, poll_only, read, read_part, stream,
+    Call, Scratch, begin, is_missing, key_of, noise, poll_only, read, read_part, stream, text,
 };
 
 /// The smallest chunks worth testing with, so that few bytes are many of them.
@@ -335,4 +335,25 @@ async fn whatever_is_dropped_leaves_nothing() {
         store.remove(&key).await.unwrap();
     }
     world.assert_idle().await;
+}
+
+#[tokio::test]
+async fn i16_a_write_that_a_purge_overtakes_while_it_looks_for_its_blob_is_cut_off() {
+    let world = World::open().await;
+    let data = text(31, 50_000);
+    for len in [100, data.len()] {
+        let data = data.slice(..len);
+        let key = key_of(&data);
+        let held = world.index.spy.hold_lookups().await;
+        let purging = async {
+            world.index.spy.looked_up().await;
+            world.store.purge_selected(Selection::Scope(PurgeScope::All)).await.unwrap();
+            drop(held);
+        };
+        let (written, ()) = tokio::join!(world.store.put(&key, data.clone()), purging);
+        assert!(matches!(written, Err(StoreError::Purged)), "{written:?}");
+        assert_eq!(read(&*world.store, &key).await, None);
+        world.store.put(&key, data.clone()).await.unwrap();
+        assert_eq!(read(&*world.store, &key).await, Some(data));
+    }
 }
