@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use castellan::digest::DigestFunction;
+use castellan::digest::{Digest, DigestFunction};
 use castellan::http::HttpOptions;
 use castellan::server::{
     GrpcListener, HealthPage, InstanceSettings, Instances, Server, ServerSettings, StoreKind,
     StoreSettings,
 };
 use castellan::store::filesystem::{Cap, FilesystemOptions};
+use castellan::store::memory::{MemoryOptions, MemoryStore};
 use castellan::store::remote::{Endpoint, RemoteKind, RemoteOptions, RemoteStore};
+use castellan::store::tiered::{TieredOptions, TieredStore};
 use castellan::store::{BlobStore as _, BlobStoreExt as _, ByteRange, Key, Namespace, StoreError};
 use castellan::telemetry::recent_errors::RecentErrors;
 use castellan_proto::v2;
@@ -162,4 +164,21 @@ async fn an_upstream_that_is_not_there_shows_on_the_health_page_whatever_it_is_f
         drop(http);
         server.shutdown().await.unwrap();
     }
+}
+
+/// HTTP clients know hashes only, and REAPI has no look-up by them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_near_store_finds_by_its_hash_what_the_upstream_has() {
+    let server = TestServer::start_on_files().await;
+    let slow = connect(server.server.grpc_address().unwrap(), RemoteKind::Cas);
+    let fast = MemoryStore::new(&MemoryOptions::new(8 << 20));
+    let store = TieredStore::new(fast, slow, TieredOptions::default());
+    let data = Bytes::from_static(b"known by its size");
+    let digest = Digest::of(DigestFunction::Sha256, &data);
+    let key = Key::blob(digest);
+    store.put(&key, data).await.unwrap();
+    let find = async || store.find_by_hash(digest.function, digest.hash).await.unwrap();
+    assert_eq!(find().await, Some(digest));
+    server.store().remove(&key).await.unwrap();
+    assert_eq!(find().await, None, "it is missing over gRPC too");
 }

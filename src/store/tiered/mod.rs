@@ -175,13 +175,17 @@ impl BlobStore for TieredStore {
         hash: [u8; HASH_BYTES],
     ) -> Result<Option<Digest>, StoreError> {
         let parts = &self.parts;
-        if parts.roles.has_fast && (parts.roles.fast_counts || parts.queue.is_some()) {
+        if parts.roles.has_fast {
             let found = parts.fast.find_by_hash(function, hash).await;
-            let found = found.or_else(|error| parts.excuse_fast(error))?;
-            let is_present =
-                |it: &Digest| parts.roles.fast_counts || parts.is_pending(&Key::blob(*it));
-            if let Some(digest) = found.filter(is_present) {
-                return Ok(Some(digest));
+            if let Some(digest) = found.or_else(|error| parts.excuse_fast(error))? {
+                let key = Key::blob(digest);
+                // The slow tier may know by size what it does not know by hash alone.
+                if parts.roles.fast_counts
+                    || parts.is_pending(&key)
+                    || parts.slow.find_missing(&[key]).await? == [false]
+                {
+                    return Ok(Some(digest));
+                }
             }
         }
         if !parts.roles.has_slow && parts.roles.has_fast {

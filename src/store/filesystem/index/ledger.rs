@@ -119,8 +119,12 @@ impl Ledger {
         self.overhead > self.max / 16
     }
 
+    /// What the evictor keeps free; in proportion where the disk has less than the cap, or it
+    /// would evict everything for it.
     pub(super) fn low_water_bytes(&self) -> u64 {
-        self.low_water
+        let part =
+            u128::from(self.low_water) * u128::from(self.limit) / u128::from(self.max.max(1));
+        u64::try_from(part).unwrap_or(self.low_water)
     }
 
     /// Reserves if it fits now. I2.

@@ -245,3 +245,16 @@ fn nothing_more_is_evicted_where_nothing_can_be_unlinked() {
     index.bury(stuck.pop().unwrap());
     assert_eq!(index.evict_to_low_water(64).len(), 64);
 }
+
+#[test]
+fn where_the_disk_has_little_the_room_kept_free_does_not_take_all_of_it() {
+    // A hundredth of the cap is more than the disk allows.
+    let kept = Limits { low_water_bytes: 100 * BLOCK, ..limits(10_000) };
+    let mut index: Index<u32> = Index::new(kept, 1000);
+    index.set_limit(50 * BLOCK);
+    for content in 0..40 {
+        insert(&mut index, file(content, u64::from(content)));
+    }
+    assert!(!index.wants_eviction());
+    assert!(index.evict_to_low_water(64).is_empty(), "what was just stored stays");
+}
