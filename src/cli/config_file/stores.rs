@@ -18,6 +18,9 @@ use crate::store::filesystem::{Cap, Durability, FilesystemOptions, LeasePolicy, 
 /// The cap of a store whose policy has none: the format's "never evict" would fill the disk.
 const UNBOUNDED_SHARE_PERCENT: u8 = 80;
 
+/// Each call goes through all stores that stand before one another.
+const MAX_DEPTH: usize = 64;
+
 /// Reads the stores of a file one after the other.
 pub(super) struct StorePlanner<'c> {
     config: &'c CasConfig,
@@ -28,6 +31,8 @@ pub(super) struct StorePlanner<'c> {
     /// Where the stores are in the list that have a name; what is being read is `None`.
     indices: HashMap<&'c str, Option<usize>>,
     pub(super) stores: Vec<StoreSettings>,
+    /// Stores that stand before the one being read.
+    depth: usize,
 }
 
 impl<'c> StorePlanner<'c> {
@@ -37,7 +42,7 @@ impl<'c> StorePlanner<'c> {
         problems: &'c mut Problems,
     ) -> Self {
         let (notes, indices, stores) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { config, flags, problems, notes, indices, stores }
+        Self { config, flags, problems, notes, indices, stores, depth: 0 }
     }
 
     /// All stores of the file, whether services use them or not: what they hold stays bounded.
@@ -98,6 +103,18 @@ impl<'c> StorePlanner<'c> {
     }
 
     pub(super) fn spec(&mut self, name: &str, spec: &'c Located<StoreSpec>) -> Option<usize> {
+        if self.depth == MAX_DEPTH {
+            let text = format!("more than {MAX_DEPTH} stores stand before one another");
+            self.problems.add(spec.place.problem(text));
+            return None;
+        }
+        self.depth += 1;
+        let index = self.place(name, spec);
+        self.depth -= 1;
+        index
+    }
+
+    fn place(&mut self, name: &str, spec: &'c Located<StoreSpec>) -> Option<usize> {
         let kind = match &spec.value {
             StoreSpec::RefStore(other) => return self.named(other),
             StoreSpec::Verify(store) => return self.verify(name, store),

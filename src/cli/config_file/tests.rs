@@ -236,3 +236,14 @@ fn what_cannot_run_is_said_with_its_place() {
         assert!(found.contains(expected) && found.contains("stores[0]."), "{stores}: {found}");
     }
 }
+
+#[test]
+fn a_long_chain_of_names_is_refused() {
+    let links =
+        (0..3000).map(|at| format!("{{ name: 'S{at}', ref_store: {{ name: 'S{}' }} }}", at + 1));
+    let mut stores: Vec<String> = links.collect();
+    stores.push("{ name: 'S3000', noop: {} }".to_owned());
+    let text = file(&stores.join(", "), "cas: [{ cas_store: 'S0' }]", "");
+    let found = plan_text(&text).err().unwrap().to_string();
+    assert!(found.contains("more than 64 stores stand before one another"), "{found}");
+}
