@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
@@ -23,6 +24,17 @@ where
     #[expect(clippy::disallowed_methods, reason = "the one place")]
     // Without a parent: the span of a request would last as long as every task that it started.
     tokio::spawn(guarded.instrument(tracing::info_span!(parent: None, "task", name)))
+}
+
+/// Begins work in a task of its own, which goes on when nobody waits for it any more. What is
+/// returned waits for the outcome, `None` when the task died.
+pub fn detached<T: Send + 'static>(
+    name: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = Option<T>> + Send {
+    let (report, outcome) = oneshot::channel();
+    drop(spawn(name, async move { drop(report.send(work.await)) }));
+    async move { outcome.await.ok() }
 }
 
 /// Says that a task died when it is dropped by unwinding.

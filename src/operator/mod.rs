@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -165,30 +165,29 @@ impl Operator {
         let Ok(Ok(turn)) = timeout(EXPLANATION_WAIT, turn).await else {
             return Err(OperatorError::Busy);
         };
-        let (reply, explained) = oneshot::channel();
         let (stores, wanted) = (self.stores.clone(), wanted.clone());
         // The turn ends with the work: those who ask and hang up would pile it up.
-        drop(shutdown::spawn("explanation", async move {
+        let explaining = async move {
             let _turn = turn;
-            drop(reply.send(answer::explain(&stores, &wanted).await));
-        }));
+            answer::explain(&stores, &wanted).await
+        };
         // Without an answer only when the process ends.
-        explained.await.unwrap_or(Err(OperatorError::Busy))
+        let explained = shutdown::detached("explanation", explaining).await;
+        explained.unwrap_or(Err(OperatorError::Busy))
     }
 
-    /// Takes out what is asked for, or counts it. Cancel safe: a purge that has begun on a store
-    /// goes on there.
+    /// Takes out what is asked for, or counts it. Cancel safe: a purge that has begun goes on.
     pub async fn purge(&self, request: &PurgeRequest) -> Result<Value, OperatorError> {
         let turn = Arc::clone(&self.purges).try_acquire_owned();
         let Ok(turn) = turn else { return Err(OperatorError::Busy) };
-        let (reply, purged) = oneshot::channel();
         let (stores, trees, request) = (self.stores.clone(), self.trees.clone(), *request);
         // Who asks and hangs up has purged all stores, not those before the one under way.
-        drop(shutdown::spawn("purge of all stores", async move {
+        let purging = async move {
             let _turn = turn;
-            drop(reply.send(purge::run(&stores, &trees, &request).await));
-        }));
-        purged.await.unwrap_or(Err(OperatorError::Busy))
+            purge::run(&stores, &trees, &request).await
+        };
+        let purged = shutdown::detached("purge of all stores", purging).await;
+        purged.unwrap_or(Err(OperatorError::Busy))
     }
 
     fn sample(&self) -> Sample {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{NamedStore, NamedTree, OperatorError};
 use crate::digest::check_instance_name;
 use crate::store::filesystem::Wanted;
-use crate::store::{Namespace, PurgeScope, Selection};
+use crate::store::{Namespace, PurgeScope, Purged, Selection};
 
 const ALL: &str = "all";
 const INSTANCE: &str = "instance";
@@ -106,17 +106,10 @@ pub(super) async fn run(
         }
         return Ok(json!({ DRY_RUN: true, "entries": entries, "charged_bytes": charged_bytes }));
     }
-    let (mut removed, mut is_drained) = (0, true);
-    let mut outcome = Ok(());
+    let mut outcomes = Vec::new();
     for NamedTree { name, store, .. } in trees.iter().filter(|it| is_meant(it.holds_values)) {
-        // One that fails is no reason to leave the others as they are.
-        match store.purge_selected(selection).await.map_err(failed(name)) {
-            Ok(purged) => {
-                removed += purged.removed;
-                is_drained &= purged.is_drained;
-            }
-            Err(error) => outcome = outcome.and(Err(error)),
-        }
+        outcomes.push(store.purge_selected(selection).await.map_err(failed(name)));
     }
-    outcome.map(|()| json!({ DRY_RUN: false, "removed": removed, "is_drained": is_drained }))
+    let Purged { removed, is_drained } = Purged::sum(outcomes)?;
+    Ok(json!({ DRY_RUN: false, "removed": removed, "is_drained": is_drained }))
 }

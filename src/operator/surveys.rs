@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::NamedStore;
@@ -53,13 +53,10 @@ impl Surveys {
         if let Some(last) = self.last(|last| now < last.good_until) {
             return last;
         }
-        let (reply, surveys) = oneshot::channel();
         let (worker, stores) = (Arc::clone(self), stores.to_vec());
-        drop(shutdown::spawn("survey", async move {
-            drop(reply.send(worker.renew(&stores, turn).await));
-        }));
+        let renewing = async move { worker.renew(&stores, turn).await };
         // Without an answer only when the process ends.
-        surveys.await.unwrap_or_default()
+        shutdown::detached("survey", renewing).await.unwrap_or_default()
     }
 
     async fn renew(

@@ -1,11 +1,11 @@
 //! A store whose use is counted: `NativeLink`'s `cache_metrics`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::counter::Counter;
 use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Pin, Purged, Selection, StoreError};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 
@@ -18,13 +18,13 @@ pub struct CountedStore {
 
 #[derive(Debug, Default)]
 struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    present: AtomicU64,
-    absent: AtomicU64,
-    writes: AtomicU64,
-    already_present: AtomicU64,
-    failures: AtomicU64,
+    hits: Counter,
+    misses: Counter,
+    present: Counter,
+    absent: Counter,
+    writes: Counter,
+    already_present: Counter,
+    failures: Counter,
 }
 
 /// How a store was used since it was made.
@@ -54,26 +54,21 @@ impl CountedStore {
 
     /// Counters.
     pub fn stats(&self) -> CountedStats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
         CountedStats {
-            hits: get(&counters.hits),
-            misses: get(&counters.misses),
-            present: get(&counters.present),
-            absent: get(&counters.absent),
-            writes: get(&counters.writes),
-            already_present: get(&counters.already_present),
-            failures: get(&counters.failures),
+            hits: counters.hits.get(),
+            misses: counters.misses.get(),
+            present: counters.present.get(),
+            absent: counters.absent.get(),
+            writes: counters.writes.get(),
+            already_present: counters.already_present.get(),
+            failures: counters.failures.get(),
         }
     }
 
     fn counted<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        outcome.inspect_err(|_| count(&self.counters.failures, 1))
+        outcome.inspect_err(|_| self.counters.failures.rise())
     }
-}
-
-fn count(counter: &AtomicU64, by: usize) {
-    counter.fetch_add(by as u64, Ordering::Relaxed);
 }
 
 #[async_trait]
@@ -81,27 +76,29 @@ impl BlobStore for CountedStore {
     async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
         let missing = self.counted(self.backend.find_missing(keys).await)?;
         let absent = missing.iter().filter(|is_missing| **is_missing).count();
-        count(&self.counters.absent, absent);
-        count(&self.counters.present, missing.len() - absent);
+        self.counters.absent.add(absent as u64);
+        self.counters.present.add((missing.len() - absent) as u64);
         Ok(missing)
     }
 
     async fn get(&self, key: &Key, range: ByteRange) -> Result<Option<BlobReader>, StoreError> {
         let found = self.counted(self.backend.get(key, range).await)?;
-        count(if found.is_some() { &self.counters.hits } else { &self.counters.misses }, 1);
+        let counter = if found.is_some() { &self.counters.hits } else { &self.counters.misses };
+        counter.rise();
         Ok(found)
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
         let begun = self.counted(self.backend.begin_put(key, size_bytes).await)?;
         let is_new = matches!(begun, BeginPut::Upload(_));
-        count(if is_new { &self.counters.writes } else { &self.counters.already_present }, 1);
+        let counter = if is_new { &self.counters.writes } else { &self.counters.already_present };
+        counter.rise();
         Ok(begun)
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         self.counted(self.backend.put(key, data).await)?;
-        count(&self.counters.writes, 1);
+        self.counters.writes.rise();
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::digest::{Digest, HASH_BYTES};
+use crate::digest::Digest;
 
 /// Why a store did not do what it was asked. Absence is not among them.
 #[derive(Debug, thiserror::Error)]
@@ -88,11 +88,6 @@ impl StoreError {
             io::ErrorKind::QuotaExceeded => Self::NoSpace { size_bytes: 0, reason: "quota" },
             _ => Self::Io { operation, source },
         }
-    }
-
-    /// The bytes sent for a blob have this hash, which is not the blob's.
-    pub(crate) fn hash_mismatch(expected: Digest, hash: [u8; HASH_BYTES]) -> Self {
-        Self::HashMismatch { expected, actual: const_hex::encode(hash) }
     }
 
     /// The same error, a failure for want of disk space as what it is.

@@ -7,6 +7,7 @@
 mod announced;
 pub mod compression;
 pub mod counted;
+mod counter;
 pub mod dedup;
 mod error;
 pub mod existence_cache;
@@ -23,6 +24,7 @@ pub mod routing;
 mod spy_tests;
 pub mod tiered;
 mod verified;
+mod waiters;
 mod work;
 
 use async_trait::async_trait;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::announced::{Announced, check_hash};
 use super::{
     BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Purged, Selection, StoreError, Upload,
     UploadSink,
@@ -33,9 +34,7 @@ impl BlobStore for NoopStore {
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
-        let hasher = (key.kind == Kind::Blob).then(|| Hasher::new(key.digest.function));
-        let sink = Discarded { key: *key, size_bytes, written_bytes: 0, hasher };
-        Ok(BeginPut::Upload(Upload::Other(Box::new(sink))))
+        Ok(BeginPut::Upload(Upload::Other(Box::new(Discarded::new(key, size_bytes)))))
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
@@ -43,11 +42,9 @@ impl BlobStore for NoopStore {
             Kind::Blob => key.digest.size_bytes,
             Kind::ActionResult => data.len() as u64,
         };
-        let BeginPut::Upload(mut upload) = self.begin_put(key, size_bytes).await? else {
-            return Ok(());
-        };
-        upload.write(data).await?;
-        upload.commit().await
+        let mut sink = Box::new(Discarded::new(key, size_bytes));
+        sink.write(data).await?;
+        sink.commit().await
     }
 
     async fn find_by_hash(
@@ -63,7 +60,7 @@ impl BlobStore for NoopStore {
     }
 
     async fn purge_selected(&self, _selection: Selection) -> Result<Purged, StoreError> {
-        Ok(Purged { removed: 0, is_drained: true })
+        Ok(Purged::NOTHING)
     }
 
     fn max_blob_bytes(&self) -> u64 {
@@ -74,16 +71,18 @@ impl BlobStore for NoopStore {
 /// An upload to nowhere. A sender's mistake is one here too.
 #[derive(Debug)]
 struct Discarded {
-    key: Key,
-    size_bytes: u64,
+    digest: Digest,
+    announced: Announced,
     written_bytes: u64,
+    /// `None` for what does not hash to its name.
     hasher: Option<Hasher>,
 }
 
 impl Discarded {
-    fn size_mismatch(&self, received_bytes: u64) -> StoreError {
-        let (digest, expected_bytes) = (self.key.digest, self.size_bytes);
-        StoreError::SizeMismatch { digest, expected_bytes, received_bytes }
+    fn new(key: &Key, size_bytes: u64) -> Self {
+        let hasher = (key.kind == Kind::Blob).then(|| Hasher::new(key.digest.function));
+        let announced = Announced::of(key, size_bytes);
+        Self { digest: key.digest, announced, written_bytes: 0, hasher }
     }
 }
 
@@ -91,9 +90,7 @@ impl Discarded {
 impl UploadSink for Discarded {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         let received_bytes = self.written_bytes.saturating_add(data.len() as u64);
-        if received_bytes > self.size_bytes {
-            return Err(self.size_mismatch(received_bytes));
-        }
+        self.announced.check_more(received_bytes)?;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&data);
         }
@@ -110,14 +107,7 @@ impl UploadSink for Discarded {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        if self.written_bytes != self.size_bytes && !self.key.is_derived() {
-            return Err(self.size_mismatch(self.written_bytes));
-        }
-        let Some(hasher) = self.hasher else { return Ok(()) };
-        let hash = hasher.finish();
-        if hash == self.key.digest.hash {
-            return Ok(());
-        }
-        Err(StoreError::hash_mismatch(self.key.digest, hash))
+        self.announced.check_end(self.written_bytes)?;
+        self.hasher.map_or(Ok(()), |hasher| check_hash(self.digest, hasher.finish()))
     }
 }

@@ -51,13 +51,19 @@ pub struct Purged {
 }
 
 impl Purged {
-    /// What two purges have done together.
-    #[must_use]
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self {
-            removed: self.removed.saturating_add(other.removed),
-            is_drained: self.is_drained && other.is_drained,
-        }
+    /// What the purge of nothing has done.
+    pub(crate) const NOTHING: Self = Self { removed: 0, is_drained: true };
+
+    /// What several purges have done together. One that failed is no reason to leave out the
+    /// others, so all have been made; gives the first error.
+    pub(crate) fn sum<E>(outcomes: impl IntoIterator<Item = Result<Self, E>>) -> Result<Self, E> {
+        outcomes.into_iter().try_fold(Self::NOTHING, |sum, one| {
+            let one = one?;
+            Ok(Self {
+                removed: sum.removed.saturating_add(one.removed),
+                is_drained: sum.is_drained && one.is_drained,
+            })
+        })
     }
 }
 

@@ -3,9 +3,12 @@
 use std::num::NonZero;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::StoreError;
+use super::announced::check_hash;
+use super::{BeginPut, Key, StoreError};
+use crate::digest::Digest;
 
 /// Work on so many bytes is done where they are; a hop to another thread would cost more.
 pub(super) const INLINE_BYTES: usize = 64 << 10;
@@ -47,5 +50,28 @@ impl Processors {
             operation: "a job panicked or was cancelled at shutdown",
             source: std::io::Error::other(error),
         })
+    }
+
+    /// Refuses bytes that are not the digest's and that need not be stored.
+    pub(super) async fn verify(&self, digest: Digest, data: Bytes) -> Result<(), StoreError> {
+        let job = move || check_hash(digest, Digest::of(digest.function, &data).hash);
+        // What has another length has another hash.
+        self.run(usize::try_from(digest.size_bytes).unwrap_or(usize::MAX), job).await?
+    }
+}
+
+/// Stores a blob that is whole in memory through what its begin has given.
+pub(super) async fn put_through(
+    begun: BeginPut,
+    key: &Key,
+    data: Bytes,
+    processors: &Processors,
+) -> Result<(), StoreError> {
+    match begun {
+        BeginPut::AlreadyPresent => processors.verify(key.digest, data).await,
+        BeginPut::Upload(mut upload) => {
+            upload.write(data).await?;
+            upload.commit().await
+        }
     }
 }

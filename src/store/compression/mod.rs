@@ -40,17 +40,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join;
+use futures_util::future::join_all;
 
 pub use options::CompressionOptions;
 
-use super::announced::{check_hash, check_size};
-use super::work::{INLINE_BYTES, Processors};
+use super::announced::{check_limit, check_size};
+use super::counter::Counter;
+use super::work::{INLINE_BYTES, Processors, put_through};
 use super::{
     BeginPut, BlobReader, BlobStore, BlobStoreExt as _, ByteRange, Key, Kind, Namespace, Pin,
     PurgeScope, Purged, Selection, StoreError, Upload,
 };
-use crate::digest::{Digest, DigestFunction, HASH_BYTES, Hasher};
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use format::Header;
 use upload::{CompressedUpload, Encoder};
 
@@ -85,23 +86,22 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Counters {
-    blobs: AtomicU64,
-    uncompressed_bytes: AtomicU64,
-    compressed_bytes: AtomicU64,
-    corrupt: AtomicU64,
+    blobs: Counter,
+    uncompressed_bytes: Counter,
+    compressed_bytes: Counter,
+    corrupt: Counter,
 }
 
 impl Shared {
     fn note_written(&self, uncompressed_bytes: u64, compressed_bytes: u64) {
-        let counters = &self.counters;
-        counters.blobs.fetch_add(1, Ordering::Relaxed);
-        counters.uncompressed_bytes.fetch_add(uncompressed_bytes, Ordering::Relaxed);
-        counters.compressed_bytes.fetch_add(compressed_bytes, Ordering::Relaxed);
+        self.counters.blobs.rise();
+        self.counters.uncompressed_bytes.add(uncompressed_bytes);
+        self.counters.compressed_bytes.add(compressed_bytes);
     }
 
     /// Removes what does not stand for its blob any more, so that the next upload heals it.
     async fn condemn(&self, key: &Key) -> StoreError {
-        self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
+        self.counters.corrupt.rise();
         let blob = Key::blob(key.digest);
         tracing::error!(%blob, "compressed bytes are corrupt");
         if let Err(error) = self.backend.remove(key).await {
@@ -141,21 +141,12 @@ impl CompressionStore {
     /// Counters.
     pub fn stats(&self) -> CompressionStats {
         let counters = &self.shared.counters;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CompressionStats {
-            blobs: get(&counters.blobs),
-            uncompressed_bytes: get(&counters.uncompressed_bytes),
-            compressed_bytes: get(&counters.compressed_bytes),
-            corrupt: get(&counters.corrupt),
+            blobs: counters.blobs.get(),
+            uncompressed_bytes: counters.uncompressed_bytes.get(),
+            compressed_bytes: counters.compressed_bytes.get(),
+            corrupt: counters.corrupt.get(),
         }
-    }
-
-    fn check_limit(&self, size_bytes: u64) -> Result<(), StoreError> {
-        let limit_bytes = self.max_blob_bytes();
-        if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
-        }
-        Ok(())
     }
 
     /// Whether a blob is there, as far as its header says; touches it.
@@ -167,7 +158,6 @@ impl CompressionStore {
         Ok(header.is_some_and(|header| header.digest == key.digest))
     }
 
-    /// Begins to write a blob that is not there.
     /// Purges that have begun.
     fn purges(&self) -> u64 {
         self.shared.purges.load(Ordering::SeqCst)
@@ -185,17 +175,6 @@ impl CompressionStore {
             }
             BeginPut::AlreadyPresent => Ok(BeginPut::AlreadyPresent),
         }
-    }
-
-    /// Hashes bytes that are not stored.
-    async fn verify(&self, digest: Digest, data: Bytes) -> Result<(), StoreError> {
-        let mut hasher = Hasher::new(digest.function);
-        let job = move || {
-            hasher.update(&data);
-            hasher.finish()
-        };
-        let len = usize::try_from(digest.size_bytes).unwrap_or(usize::MAX);
-        check_hash(digest, self.shared.processors.run(len, job).await?)
     }
 }
 
@@ -215,7 +194,7 @@ impl BlobStore for CompressionStore {
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
-        self.check_limit(size_bytes)?;
+        check_limit(size_bytes, self.max_blob_bytes())?;
         if key.kind != Kind::Blob {
             return self.shared.backend.begin_put(key, size_bytes).await;
         }
@@ -228,36 +207,31 @@ impl BlobStore for CompressionStore {
     }
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
-        let len = data.len() as u64;
-        self.check_limit(len)?;
+        let (shared, len) = (&self.shared, data.len() as u64);
         if key.kind != Kind::Blob {
-            return self.shared.backend.put(key, data).await;
+            check_limit(len, self.max_blob_bytes())?;
+            return shared.backend.put(key, data).await;
         }
+        if data.len() > INLINE_BYTES.min(shared.options.block_bytes as usize) {
+            return put_through(self.begin_put(key, len).await?, key, data, &shared.processors)
+                .await;
+        }
+        check_limit(len, self.max_blob_bytes())?;
         check_size(key.digest, len)?;
         let purges = self.purges();
         if self.has_blob(key).await? {
-            return self.verify(key.digest, data).await;
+            return shared.processors.verify(key.digest, data).await;
         }
-        let block_bytes = self.shared.options.block_bytes as usize;
-        if data.len() <= block_bytes.min(INLINE_BYTES) {
-            // I16: nothing is waited for until the store behind knows of the write.
-            let header = self.shared.header(key.digest);
-            let encoded = Encoder::new(header).finish(data, &self.shared.processors).await?;
-            let encoded_bytes = encoded.len() as u64;
-            if self.purges() != purges {
-                return Err(StoreError::Purged);
-            }
-            self.shared.backend.put(&stored_key(key), encoded).await?;
-            self.shared.note_written(len, encoded_bytes);
-            return Ok(());
+        let header = shared.header(key.digest);
+        let encoded = Encoder::new(header).finish(data, &shared.processors).await?;
+        let encoded_bytes = encoded.len() as u64;
+        // I16: from here on nothing is waited for until the store behind knows of the write.
+        if self.purges() != purges {
+            return Err(StoreError::Purged);
         }
-        match self.begin(key, purges).await? {
-            BeginPut::AlreadyPresent => self.verify(key.digest, data).await,
-            BeginPut::Upload(mut upload) => {
-                upload.write(data).await?;
-                upload.commit().await
-            }
-        }
+        shared.backend.put(&stored_key(key), encoded).await?;
+        shared.note_written(len, encoded_bytes);
+        Ok(())
     }
 
     async fn find_by_hash(
@@ -284,9 +258,8 @@ impl BlobStore for CompressionStore {
         }
         let compressed = Selection::Scope(PurgeScope::Namespace(Namespace::COMPRESSED));
         // Both begin when this does: dropped, both go on.
-        let (ours, others) =
-            join(backend.purge_selected(compressed), backend.purge_selected(selection)).await;
-        Ok(ours?.and(others?))
+        let both = [backend.purge_selected(compressed), backend.purge_selected(selection)];
+        Purged::sum(join_all(both).await)
     }
 
     async fn pin(&self, key: &Key) -> Result<Option<Pin>, StoreError> {

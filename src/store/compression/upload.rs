@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::Shared;
 use super::format::{HEADER_BYTES, Header, Seal};
 use crate::digest::{Digest, Hasher};
-use crate::store::announced::{check_hash, check_no_more, check_size, interrupted};
+use crate::store::announced::{Announced, check_hash, check_size, interrupted};
 use crate::store::work::Processors;
 use crate::store::{StoreError, Upload, UploadSink};
 
@@ -136,7 +136,7 @@ impl UploadSink for CompressedUpload {
         let received_bytes = self.written_bytes.saturating_add(data.len() as u64);
         // Taken out for the duration: after a dropped write there is a gap.
         let state = self.state.take().ok_or_else(interrupted)?;
-        check_no_more(self.digest, received_bytes)?;
+        Announced::of_blob(self.digest).check_more(received_bytes)?;
         self.state = Some(state.append(data, &self.shared).await?);
         self.written_bytes = received_bytes;
         Ok(())

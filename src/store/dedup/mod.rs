@@ -35,18 +35,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 pub use options::DedupOptions;
 
-use super::announced::{check_hash, check_size};
-use super::work::Processors;
+use super::announced::{check_limit, check_size};
+use super::counter::Counter;
+use super::work::{Processors, put_through};
 use super::{
     BeginPut, BlobReader, BlobStore, BlobStoreExt as _, ByteRange, Key, Kind, Namespace,
     PurgeScope, Purged, Selection, StoreError, Upload,
 };
-use crate::digest::{Digest, DigestFunction, HASH_BYTES, Hasher};
-use crate::shutdown;
+use crate::digest::{Digest, DigestFunction, HASH_BYTES};
+use crate::shutdown::detached;
 use list::List;
 use lists::Lists;
 use presence::Presence;
@@ -96,17 +97,17 @@ const MAX_PURGES: usize = 64;
 
 #[derive(Debug, Default)]
 struct Counters {
-    blobs: AtomicU64,
-    chunks_written: AtomicU64,
-    chunks_shared: AtomicU64,
-    bytes_written: AtomicU64,
-    bytes_shared: AtomicU64,
-    corrupt: AtomicU64,
+    blobs: Counter,
+    chunks_written: Counter,
+    chunks_shared: Counter,
+    bytes_written: Counter,
+    bytes_shared: Counter,
+    corrupt: Counter,
 }
 
 impl Counters {
     fn note_blob(&self) {
-        self.blobs.fetch_add(1, Ordering::Relaxed);
+        self.blobs.rise();
     }
 
     fn note_chunk(&self, is_new: bool, len_bytes: u64) {
@@ -115,8 +116,8 @@ impl Counters {
         } else {
             (&self.chunks_shared, &self.bytes_shared)
         };
-        chunks.fetch_add(1, Ordering::Relaxed);
-        bytes.fetch_add(len_bytes, Ordering::Relaxed);
+        chunks.rise();
+        bytes.add(len_bytes);
     }
 }
 
@@ -179,20 +180,16 @@ impl Shared {
             Selection::Scope(_) | Selection::ResultsOlderThan { .. } => vec![(index, selection)],
         };
         let _turn = self.purging.lock().await;
-        let mut all = Ok(Purged { removed: 0, is_drained: true });
+        let mut outcomes = Vec::new();
         for (store, selection) in steps {
-            // One that fails is no reason to leave the others as they are.
-            all = match (all, store.purge_selected(selection).await) {
-                (Ok(purged), Ok(more)) => Ok(purged.and(more)),
-                (Err(error), _) | (_, Err(error)) => Err(error),
-            };
+            outcomes.push(store.purge_selected(selection).await);
         }
-        all
+        Purged::sum(outcomes)
     }
 
     /// Removes a list that leads nowhere, so that the next upload heals it.
     async fn condemn(&self, stored: &Key) -> StoreError {
-        self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
+        self.counters.corrupt.rise();
         let blob = Key::blob(stored.digest);
         tracing::error!(%blob, "its list of chunks is corrupt, or chunks left during a read");
         self.lists.remove(&stored.digest);
@@ -228,26 +225,16 @@ impl DedupStore {
     /// Counters.
     pub fn stats(&self) -> DedupStats {
         let counters = &self.shared.counters;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DedupStats {
-            blobs: get(&counters.blobs),
-            chunks_written: get(&counters.chunks_written),
-            chunks_shared: get(&counters.chunks_shared),
-            bytes_written: get(&counters.bytes_written),
-            bytes_shared: get(&counters.bytes_shared),
-            corrupt: get(&counters.corrupt),
+            blobs: counters.blobs.get(),
+            chunks_written: counters.chunks_written.get(),
+            chunks_shared: counters.chunks_shared.get(),
+            bytes_written: counters.bytes_written.get(),
+            bytes_shared: counters.bytes_shared.get(),
+            corrupt: counters.corrupt.get(),
         }
     }
 
-    fn check_limit(&self, size_bytes: u64) -> Result<(), StoreError> {
-        let limit_bytes = self.max_blob_bytes();
-        if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
-        }
-        Ok(())
-    }
-
-    /// Begins to write a blob that is not whole.
     /// Purges that have begun.
     fn purges(&self) -> u64 {
         self.shared.purges.load(Ordering::SeqCst)
@@ -266,17 +253,6 @@ impl DedupStore {
             }
             BeginPut::AlreadyPresent => Ok(BeginPut::AlreadyPresent),
         }
-    }
-
-    /// Hashes bytes that are not stored.
-    async fn verify(&self, digest: Digest, data: Bytes) -> Result<(), StoreError> {
-        let mut hasher = Hasher::new(digest.function);
-        let len = data.len();
-        let job = move || {
-            hasher.update(&data);
-            hasher.finish()
-        };
-        check_hash(digest, self.shared.processors.run(len, job).await?)
     }
 
     /// Marks the blobs as missing that are not whole. Lists are read a few at a time.
@@ -327,7 +303,7 @@ impl BlobStore for DedupStore {
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
-        self.check_limit(size_bytes)?;
+        check_limit(size_bytes, self.max_blob_bytes())?;
         if key.kind != Kind::Blob {
             return self.shared.index.begin_put(key, size_bytes).await;
         }
@@ -341,22 +317,11 @@ impl BlobStore for DedupStore {
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         let len = data.len() as u64;
-        self.check_limit(len)?;
         if key.kind != Kind::Blob {
+            check_limit(len, self.max_blob_bytes())?;
             return self.shared.index.put(key, data).await;
         }
-        check_size(key.digest, len)?;
-        let purges = self.purges();
-        if self.contains(key).await? {
-            return self.verify(key.digest, data).await;
-        }
-        match self.begin(key, purges).await? {
-            BeginPut::AlreadyPresent => self.verify(key.digest, data).await,
-            BeginPut::Upload(mut upload) => {
-                upload.write(data).await?;
-                upload.commit().await
-            }
-        }
+        put_through(self.begin_put(key, len).await?, key, data, &self.shared.processors).await
     }
 
     async fn find_by_hash(
@@ -382,12 +347,12 @@ impl BlobStore for DedupStore {
         let slots = Arc::clone(&self.shared.purge_slots);
         let slot = slots.try_acquire_owned().map_err(|_| StoreError::TooManyPurges)?;
         let shared = Arc::clone(&self.shared);
-        let (report, outcome) = oneshot::channel();
-        shutdown::spawn("purge of chunked blobs", async move {
-            drop(report.send(shared.purge(selection).await));
+        let purging = async move {
+            let purged = shared.purge(selection).await;
             drop(slot);
-        });
-        outcome.await.map_err(|_| StoreError::ShuttingDown)?
+            purged
+        };
+        detached("purge of chunked blobs", purging).await.ok_or(StoreError::ShuttingDown)?
     }
 
     /// What has a list that may be kept, and fits even if it shares no chunk.

@@ -13,7 +13,7 @@ use super::chunker::Chunker;
 use super::list::{List, ListBuilder};
 use super::presence::Presence;
 use crate::digest::{Digest, HASH_BYTES, Hasher};
-use crate::store::announced::{check_hash, check_no_more, check_size, interrupted};
+use crate::store::announced::{Announced, check_hash, check_size, interrupted};
 use crate::store::{Key, StoreError, Upload, UploadSink};
 
 /// Bytes of chunks that wait to be written together, unless it is one that has more.
@@ -133,7 +133,7 @@ impl State {
 impl Shared {
     /// Why a blob's first chunks were gone when its last had come.
     fn chunks_left(&self, digest: Digest, purges: u64) -> StoreError {
-        if self.purges.load(Ordering::Relaxed) != purges {
+        if self.purges.load(Ordering::SeqCst) != purges {
             return StoreError::Purged;
         }
         StoreError::NoSpace {
@@ -167,7 +167,7 @@ impl UploadSink for DedupUpload {
         let received_bytes = self.written_bytes.saturating_add(data.len() as u64);
         // Taken out for the duration: after a dropped write there is a gap.
         let mut state = self.state.take().ok_or_else(interrupted)?;
-        check_no_more(self.digest, received_bytes)?;
+        Announced::of_blob(self.digest).check_more(received_bytes)?;
         while let Some(chunk) = state.chunker.next(&mut data) {
             state = state.add(chunk, &self.shared).await?;
             // A large write is many chunks.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -118,16 +118,15 @@ impl Shared {
         forget: impl Fn(&Memory) + Send + 'static,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (report, outcome) = oneshot::channel();
         let shared = Arc::clone(self);
-        drop(shutdown::spawn("existence removal", async move {
+        let taking = async move {
             // I16: before, so that nobody reads it from memory; after, what was asked meanwhile.
             shared.memory.iter().for_each(&forget);
             let done = work.await;
             shared.memory.iter().for_each(&forget);
-            drop(report.send(done));
-        }));
-        outcome.await.map_err(|_| StoreError::ShuttingDown)?
+            done
+        };
+        shutdown::detached("existence removal", taking).await.ok_or(StoreError::ShuttingDown)?
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use super::disk::ReadFile;
 use super::layout::{FileName, RESULT_TRAILER_BYTES};
 use crate::digest::Hasher;
+use crate::store::announced::check_hash;
 use crate::store::{Key, Kind, StoreError};
 
 /// Separates these checksums from every other use of BLAKE3.
@@ -54,13 +55,7 @@ impl Checksum {
     pub(super) fn seal(self, key: &Key) -> Result<Option<Trailer>, StoreError> {
         match self {
             Self::Result(hasher) => Ok(Some(trailer(&hasher))),
-            Self::Blob(hasher) => {
-                let actual = hasher.finish();
-                if actual == key.digest.hash {
-                    return Ok(None);
-                }
-                Err(StoreError::hash_mismatch(key.digest, actual))
-            }
+            Self::Blob(hasher) => check_hash(key.digest, hasher.finish()).map(|()| None),
         }
     }
 

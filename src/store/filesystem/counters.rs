@@ -1,23 +1,8 @@
 //! What the store counts and holds, in one place.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::shared::Parts;
 use super::tombstones::Reason;
-
-/// A number that only rises.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::store::counter::Counter;
 
 /// The counters of one store; see the fields of the same names of [`StoreStats`].
 #[derive(Debug, Default)]

@@ -70,7 +70,6 @@ pub use index::{LastUse, LeasePolicy};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
 pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
 pub use pins::PinnedFile;
-pub(super) use pool::Pool;
 pub use reader::FileReader;
 pub use selection::Selected;
 pub use stop::Cleanup;
@@ -79,6 +78,7 @@ pub use sync_rounds::Durability;
 pub use tombstone_log::Removal;
 pub use upload::FilesystemUpload;
 
+use super::announced::{check_limit, check_size};
 use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Pin, StoreError, Upload};
 pub use super::{PurgeScope, Purged, Selection};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
@@ -250,11 +250,7 @@ impl FilesystemStore {
         if self.shared.is_closing() {
             return Err(StoreError::ShuttingDown);
         }
-        let limit_bytes = self.shared.max_blob_bytes;
-        if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
-        }
-        Ok(())
+        check_limit(size_bytes, self.shared.max_blob_bytes)
     }
 
     /// Whether a blob is there, and whole; touches it.
@@ -360,10 +356,8 @@ impl BlobStore for FilesystemStore {
         let received_bytes = data.len() as u64;
         self.check_size(received_bytes)?;
         let key = &key.without_hint();
-        let digest = key.digest;
-        if key.kind == Kind::Blob && received_bytes != digest.size_bytes {
-            let expected_bytes = digest.size_bytes;
-            return Err(StoreError::SizeMismatch { digest, expected_bytes, received_bytes });
+        if key.kind == Kind::Blob {
+            check_size(key.digest, received_bytes)?;
         }
         if self.has_blob(key).await? {
             upload::verify_whole(&self.shared, *key, data).await?;

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// It stays well below the runtime's limit of 512 blocking threads, so that the evictor, which
 /// takes no permit, always finds one (I12).
 #[derive(Debug)]
-pub(in crate::store) struct Pool {
+pub(super) struct Pool {
     permits: Arc<Semaphore>,
 }
 
@@ -27,7 +27,7 @@ impl Default for Pool {
 impl Pool {
     /// Runs `job` when a place is free. A job that has begun finishes even when the caller stops
     /// waiting: it must own everything it needs to leave the store consistent.
-    pub(in crate::store) async fn run<R: Send + 'static>(
+    pub(super) async fn run<R: Send + 'static>(
         &self,
         job: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, StoreError> {

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::{self, UnnamedFile};
-use super::full_disk;
+use super::full_disk::Retries;
 use super::index::{Claim, Found, Index, Part, Publish, Start};
 use super::layout::{FileName, Shard};
 use super::reservation::Reservation;
@@ -75,7 +75,7 @@ pub(super) async fn publish(
 ) -> Result<(), StoreError> {
     let durability = parts.settings.durability;
     let mut finished = finished;
-    let mut is_retry = false;
+    let mut retries = Retries::default();
     let named = loop {
         let naming = if durability == Durability::Fsync {
             let worker = Arc::clone(parts);
@@ -87,11 +87,10 @@ pub(super) async fn publish(
             Naming::Named(named) => break named,
             Naming::Overtaken => return Ok(()),
             Naming::Failed(Failure { finished: again, source })
-                if disk::is_full(&source) && !is_retry =>
+                if disk::is_full(&source)
+                    && retries.make_room(parts, parts.blocks.charge_of(len_bytes)).await =>
             {
-                is_retry = true;
                 finished = again;
-                full_disk::make_room(parts, parts.blocks.charge_of(len_bytes)).await;
             }
             Naming::Failed(failure) => return Err(StoreError::io("name a file", failure.source)),
         }

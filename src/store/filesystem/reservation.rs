@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::full_disk;
-use super::index::{Claim, Reserve, Ticket, Victim};
+use super::index::{Claim, Reserve, Victim};
 use super::layout::file_bytes;
 use super::shared::Parts;
 use super::sync::timeout;
+use crate::store::waiters::Ticket;
 use crate::store::{Kind, StoreError};
 
 /// Inline unlinks of one save (I12); what remains is the evictor's.

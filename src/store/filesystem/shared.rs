@@ -12,7 +12,7 @@ use super::deletions::Deletions;
 use super::directory_sizes::DirectorySizes;
 use super::disk::Disk;
 use super::flights::Flights;
-use super::index::{Claim, Grant, Index, Victim};
+use super::index::{Claim, Index, Victim};
 use super::index_cell::IndexCell;
 use super::layout::{self, BlockSize};
 use super::loader::Loader;
@@ -27,6 +27,7 @@ use super::tombstone_log::TombstoneLog;
 use super::variants::Made;
 use super::wall_clock::WallClock;
 use crate::store::reuse::ReuseDistances;
+use crate::store::waiters::{Grant, until};
 use crate::store::{Key, StoreError};
 
 /// Wakes a queued reservation with what was reserved for it.
@@ -162,23 +163,12 @@ impl Parts {
         limit: Duration,
         holds: impl Fn() -> bool + Send + Sync,
     ) -> bool {
-        let waiting = async {
-            loop {
-                let mut changed = std::pin::pin!(self.write_ended.notified());
-                // Listening before looking: a change between the two is not missed.
-                changed.as_mut().enable();
-                if holds() {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        timeout(limit, waiting).await.is_ok()
+        timeout(limit, until(&self.write_ended, holds)).await.is_ok()
     }
 
     /// Tells waiters of their grants. What a vanished waiter was granted goes to the next one, in
     /// a loop rather than by recursion: thousands may have vanished at once.
-    fn deliver(&self, mut grants: Vec<Grant<Waker>>) {
+    fn deliver(&self, mut grants: Vec<Grant<Claim, Waker>>) {
         while !grants.is_empty() {
             let returned: Vec<Claim> =
                 grants.into_iter().filter_map(|it| it.waker.send(it.claim).err()).collect();

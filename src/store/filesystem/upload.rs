@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::checksum::Checksum;
 use super::disk::{self, FileMode, UnnamedFile};
-use super::full_disk;
+use super::full_disk::Retries;
 use super::pool::Pool;
 use super::publication::{Finished, publish};
 use super::reservation::{Reservation, reserve};
 use super::shared::Shared;
-use crate::store::announced::interrupted;
+use crate::store::announced::{Announced, interrupted};
 use crate::store::{Key, Kind, StoreError};
 
 /// Work up to this is done where it arrives; a hop to a blocking thread would cost more.
@@ -25,8 +25,7 @@ const INLINE_FREE_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct FilesystemUpload {
     key: Key,
-    /// Announced; of a derived value the most.
-    size_bytes: u64,
+    announced: Announced,
     written_bytes: u64,
     /// `None` while a write is under way and after one was dropped or failed.
     sink: Option<Sink>,
@@ -71,25 +70,24 @@ impl FilesystemUpload {
         let file = create(&shared, size_bytes).await?;
         let finished = Finished { file, reservation };
         let sink = Some(Sink { checksum: Checksum::new(&key), finished });
-        Ok(Self { key, size_bytes, written_bytes: 0, sink, shared })
+        let announced = Announced::of(&key, size_bytes);
+        Ok(Self { key, announced, written_bytes: 0, sink, shared })
     }
 
     /// See [`crate::store::Upload::write`].
     pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         let received_bytes = self.written_bytes.saturating_add(data.len() as u64);
-        if received_bytes > self.size_bytes {
-            self.sink = None;
-            return Err(self.size_mismatch(received_bytes));
-        }
         // Taken out for the duration: an upload whose write was dropped halfway is unusable,
         // and says so, rather than continue behind a gap.
         let sink = self.sink.take().ok_or_else(interrupted)?;
+        self.announced.check_more(received_bytes)?;
         let (sink, mut outcome) = self.write_once(sink, data.clone()).await?;
-        let mut sink = sink;
-        if outcome.as_ref().is_err_and(disk::is_full) {
-            let missing_bytes = self.size_bytes - self.written_bytes;
-            full_disk::make_room(&self.shared.parts, missing_bytes).await;
-            (sink, outcome) = self.write_once(sink, data).await?;
+        let (mut sink, mut retries) = (sink, Retries::default());
+        let missing_bytes = self.announced.size_bytes - self.written_bytes;
+        while outcome.as_ref().is_err_and(disk::is_full)
+            && retries.make_room(&self.shared.parts, missing_bytes).await
+        {
+            (sink, outcome) = self.write_once(sink, data.clone()).await?;
         }
         outcome.map_err(|error| StoreError::io("write a blob", error))?;
         self.sink = Some(sink);
@@ -129,9 +127,7 @@ impl FilesystemUpload {
     /// See [`crate::store::Upload::commit`].
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         let len_bytes = self.written_bytes;
-        if len_bytes != self.size_bytes && !self.key.is_derived() {
-            return Err(self.size_mismatch(len_bytes));
-        }
+        self.announced.check_end(len_bytes)?;
         let Sink { checksum, finished } = self.sink.take().ok_or_else(interrupted)?;
         if let Some(trailer) = checksum.seal(&self.key)? {
             let written = finished.file.write_at(&trailer, len_bytes);
@@ -141,21 +137,12 @@ impl FilesystemUpload {
         self.shared.note_write(&self.key, len_bytes);
         Ok(())
     }
-
-    fn size_mismatch(&self, received_bytes: u64) -> StoreError {
-        StoreError::SizeMismatch {
-            digest: self.key.digest,
-            expected_bytes: self.size_bytes,
-            received_bytes,
-        }
-    }
 }
 
 async fn create(shared: &Arc<Shared>, size_bytes: u64) -> Result<UnnamedFile, StoreError> {
     let parts = &shared.parts;
-    let mut created = parts.disk.create(FileMode::Blob);
-    if created.as_ref().is_err_and(disk::is_full) {
-        full_disk::make_room(parts, size_bytes).await;
+    let (mut created, mut retries) = (parts.disk.create(FileMode::Blob), Retries::default());
+    while created.as_ref().is_err_and(disk::is_full) && retries.make_room(parts, size_bytes).await {
         created = parts.disk.create(FileMode::Blob);
     }
     created.map_err(|error| StoreError::io("create a file", error))
@@ -171,14 +158,14 @@ pub(super) async fn store_whole(
 ) -> Result<(), StoreError> {
     let parts = &shared.parts;
     let len_bytes = data.len() as u64;
-    let reservation = reserve(parts, key.kind, len_bytes).await?;
-    let finished = match write_whole(shared, key, data.clone(), reservation).await {
-        Err(StoreError::Io { source, .. }) if disk::is_full(&source) => {
-            full_disk::make_room(parts, len_bytes).await;
-            let reservation = reserve(parts, key.kind, len_bytes).await?;
-            write_whole(shared, key, data, reservation).await
+    let mut retries = Retries::default();
+    let finished = loop {
+        let reservation = reserve(parts, key.kind, len_bytes).await?;
+        match write_whole(shared, key, data.clone(), reservation).await {
+            Err(StoreError::Io { source, .. })
+                if disk::is_full(&source) && retries.make_room(parts, len_bytes).await => {}
+            outcome => break outcome,
         }
-        outcome => outcome,
     };
     publish(parts, key, len_bytes, finished.map_err(StoreError::without_full_disk)?).await
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::checksum::check_file;
 use super::disk::{self, FileMode, UnnamedFile};
-use super::full_disk;
+use super::full_disk::Retries;
 use super::index::{Found, Part};
 use super::layout::{LEAST_VARIANT_BYTES, Shard};
 use super::mutants::{self, Mutant};
@@ -65,7 +65,7 @@ async fn make_here(shared: &Arc<Shared>, blob: Found) -> Result<Option<Pin>, Sto
     if let Some(now) = now.filter(|it| it.file == blob.file && it.has_variant) {
         return Ok(Pin::new(parts, now));
     }
-    let mut is_retry = false;
+    let mut retries = Retries::default();
     loop {
         let reservation = reserve(parts, blob.file.key.kind, blob.file.len_bytes).await?;
         let (worker, found) = (Arc::clone(parts), blob);
@@ -73,9 +73,8 @@ async fn make_here(shared: &Arc<Shared>, blob: Found) -> Result<Option<Pin>, Sto
         match written {
             Ok(Some(linked)) => return publish(parts, linked).await,
             Ok(None) => return Ok(None),
-            Err(error) if disk::is_full(&error) && !is_retry => {
-                is_retry = true;
-                full_disk::make_room(parts, blob.file.len_bytes).await;
+            Err(error)
+                if disk::is_full(&error) && retries.make_room(parts, blob.file.len_bytes).await => {
             }
             Err(error) => return Err(StoreError::io("make an executable variant", error)),
         }

@@ -9,9 +9,10 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use super::order::{Entry, Order};
-use super::room::{Books, Waiters};
+use super::room::Books;
 use super::writers::Writers;
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
+use crate::store::waiters::Waiters;
 use crate::store::{Key, Kind, Selection};
 
 /// Of the cap, the part that leases hold at most, in tenths: a fifth always churns.
@@ -103,7 +104,7 @@ pub(super) struct Index<P, W> {
     pub(super) order: Order<P>,
     pub(super) limits: Limits,
     pub(super) books: Books,
-    pub(super) waiters: Waiters<W>,
+    pub(super) waiters: Waiters<Claim, W>,
     pub(super) writers: Writers,
     pub(super) outbox: Vec<Victim<P>>,
     pub(super) removals: Removals,

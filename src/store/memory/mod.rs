@@ -24,15 +24,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use stats::MemoryStats;
 
+use super::announced::{check_limit, check_size};
 use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Pin, StoreError, Upload};
 use super::{Purged, Selection};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
-use crate::shutdown;
+use crate::shutdown::{self, detached};
 use index::{Index, Limits, Use};
 use payload::SEGMENT_BYTES;
 use reservation::reserve;
@@ -148,14 +148,6 @@ impl MemoryStore {
         self.shared.look(|index| MemoryStats::of(index, &self.shared.counters))
     }
 
-    fn check_size(&self, size_bytes: u64) -> Result<(), StoreError> {
-        let limit_bytes = self.max_blob_bytes;
-        if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
-        }
-        Ok(())
-    }
-
     /// Whether a blob is there already; touches it.
     fn has_blob(&self, key: &Key) -> bool {
         key.kind == Kind::Blob
@@ -204,7 +196,7 @@ impl BlobStore for MemoryStore {
     }
 
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
-        self.check_size(size_bytes)?;
+        check_limit(size_bytes, self.max_blob_bytes)?;
         if self.has_blob(key) {
             return Ok(BeginPut::AlreadyPresent);
         }
@@ -219,14 +211,12 @@ impl BlobStore for MemoryStore {
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         let received_bytes = data.len() as u64;
-        self.check_size(received_bytes)?;
-        let digest = key.digest;
-        if key.kind == Kind::Blob && received_bytes != digest.size_bytes {
-            let expected_bytes = digest.size_bytes;
-            return Err(StoreError::SizeMismatch { digest, expected_bytes, received_bytes });
+        check_limit(received_bytes, self.max_blob_bytes)?;
+        if key.kind == Kind::Blob {
+            check_size(key.digest, received_bytes)?;
         }
         if self.has_blob(key) {
-            return upload::verify(&self.shared, digest, data).await;
+            return self.shared.processors.verify(key.digest, data).await;
         }
         let filling = self.reserve(*key, received_bytes).await?;
         let filling = filling.append_all(&self.shared, data, received_bytes).await?;
@@ -247,12 +237,8 @@ impl BlobStore for MemoryStore {
 
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let (report, outcome) = oneshot::channel();
-        // In a task of its own: one that has begun goes on.
-        shutdown::spawn("purge", async move {
-            drop(report.send(purge(&shared, selection).await));
-        });
-        outcome.await.map_err(|_| StoreError::ShuttingDown)?
+        let purging = async move { purge(&shared, selection).await };
+        detached("purge", purging).await.ok_or(StoreError::ShuttingDown)?
     }
 
     async fn pin(&self, key: &Key) -> Result<Option<Pin>, StoreError> {
@@ -266,7 +252,7 @@ impl BlobStore for MemoryStore {
     }
 
     fn is_waiting_for_room(&self) -> bool {
-        self.shared.look(|index| index.waiters.len() > 0)
+        self.shared.look(|index| !index.waiters.is_empty())
     }
 }
 

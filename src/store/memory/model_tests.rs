@@ -9,8 +9,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::index::{Claim, Index, Limits, Payload, Publish, Use, Victim};
-use super::room::{Freed, Reserve, Settled, Ticket};
+use super::room::{Freed, Reserve, Settled};
 use crate::digest::{Digest, DigestFunction};
+use crate::store::waiters::Ticket;
 use crate::store::{Key, Kind, Namespace, PurgeScope, Selection};
 
 const CAP: u64 = 1_000;

@@ -7,8 +7,9 @@ use tokio::time::timeout;
 
 use super::charge_of;
 use super::index::Claim;
-use super::room::{Reserve, Ticket};
+use super::room::Reserve;
 use super::shared::Shared;
+use crate::store::waiters::Ticket;
 use crate::store::{Key, StoreError};
 
 /// Bytes reserved; given back on drop unless they were booked.

@@ -4,10 +4,9 @@
 //! what has left count until their memory has been given back, and those that nobody else holds
 //! are known to be free at once: for them nothing more is evicted.
 
-use std::collections::VecDeque;
-
 use super::index::{Claim, Index, Payload, Reason, Victim};
 use crate::store::Key;
+use crate::store::waiters::{Grant, Ticket};
 
 /// Entries that leave under one hold of the lock.
 const BATCH: usize = 64;
@@ -72,48 +71,6 @@ pub(super) struct Freed {
     pub(super) falling_bytes: u64,
 }
 
-/// Names one place in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
-
-/// A reservation that was made for a waiter, who must be told.
-#[derive(Debug)]
-pub(super) struct Grant<W> {
-    pub(super) claim: Claim,
-    pub(super) waker: W,
-}
-
-#[derive(Debug)]
-struct Waiter<W> {
-    ticket: Ticket,
-    claim: Claim,
-    waker: W,
-}
-
-/// Reservations that wait, first come, first served. Bounded by the uploads under way, each of
-/// which waits in one place.
-#[derive(Debug)]
-pub(super) struct Waiters<W> {
-    queue: VecDeque<Waiter<W>>,
-    next: u64,
-}
-
-impl<W> Default for Waiters<W> {
-    fn default() -> Self {
-        Self { queue: VecDeque::new(), next: 0 }
-    }
-}
-
-impl<W> Waiters<W> {
-    fn head_bytes(&self) -> Option<u64> {
-        self.queue.front().map(|waiter| waiter.claim.bytes)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.queue.len()
-    }
-}
-
 /// What became of a reservation that asked for room.
 #[derive(Debug)]
 pub(super) enum Reserve {
@@ -126,7 +83,7 @@ pub(super) enum Reserve {
 #[derive(Debug)]
 pub(super) struct Settled<P, W> {
     pub(super) victims: Vec<Victim<P>>,
-    pub(super) grants: Vec<Grant<W>>,
+    pub(super) grants: Vec<Grant<Claim, W>>,
 }
 
 impl<P: Payload, W> Index<P, W> {
@@ -136,14 +93,16 @@ impl<P: Payload, W> Index<P, W> {
         let began = self.order.tick();
         self.writers.begin(began, key);
         let claim = Claim { bytes, began };
-        if self.waiters.queue.is_empty() && self.fits(bytes) {
+        if self.waiters.is_empty() && self.fits(bytes) {
             self.books.reserved_bytes += bytes;
             return Reserve::Granted(claim);
         }
-        let ticket = Ticket(self.waiters.next);
-        self.waiters.next += 1;
-        self.waiters.queue.push_back(Waiter { ticket, claim, waker });
-        Reserve::Queued(ticket)
+        Reserve::Queued(self.waiters.push(claim, waker))
+    }
+
+    /// What the head of the queue waits for.
+    fn head_bytes(&self) -> Option<u64> {
+        self.waiters.head().map(|claim| claim.bytes)
     }
 
     fn fits(&self, bytes: u64) -> bool {
@@ -152,9 +111,7 @@ impl<P: Payload, W> Index<P, W> {
 
     /// Leaves the queue; `None` when the ticket was granted already.
     pub(super) fn cancel(&mut self, ticket: Ticket) -> Option<W> {
-        // Tickets rise along the queue.
-        let found = self.waiters.queue.binary_search_by_key(&ticket, |waiter| waiter.ticket);
-        let Waiter { claim, waker, .. } = self.waiters.queue.remove(found.ok()?)?;
+        let Grant { claim, waker } = self.waiters.remove(ticket)?;
         if !self.writers.end(claim.began) {
             self.books.errors += 1;
         }
@@ -180,14 +137,12 @@ impl<P: Payload, W> Index<P, W> {
     /// gives nothing.
     pub(super) fn settle(&mut self) -> Settled<P, W> {
         let mut grants = Vec::new();
-        while let Some(bytes) = self.waiters.head_bytes() {
+        while let Some(bytes) = self.head_bytes() {
             if !self.fits(bytes) {
                 break;
             }
-            if let Some(Waiter { claim, waker, .. }) = self.waiters.queue.pop_front() {
-                self.books.reserved_bytes += bytes;
-                grants.push(Grant { claim, waker });
-            }
+            self.books.reserved_bytes += bytes;
+            grants.extend(self.waiters.pop());
         }
         self.evict();
         Settled { victims: std::mem::take(&mut self.outbox), grants }
@@ -220,7 +175,7 @@ impl<P: Payload, W> Index<P, W> {
     /// Whether the head of the queue needs more than what is free or falls, and evicting can help:
     /// for one that must wait for uploads, readers or pins to end nothing is evicted.
     fn is_short(&self) -> bool {
-        let Some(bytes) = self.waiters.head_bytes() else { return false };
+        let Some(bytes) = self.head_bytes() else { return false };
         let Books { reserved_bytes, dying_bytes, falling_bytes, .. } = self.books;
         let kept = reserved_bytes + (dying_bytes - falling_bytes) + self.order.pinned_bytes();
         bytes > self.free_soon() && bytes <= self.limits.max_bytes.saturating_sub(kept)
@@ -233,7 +188,7 @@ impl<P: Payload, W> Index<P, W> {
     /// Whether the low-water mark is not reached. Of the last fifth that leases and pins leave
     /// nothing is taken for it: that is what was just stored.
     fn wants_spare(&self) -> bool {
-        let head_bytes = self.waiters.head_bytes().unwrap_or(0);
+        let head_bytes = self.head_bytes().unwrap_or(0);
         let kept_bytes = self.order.leased_bytes() + self.order.pinned_bytes();
         let left_bytes = self.books.resident_bytes.saturating_sub(kept_bytes);
         let fifth = self.limits.max_bytes.saturating_sub(self.most_leased());

@@ -9,9 +9,10 @@ use tokio::time::{Instant, timeout};
 
 use super::index::{Claim, Index, Victim};
 use super::payload::Payload;
-use super::room::{Freed, Grant, Settled};
+use super::room::{Freed, Settled};
 use super::stats::Counters;
-use crate::store::filesystem::Pool;
+use crate::store::waiters::{Grant, until};
+use crate::store::work::Processors;
 
 /// Wakes a queued reservation with what was reserved for it.
 pub(super) type Waker = oneshot::Sender<Claim>;
@@ -25,7 +26,7 @@ pub(super) struct Shared {
     /// A leaf: nothing is called, freed or waited for under it (I11).
     index: Mutex<MemoryIndex>,
     opened: Instant,
-    pub(super) pool: Pool,
+    pub(super) processors: Processors,
     pub(super) counters: Counters,
     pub(super) reserve_timeout: Duration,
     /// Wakes those who wait for writes to end.
@@ -37,7 +38,7 @@ impl Shared {
         Self {
             index: Mutex::new(index),
             opened: Instant::now(),
-            pool: Pool::default(),
+            processors: Processors::default(),
             counters: Counters::default(),
             reserve_timeout,
             write_ended: Notify::new(),
@@ -85,18 +86,7 @@ impl Shared {
         limit: Duration,
         holds: impl Fn() -> bool + Send + Sync,
     ) -> bool {
-        let waiting = async {
-            loop {
-                let mut changed = std::pin::pin!(self.write_ended.notified());
-                // Listening before looking: a change between the two is not missed.
-                changed.as_mut().enable();
-                if holds() {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        timeout(limit, waiting).await.is_ok()
+        timeout(limit, until(&self.write_ended, holds)).await.is_ok()
     }
 
     /// Looks without changing anything.
@@ -118,6 +108,6 @@ fn free(victims: Vec<Victim<Arc<Payload>>>) -> Freed {
 }
 
 /// Tells waiters of their grants; gives back those of waiters that have vanished.
-fn deliver(grants: Vec<Grant<Waker>>) -> Vec<Claim> {
+fn deliver(grants: Vec<Grant<Claim, Waker>>) -> Vec<Claim> {
     grants.into_iter().filter_map(|it| it.waker.send(it.claim).err()).collect()
 }

@@ -1,22 +1,7 @@
 //! What the store counts and holds, in one place.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::shared::MemoryIndex;
-
-/// A number that only rises.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::store::counter::Counter;
 
 /// See the fields of the same names of [`MemoryStats`].
 #[derive(Debug, Default)]

@@ -1,6 +1,5 @@
 //! A value on its way into memory.
 
-use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,18 +10,15 @@ use super::index::{Publish, Use};
 use super::payload::{Payload, Segments};
 use super::reservation::Reservation;
 use super::shared::Shared;
-use crate::digest::{Digest, HASH_BYTES, Hasher};
+use crate::digest::Hasher;
+use crate::store::announced::{Announced, check_hash, interrupted};
 use crate::store::{Key, Kind, StoreError, UploadSink};
-
-/// Work up to this is done where it arrives; a hop to another thread would cost more.
-const INLINE_BYTES: usize = 64 << 10;
 
 /// A streamed upload: room reserved, bytes hashed as they come, nothing visible (I5).
 #[derive(Debug)]
 pub(super) struct MemoryUpload {
     key: Key,
-    /// Announced; of a derived value the most.
-    size_bytes: u64,
+    announced: Announced,
     written_bytes: u64,
     /// `None` while a write is under way and after one was dropped or failed.
     filling: Option<Filling>,
@@ -59,18 +55,18 @@ impl Filling {
         data: Bytes,
         announced_bytes: u64,
     ) -> Result<Self, StoreError> {
-        let is_small = data.len() <= INLINE_BYTES;
+        let len = data.len();
         let job = move || {
             self.append(&data, announced_bytes);
             self
         };
-        if is_small { Ok(job()) } else { shared.pool.run(job).await }
+        shared.processors.run(len, job).await
     }
 
     /// I20: bytes are hashed on the way in, always, before they are visible.
     pub(super) fn publish(mut self, shared: &Arc<Shared>, key: Key) -> Result<(), StoreError> {
         if let Some(hasher) = self.hasher.take() {
-            check(key.digest, hasher.finish())?;
+            check_hash(key.digest, hasher.finish())?;
         }
         let Self { mut segments, reservation, .. } = self;
         segments.seal();
@@ -96,40 +92,11 @@ impl Filling {
     }
 }
 
-/// Refuses bytes that hash to something else.
-fn check(expected: Digest, actual: [u8; HASH_BYTES]) -> Result<(), StoreError> {
-    if actual == expected.hash {
-        return Ok(());
-    }
-    Err(StoreError::HashMismatch { expected, actual: const_hex::encode(actual) })
-}
-
-/// Verifies bytes whose blob is there already and need not be stored.
-pub(super) async fn verify(shared: &Shared, digest: Digest, data: Bytes) -> Result<(), StoreError> {
-    let is_small = data.len() <= INLINE_BYTES;
-    let job = move || check(digest, Digest::of(digest.function, &data).hash);
-    if is_small { job() } else { shared.pool.run(job).await? }
-}
-
 impl MemoryUpload {
     pub(super) fn new(shared: &Arc<Shared>, key: Key, size_bytes: u64, filling: Filling) -> Self {
         let shared = Arc::clone(shared);
-        Self { key, size_bytes, written_bytes: 0, filling: Some(filling), shared }
-    }
-
-    fn size_mismatch(&self, received_bytes: u64) -> StoreError {
-        StoreError::SizeMismatch {
-            digest: self.key.digest,
-            expected_bytes: self.size_bytes,
-            received_bytes,
-        }
-    }
-}
-
-fn interrupted() -> StoreError {
-    StoreError::Io {
-        operation: "continue an upload whose last write was interrupted",
-        source: io::ErrorKind::Interrupted.into(),
+        let announced = Announced::of(&key, size_bytes);
+        Self { key, announced, written_bytes: 0, filling: Some(filling), shared }
     }
 }
 
@@ -137,14 +104,12 @@ fn interrupted() -> StoreError {
 impl UploadSink for MemoryUpload {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         let received_bytes = self.written_bytes.saturating_add(data.len() as u64);
-        if received_bytes > self.size_bytes {
-            self.filling = None;
-            return Err(self.size_mismatch(received_bytes));
-        }
         // Taken out for the duration: an upload whose write was dropped halfway is unusable, and
         // says so.
         let filling = self.filling.take().ok_or_else(interrupted)?;
-        self.filling = Some(filling.append_all(&self.shared, data, self.size_bytes).await?);
+        self.announced.check_more(received_bytes)?;
+        let announced_bytes = self.announced.size_bytes;
+        self.filling = Some(filling.append_all(&self.shared, data, announced_bytes).await?);
         self.written_bytes = received_bytes;
         Ok(())
     }
@@ -163,9 +128,7 @@ impl UploadSink for MemoryUpload {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
-        if self.written_bytes != self.size_bytes && !self.key.is_derived() {
-            return Err(self.size_mismatch(self.written_bytes));
-        }
+        self.announced.check_end(self.written_bytes)?;
         let filling = self.filling.take().ok_or_else(interrupted)?;
         filling.publish(&self.shared, self.key)
     }

@@ -1,20 +1,6 @@
 //! What a remote store counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A number that only rises.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::store::counter::Counter;
 
 /// See the fields of the same names of [`RemoteStats`].
 #[derive(Debug, Default)]

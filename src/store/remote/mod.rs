@@ -40,6 +40,7 @@ pub use self::options::{
 use self::upload::{CollectedUpload, StreamedUpload};
 use self::upstream::Upstream;
 use self::writes::Writing;
+use super::announced::{check_limit, check_size};
 use super::{
     BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Purged, Selection, StoreError, Upload,
 };
@@ -129,10 +130,8 @@ impl RemoteStore {
                 what: "the upstream does not know this digest function",
             });
         }
-        let (size_bytes, limit_bytes) = (digest.size_bytes, limits.max_blob_bytes);
-        if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
-        }
+        let size_bytes = digest.size_bytes;
+        check_limit(size_bytes, limits.max_blob_bytes)?;
         let batching = &self.upstream.options.batching;
         Ok(size_bytes <= batching.max_blob_bytes.min(limits.max_batch_bytes))
     }
@@ -193,16 +192,11 @@ impl BlobStore for RemoteStore {
     /// [`StoreError::Unavailable`].
     async fn begin_put(&self, key: &Key, size_bytes: u64) -> Result<BeginPut, StoreError> {
         self.check_key(key)?;
-        let limit_bytes = self.max_bytes();
-        if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
-        }
+        check_limit(size_bytes, self.max_bytes())?;
         let upload: Box<dyn super::UploadSink> = match key.kind {
             Kind::Blob => {
                 let digest = key.digest;
-                if size_bytes != digest.size_bytes {
-                    return Err(upload::size_mismatch(digest, size_bytes));
-                }
+                check_size(digest, size_bytes)?;
                 let deadline = self.upstream.deadline();
                 let is_small = digest.is_empty() || self.travels(digest, deadline).await?;
                 let asks_first = size_bytes > ASK_FIRST_BYTES;
@@ -222,10 +216,7 @@ impl BlobStore for RemoteStore {
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         self.check_key(key)?;
-        let (size_bytes, limit_bytes) = (data.len() as u64, self.max_bytes());
-        if size_bytes > limit_bytes {
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes });
-        }
+        check_limit(data.len() as u64, self.max_bytes())?;
         match key.kind {
             Kind::Blob => self.put_blob(key.digest, data).await,
             Kind::ActionResult => self.upstream.put_result(key, data).await,

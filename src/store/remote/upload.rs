@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::writes::Writing;
 use super::{RemoteStore, Upstream};
 use crate::digest::{Digest, Hasher};
+use crate::store::announced::{Announced, check_hash, check_size};
 use crate::store::{Key, Kind, StoreError, UploadSink};
 
 /// A large blob, sent on as it comes but for its end.
@@ -40,9 +41,7 @@ impl UploadSink for StreamedUpload {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         self.is_broken = true;
         let written_bytes = self.written_bytes.saturating_add(data.len() as u64);
-        if written_bytes > self.digest.size_bytes {
-            return Err(size_mismatch(self.digest, written_bytes));
-        }
+        Announced::of_blob(self.digest).check_more(written_bytes)?;
         self.hasher.update(&data);
         if !data.is_empty() {
             let held = std::mem::replace(&mut self.held, data);
@@ -69,9 +68,7 @@ impl UploadSink for StreamedUpload {
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         let Self { digest, hasher, mut writing, held, written_bytes, .. } = *self;
-        if written_bytes != digest.size_bytes {
-            return Err(size_mismatch(digest, written_bytes));
-        }
+        check_size(digest, written_bytes)?;
         check_hash(digest, hasher.finish())?;
         if !writing.is_complete() {
             writing.send(held).await?;
@@ -85,19 +82,15 @@ impl UploadSink for StreamedUpload {
 pub(super) struct CollectedUpload {
     store: RemoteStore,
     key: Key,
-    size_bytes: u64,
+    announced: Announced,
     data: BytesMut,
     is_broken: bool,
 }
 
 impl CollectedUpload {
     pub(super) fn new(store: RemoteStore, key: Key, size_bytes: u64) -> Self {
-        Self { store, key, size_bytes, data: BytesMut::new(), is_broken: false }
-    }
-
-    fn mismatch(&self, received_bytes: u64) -> StoreError {
-        let (digest, expected_bytes) = (self.key.digest, self.size_bytes);
-        StoreError::SizeMismatch { digest, expected_bytes, received_bytes }
+        let announced = Announced::of(&key, size_bytes);
+        Self { store, key, announced, data: BytesMut::new(), is_broken: false }
     }
 }
 
@@ -105,10 +98,9 @@ impl CollectedUpload {
 impl UploadSink for CollectedUpload {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         let written_bytes = self.written_bytes().saturating_add(data.len() as u64);
-        if written_bytes > self.size_bytes {
-            self.is_broken = true;
-            return Err(self.mismatch(written_bytes));
-        }
+        let checked = self.announced.check_more(written_bytes);
+        self.is_broken |= checked.is_err();
+        checked?;
         self.data.extend_from_slice(&data);
         Ok(())
     }
@@ -122,9 +114,7 @@ impl UploadSink for CollectedUpload {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        if self.written_bytes() != self.size_bytes {
-            return Err(self.mismatch(self.written_bytes()));
-        }
+        self.announced.check_end(self.written_bytes())?;
         let Self { store, key, data, .. } = *self;
         match key.kind {
             Kind::Blob => store.put_blob(key.digest, data.freeze()).await,
@@ -135,19 +125,6 @@ impl UploadSink for CollectedUpload {
 
 /// Refuses bytes that are not those of the digest.
 pub(super) fn check_data(digest: Digest, data: &[u8]) -> Result<(), StoreError> {
-    if data.len() as u64 != digest.size_bytes {
-        return Err(size_mismatch(digest, data.len() as u64));
-    }
+    check_size(digest, data.len() as u64)?;
     check_hash(digest, Digest::of(digest.function, data).hash)
-}
-
-fn check_hash(expected: Digest, hash: [u8; crate::digest::HASH_BYTES]) -> Result<(), StoreError> {
-    if hash != expected.hash {
-        return Err(StoreError::HashMismatch { expected, actual: const_hex::encode(hash) });
-    }
-    Ok(())
-}
-
-pub(super) fn size_mismatch(digest: Digest, received_bytes: u64) -> StoreError {
-    StoreError::SizeMismatch { digest, expected_bytes: digest.size_bytes, received_bytes }
 }

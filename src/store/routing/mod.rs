@@ -12,17 +12,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
-use tokio::sync::oneshot;
 
 use self::shards::Shards;
 use super::{
     BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Pin, Purged, Selection, StoreError,
 };
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
-use crate::shutdown;
-
-/// What the purge of no store has done.
-const NOTHING: Purged = Purged { removed: 0, is_drained: true };
+use crate::shutdown::detached;
 
 /// Several stores that are one.
 #[derive(Debug)]
@@ -97,14 +93,15 @@ impl RoutingStore {
 #[async_trait]
 impl BlobStore for RoutingStore {
     async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
+        let places: Vec<Place> = keys.iter().map(|key| self.place(key)).collect();
         let asked = self.stores.iter().enumerate().map(|(at, store)| {
-            let is_here = |key: &Key| match self.place(key) {
-                Place::At(place) => place == at,
+            let is_here = |place: &Place| match place {
+                Place::At(place) => *place == at,
                 Place::Unknown => true,
             };
-            let positions: Vec<usize> =
-                keys.iter().enumerate().filter(|(_, key)| is_here(key)).map(|(at, _)| at).collect();
-            let keys: Vec<Key> = keys.iter().filter(|key| is_here(key)).copied().collect();
+            let here = keys.iter().zip(&places).enumerate().filter(|(_, (_, it))| is_here(it));
+            let (positions, keys): (Vec<usize>, Vec<Key>) =
+                here.map(|(position, (key, _))| (position, *key)).unzip();
             async move {
                 let answers =
                     if keys.is_empty() { Vec::new() } else { store.find_missing(&keys).await? };
@@ -161,12 +158,13 @@ impl BlobStore for RoutingStore {
     }
 
     async fn purge_selected(&self, selection: Selection) -> Result<Purged, StoreError> {
-        let (report, outcome) = oneshot::channel();
         let stores = self.stores.clone();
-        drop(shutdown::spawn("purge", async move {
-            drop(report.send(purge_all(stores, selection).await));
-        }));
-        outcome.await.map_err(|_| StoreError::ShuttingDown)?
+        let purging = async move {
+            // At the same time: each may wait for writes that it has cut off.
+            let purges = stores.iter().map(|store| store.purge_selected(selection));
+            Purged::sum(join_all(purges).await)
+        };
+        detached("purge", purging).await.ok_or(StoreError::ShuttingDown)?
     }
 
     async fn pin(&self, key: &Key) -> Result<Option<Pin>, StoreError> {
@@ -180,15 +178,4 @@ impl BlobStore for RoutingStore {
     fn is_waiting_for_room(&self) -> bool {
         self.stores.iter().any(|store| store.is_waiting_for_room())
     }
-}
-
-/// Purges all at the same time: each may wait for writes that it has cut off.
-async fn purge_all(
-    stores: Vec<Arc<dyn BlobStore>>,
-    selection: Selection,
-) -> Result<Purged, StoreError> {
-    let purges = stores.iter().map(|store| store.purge_selected(selection));
-    let outcomes = join_all(purges).await.into_iter();
-    // Whatever became of the others, all have been purged; gives the first error.
-    outcomes.reduce(|all, one| Ok(all?.and(one?))).unwrap_or(Ok(NOTHING))
 }

@@ -1,20 +1,6 @@
 //! What the tiers and the queue between them count.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A number that only rises.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn rise(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::store::counter::Counter;
 
 /// See the fields of the same names of [`TieredStats`].
 #[derive(Debug, Default)]

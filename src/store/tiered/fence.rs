@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use crate::store::waiters::until;
 use crate::store::{Key, Selection, StoreError};
 
 /// How long a removal waits for copies of its value to end.
@@ -159,17 +160,9 @@ impl Fence {
 
     /// Waits, bounded, until no copy of a stored value is under way.
     pub(super) async fn copies_ended(&self, key: &Key) {
-        let waiting = async {
-            loop {
-                let notified = self.progress.notified();
-                let is_copy = |it: &Entry| it.key == *key && it.origin == Origin::Stored;
-                if !self.work.lock().tickets.values().any(is_copy) {
-                    return;
-                }
-                notified.await;
-            }
-        };
-        if timeout(COPY_PATIENCE, waiting).await.is_err() {
+        let is_copy = |it: &Entry| it.key == *key && it.origin == Origin::Stored;
+        let have_ended = || !self.work.lock().tickets.values().any(is_copy);
+        if timeout(COPY_PATIENCE, until(&self.progress, have_ended)).await.is_err() {
             tracing::warn!(%key, "a value is removed while it is being copied");
         }
     }

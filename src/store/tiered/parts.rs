@@ -82,6 +82,21 @@ impl Parts {
         drop(shutdown::spawn(name, self.tasks.track_future(task)));
     }
 
+    /// Begins work in a task of its own that a stop waits for, and that goes on when nobody waits
+    /// for its outcome any more.
+    pub(super) fn detached<T, F>(
+        &self,
+        name: &'static str,
+        work: F,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let done = shutdown::detached(name, self.tasks.track_future(work));
+        async move { done.await.ok_or(StoreError::ShuttingDown)? }
+    }
+
     /// Accepts nothing any more, lets go of what is queued, and ends copies and populations.
     pub(super) fn break_off(&self) {
         self.broken_off.cancel();

@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::fence::Taken;
 use super::parts::Parts;
 use super::results;
@@ -17,22 +15,13 @@ use crate::store::{Key, Purged, Selection, StoreError};
 /// Purges both tiers and what is between them. Cancel safe: a purge that has begun goes on.
 pub(super) async fn purge(parts: &Arc<Parts>, selection: Selection) -> Result<Purged, StoreError> {
     let worker = Arc::clone(parts);
-    detached(parts, async move { purge_here(&worker, selection).await }).await
+    parts.detached("purge", async move { purge_here(&worker, selection).await }).await
 }
 
 /// Removes a value from both tiers. Cancel safe: what has begun goes on.
 pub(super) async fn remove(parts: &Arc<Parts>, key: Key) -> Result<bool, StoreError> {
     let worker = Arc::clone(parts);
-    detached(parts, async move { remove_here(&worker, key).await }).await
-}
-
-async fn detached<T: Send + 'static>(
-    parts: &Parts,
-    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    let (report, outcome) = oneshot::channel();
-    parts.spawn("purge", async move { drop(report.send(work.await)) });
-    outcome.await.map_err(|_| StoreError::ShuttingDown)?
+    parts.detached("removal", async move { remove_here(&worker, key).await }).await
 }
 
 async fn purge_here(parts: &Parts, selection: Selection) -> Result<Purged, StoreError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
 use super::fence::{Origin, Ticket};
@@ -144,14 +144,13 @@ pub(super) async fn store(
 ) -> Result<(), StoreError> {
     // Here, so that what is begun and dropped comes before what is begun later.
     let lane = parts.lanes.enter(&key).await?;
-    let (report, outcome) = oneshot::channel();
     let worker = Arc::clone(parts);
-    parts.spawn("store a result", async move {
+    let storing = async move {
         let stored = store_here(&worker, &key, ticket, incoming).await;
         drop(lane);
-        drop(report.send(stored));
-    });
-    outcome.await.map_err(|_| StoreError::ShuttingDown)?
+        stored
+    };
+    parts.detached("store a result", storing).await
 }
 
 async fn store_here(

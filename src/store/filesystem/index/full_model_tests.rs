@@ -9,6 +9,7 @@ use super::reference_tests::{BLOCK, FORMERLY, Reference, State, key, left, limit
 use super::*;
 use crate::store::filesystem::snapshot::Record;
 use crate::store::filesystem::tombstones::Reason;
+use crate::store::waiters::Ticket;
 use crate::store::{Namespace, PurgeScope};
 
 const EPISODES: u32 = 50;

@@ -5,12 +5,12 @@
 
 use super::entry::Entry;
 use super::removal::{Part, Victim};
-use super::waiters::Grant;
 use super::writers::Fences;
-use super::{Index, Orphan};
+use super::{Claim, Index, Orphan};
 use crate::store::filesystem::layout::{Generation, Shard};
 use crate::store::filesystem::snapshot::Record;
 use crate::store::filesystem::tombstones::Reason;
+use crate::store::waiters::Grant;
 
 /// What shards that are not read yet take.
 #[derive(Clone, Debug)]
@@ -180,9 +180,9 @@ impl<W> Index<W> {
 
     /// Refuses what is not visible yet from now on. Those who wait for room get none: what they
     /// waited with is to be dropped.
-    pub(crate) fn close(&mut self) -> Vec<Grant<W>> {
+    pub(crate) fn close(&mut self) -> Vec<Grant<Claim, W>> {
         self.is_closed = true;
-        let waiting: Vec<Grant<W>> = std::iter::from_fn(|| self.waiters.pop()).collect();
+        let waiting: Vec<Grant<Claim, W>> = std::iter::from_fn(|| self.waiters.pop()).collect();
         for Grant { claim, .. } in &waiting {
             self.end_write(claim.began);
         }

@@ -16,7 +16,6 @@ mod removal;
 mod room;
 mod slots;
 mod timeline;
-mod waiters;
 mod writers;
 
 #[cfg(test)]
@@ -35,6 +34,7 @@ use hashbrown::HashTable;
 
 use super::layout::{FileName, Generation, Shard};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
+use crate::store::waiters::Waiters;
 use crate::store::{Key, Kind};
 use entry::{Entry, Place};
 use ledger::Ledger;
@@ -45,8 +45,6 @@ use order::Order;
 pub(crate) use publication::{Publish, Start};
 pub(crate) use removal::{Part, Victim};
 pub(crate) use room::Reserve;
-use waiters::Waiters;
-pub(crate) use waiters::{Grant, Ticket};
 pub(crate) use writers::Fences;
 use writers::Writers;
 
@@ -150,7 +148,7 @@ pub(crate) struct Index<W> {
     order: Order,
     limits: Limits,
     ledger: Ledger,
-    waiters: Waiters<W>,
+    waiters: Waiters<Claim, W>,
     writers: Writers,
     orphans: HashMap<Generation, Orphan>,
     variants: u64,

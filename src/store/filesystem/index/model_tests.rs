@@ -8,6 +8,7 @@ use super::*;
 use crate::digest::{Digest, DigestFunction};
 use crate::store::Namespace;
 use crate::store::filesystem::tombstones::Reason;
+use crate::store::waiters::Ticket;
 
 const OPERATIONS: u32 = 200_000;
 const BLOCK: u64 = 4096;

@@ -2,10 +2,10 @@
 
 use super::entry::Entry;
 use super::removal::Victim;
-use super::waiters::{Grant, Ticket};
 use super::{Claim, Index, LEASED_TENTHS, LeasePolicy};
 use crate::store::filesystem::mutants::{self, Mutant};
 use crate::store::filesystem::tombstones::Reason;
+use crate::store::waiters::{Grant, Ticket};
 
 /// Failed unlinks, one after the other, after which no more entries are taken out until one
 /// succeeds.
@@ -82,8 +82,8 @@ impl<W> Index<W> {
 
     /// Leaves the queue; false when the ticket was granted already.
     pub(crate) fn cancel(&mut self, ticket: Ticket) -> bool {
-        let Some(Claim { began, .. }) = self.waiters.remove(ticket) else { return false };
-        self.end_write(began);
+        let Some(waiter) = self.waiters.remove(ticket) else { return false };
+        self.end_write(waiter.claim.began);
         true
     }
 
@@ -94,13 +94,18 @@ impl<W> Index<W> {
         self.end_write(claim.began);
     }
 
+    /// What the head of the queue waits for.
+    fn head_bytes(&self) -> Option<u64> {
+        self.waiters.head().map(|claim| claim.bytes)
+    }
+
     /// Reserves for the head of the queue as long as it fits; each grant must be delivered.
-    pub(crate) fn grant(&mut self) -> Vec<Grant<W>> {
+    pub(crate) fn grant(&mut self) -> Vec<Grant<Claim, W>> {
         let mut grants = Vec::new();
         if mutants::is_on(Mutant::LostWakeUp) {
             return grants;
         }
-        while let Some(bytes) = self.waiters.head_bytes() {
+        while let Some(bytes) = self.head_bytes() {
             if !self.ledger.reserve(bytes) {
                 break;
             }
@@ -221,7 +226,7 @@ impl<W> Index<W> {
     /// one that must wait for uploads, readers or pins to end, emptying the store would gain
     /// nothing.
     fn head_demand(&self) -> u64 {
-        let head = self.waiters.head_bytes().unwrap_or(0);
+        let head = self.head_bytes().unwrap_or(0);
         let leased_bytes = match self.limits.lease_policy {
             LeasePolicy::BreakOldest => 0,
             LeasePolicy::RefuseWrites => self.order.leased_bytes(),

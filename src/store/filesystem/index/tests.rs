@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::store::Namespace;
 use crate::store::filesystem::snapshot::Record;
 use crate::store::filesystem::tombstones::Reason;
+use crate::store::waiters::Ticket;
 
 const BLOCK: u64 = 4096;
 

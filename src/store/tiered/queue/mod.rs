@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::counters::TieredStats;
 use super::fence::Ticket;
 use super::options::WriteBehindOptions;
+use crate::store::waiters::until;
 use crate::store::{Key, Pin, StoreError};
 use books::Books;
 pub(super) use books::Outcome;
@@ -160,18 +161,12 @@ impl Queue {
 
     /// Waits, bounded, until nobody copies the value of this key, and keeps others from it.
     pub(super) async fn claim(self: &Arc<Self>, key: &Key) -> Result<Claim, StoreError> {
-        let claiming = async {
-            loop {
-                let notified = self.progress.notified();
-                if self.books.lock().claim(key) {
-                    return Claim { queue: Arc::clone(self), key: *key };
-                }
-                notified.await;
-            }
-        };
-        timeout(CLAIM_PATIENCE, claiming).await.map_err(|_| StoreError::Unavailable {
+        let claiming = until(&self.progress, || self.books.lock().claim(key));
+        let claimed = timeout(CLAIM_PATIENCE, claiming).await;
+        claimed.map_err(|_| StoreError::Unavailable {
             what: format!("an earlier value of {key} is still on its way to the slow tier"),
-        })
+        })?;
+        Ok(Claim { queue: Arc::clone(self), key: *key })
     }
 
     /// Lets go of what waits and has been cut off.
