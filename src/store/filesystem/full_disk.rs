@@ -2,8 +2,7 @@
 //!
 //! The cap says what the store may take, the disk says what there is. When the disk has less, the
 //! effective cap shrinks to what it has, entries go as if the cap had always been that, and the
-//! write that met the full disk is tried once more. As room comes back the effective cap grows
-//! again.
+//! write that met the full disk is tried again. As room comes back the effective cap grows again.
 
 use std::io;
 use std::sync::Arc;
@@ -18,40 +17,65 @@ const SPARE_INODES: u64 = 16;
 /// Rounds of that for one write; the largest value over the smallest files must end.
 const MAX_ROUNDS: usize = 4096;
 
-/// Shrinks the effective cap to what the disk has and evicts for `bytes` more.
-///
-/// Whoever met the full disk tries again after this, once, whatever came of it: somebody else may
-/// have made the room. Cancel safe.
-pub(super) async fn make_room(parts: &Arc<Parts>, bytes: u64) {
+/// How often one write that meets the full disk is tried again: what it made room with, others may
+/// take, for what the disk has is only known roughly while they write.
+const MAX_RETRIES: u32 = 16;
+
+/// The further tries of one write.
+#[derive(Debug, Default)]
+pub(super) struct Retries {
+    made: u32,
+    /// Whether nothing was left to evict; it is tried again all the same, once: somebody else may
+    /// have made the room.
+    is_last: bool,
+}
+
+impl Retries {
+    /// Makes room for `bytes` for one more try; false when there shall be none. Cancel safe.
+    pub(super) async fn make_room(&mut self, parts: &Arc<Parts>, bytes: u64) -> bool {
+        if self.is_last || self.made == MAX_RETRIES {
+            return false;
+        }
+        self.made += 1;
+        self.is_last = !make_room(parts, bytes).await;
+        true
+    }
+}
+
+/// Shrinks the effective cap to what the disk has and evicts for `bytes` more; whether anything
+/// was evicted. Cancel safe.
+pub(super) async fn make_room(parts: &Arc<Parts>, bytes: u64) -> bool {
     parts.counters.full_disks.add(1);
     let worker = Arc::clone(parts);
     // I12: takes no permit, or a store full of writers could not make room.
     let made = parts.pool.run_unmetered(move || make_room_blocking(&worker, bytes)).await;
-    if let Err(error) = made {
+    made.unwrap_or_else(|error| {
         tracing::error!(%error, "no room made on a full disk");
-    }
+        false
+    })
 }
 
-fn make_room_blocking(parts: &Parts, bytes: u64) {
+fn make_room_blocking(parts: &Parts, bytes: u64) -> bool {
     if let Err(error) = measure(parts) {
         tracing::warn!(%error, "free space not known");
     }
     let free_inodes = parts.disk.space().map_or(0, |it| it.free_inodes);
     let files = if free_inodes < SPARE_INODES { BATCH } else { 1 };
     let mut wanted = bytes;
-    for _ in 0..MAX_ROUNDS {
+    for round in 0..MAX_ROUNDS {
         let victims = parts.index.lock(|index| index.evict_for_disk(wanted, files, BATCH));
         if victims.is_empty() {
-            return;
+            return round > 0;
         }
         let freed: u64 = victims.iter().map(Victim::charge).sum();
         parts.bury(victims);
         wanted = wanted.saturating_sub(freed);
         let is_short = parts.index.lock(|index| index.is_short_of_disk());
         if wanted == 0 && !is_short {
-            return;
+            break;
         }
     }
+    true
 }
 
 /// Sets the effective cap from the free space of the disk, less the margin that shall stay free:

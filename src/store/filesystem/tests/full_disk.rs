@@ -4,8 +4,10 @@
 
 use std::process::Command;
 
+use super::super::disk::{Call, Lasting};
 use super::life::{in_process, settled};
 use super::*;
+use rustix::io::Errno;
 
 const MIB: u64 = 1 << 20;
 const CAP_BYTES: u64 = 64 * MIB;
@@ -159,11 +161,39 @@ fn i15_uploads_side_by_side_on_a_full_disk_all_succeed() {
     let Some(disk) = SmallDisk::mount(8 * MIB, 10_000) else { return };
     in_process(async {
         let store = open(&disk.root(), CAP_BYTES).await;
-        let writers = (0..4).map(|seed| puts(&store, blobs(seed, 100_000).take(100)));
+        let writers = (0..8).map(|seed| puts(&store, blobs(seed, 100_000).take(400)));
         futures_util::future::join_all(writers).await;
         settled(&store).await;
         check(&store);
     });
+}
+
+#[test]
+fn i15_a_write_whose_room_others_take_is_tried_again() {
+    for call in [Call::Create, Call::Write, Call::Link] {
+        let dir = scratch();
+        in_process(async {
+            let store = open(dir.path(), CAP_BYTES).await;
+            puts(&store, blobs(1, 100_000).take(40)).await;
+            let fail = || {
+                let faults = store.shared.parts.disk.faults();
+                (1..5).for_each(|nth| faults.fail(call, nth, Errno::NOSPC, Lasting::Once));
+            };
+            fail();
+            puts(&store, blobs(2, 100_000).take(1)).await;
+            fail();
+            let (key, data) = blob(3, 100_000);
+            let mut upload = begin(&store, &key, data.len() as u64).await;
+            upload.write(data.clone()).await.unwrap();
+            upload.commit().await.unwrap();
+            assert_eq!(read(&store, &key).await, Some(data));
+            let (executable, _) = blobs(1, 100_000).nth(39).unwrap();
+            fail();
+            drop(store.executable(executable.digest).await.unwrap().unwrap());
+            settled(&store).await;
+            check(&store);
+        });
+    }
 }
 
 #[test]
