@@ -102,7 +102,18 @@ fn action_cache(side: Side) -> Service {
         .build()
 }
 
+/// The API of our own, from its .proto file.
+fn worker() -> std::io::Result<()> {
+    const FILE: &str = "castellan/worker/v1/worker.proto";
+    println!("cargo:rerun-if-changed={FILE}");
+    let files = protox::compile([FILE], ["."]).map_err(std::io::Error::other)?;
+    tonic_prost_build::configure()
+        .extern_path(".google.protobuf.Duration", "crate::protobuf::Duration")
+        .compile_fds(files)
+}
+
 fn main() -> std::io::Result<()> {
+    worker()?;
     let byte_stream = Service::builder()
         .name("ByteStream")
         .package("google.bytestream")

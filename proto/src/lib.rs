@@ -63,3 +63,16 @@ pub mod action_cache {
 pub mod byte_stream {
     include!(concat!(env!("OUT_DIR"), "/google.bytestream.ByteStream.rs"));
 }
+
+/// `castellan.worker.v1`: what a worker asks of the store on its machine. Messages, client and
+/// server of `proto/castellan/worker/v1/worker.proto`, which documents them.
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::clone_on_ref_ptr,
+    reason = "generated code"
+)]
+pub mod worker {
+    include!(concat!(env!("OUT_DIR"), "/castellan.worker.v1.rs"));
+}

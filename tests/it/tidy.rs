@@ -23,12 +23,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["digest", "shutdown"]),
     ("cas", &["digest", "store", "telemetry"]),
     ("values", &["digest", "store"]),
+    ("trees", &["cas", "digest", "store"]),
+    ("staging", &["cas", "digest", "shutdown", "store", "trees"]),
+    ("client", &["digest", "shutdown", "store", "trees"]),
     ("encoded", &["digest"]),
     ("action_cache", &["cas", "digest", "encoded", "store", "telemetry"]),
     ("instance", &["action_cache", "cas", "digest", "store", "telemetry"]),
     (
         "grpc",
-        &["action_cache", "cas", "digest", "encoded", "instance", "shutdown", "store", "telemetry"],
+        &[
+            "action_cache",
+            "cas",
+            "digest",
+            "encoded",
+            "instance",
+            "shutdown",
+            "staging",
+            "store",
+            "telemetry",
+        ],
     ),
     ("operator", &["calendar", "digest", "shutdown", "store", "telemetry"]),
     (
@@ -59,6 +72,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "operator",
             "shutdown",
             "socket",
+            "staging",
             "store",
             "telemetry",
             "tls",
@@ -69,6 +83,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "admin_socket",
+            "client",
             "digest",
             "grpc",
             "http",
@@ -79,6 +94,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "tls",
+            "trees",
             "values",
         ],
     ),
@@ -86,13 +102,16 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Crates and standard modules that belong to some places only.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("tonic::", &["src/grpc/", "src/store/remote/", "src/telemetry/otlp/"]),
+    ("tonic::", &["src/client/", "src/grpc/", "src/store/remote/", "src/telemetry/otlp/"]),
     ("opentelemetry", &["src/telemetry/otlp/", "src/telemetry/spans.rs"]),
     ("tonic_health::", &["src/grpc/"]),
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),
     ("bazel_remote_apis", &["proto/src/lib.rs"]),
     ("nativelink_config::", &["src/cli/"]),
-    ("rustix::fs", &["src/store/filesystem/disk/", "src/store/filesystem/deletions.rs"]),
+    (
+        "rustix::fs",
+        &["src/store/filesystem/disk/", "src/store/filesystem/deletions.rs", "src/trees/on_disk/"],
+    ),
     (
         "rustix::io",
         &[
@@ -100,6 +119,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "src/http/status.rs",
             "src/store/filesystem/disk/",
             "src/store/filesystem/deletions.rs",
+            "src/trees/on_disk/",
         ],
     ),
     // The configuration file and certificates are the other files that are read, and what the
@@ -112,6 +132,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "src/telemetry/metrics/process.rs",
             "src/socket.rs",
             "src/tls/files.rs",
+            "src/trees/on_disk/",
         ],
     ),
     // The model checker takes over what the store's threads share.

@@ -1,0 +1,145 @@
+//! L2: input trees on a worker's machine: from a digest to a directory of hard links, and back.
+//!
+//! All of it works on a [`FilesystemStore`] on the same machine, whose inodes the links share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cas::Cas;
+use crate::digest::Digest;
+use crate::store::StoreError;
+use crate::store::filesystem::FilesystemStore;
+
+/// How a file gets into a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkMode {
+    /// A hard link; where none can be made a reflink, else a copy.
+    #[default]
+    Auto,
+    /// A hard link or an error.
+    HardLink,
+    /// A private file that shares the blocks of the store's, or an error.
+    Reflink,
+    /// A private copy, made by reflink where that is possible.
+    Copy,
+}
+
+/// Whom what is made for a worker belongs to, and how.
+#[derive(Clone, Debug)]
+pub struct StageOptions {
+    /// How files get there.
+    pub link_mode: LinkMode,
+    /// Directories to make besides those of the tree, relative to its root.
+    pub writable_directories: Vec<String>,
+    /// The owner of directories and private copies; `None` for the user of this process.
+    pub uid: Option<u32>,
+    /// Their group.
+    pub gid: Option<u32>,
+    /// Bits that their modes do not have.
+    pub umask: u32,
+}
+
+impl Default for StageOptions {
+    fn default() -> Self {
+        Self {
+            link_mode: LinkMode::default(),
+            writable_directories: Vec::new(),
+            uid: None,
+            gid: None,
+            umask: 0o022,
+        }
+    }
+}
+
+/// What names a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeRoot {
+    /// A `Directory` message.
+    Directory(Digest),
+    /// A `Tree` message.
+    Tree(Digest),
+}
+
+/// How far some work is; totals grow while the tree is read.
+#[derive(Debug, Default)]
+pub struct Progress {
+    files_total: AtomicU64,
+    files_done: AtomicU64,
+    bytes_total: AtomicU64,
+    bytes_done: AtomicU64,
+}
+
+/// What a tree is made of, each path counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Files.
+    pub files: u64,
+    /// Directories, the root among them.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// The sum of the sizes of all files.
+    pub bytes: u64,
+    /// Files that are private copies.
+    pub copied_files: u64,
+}
+
+/// Why a tree is not staged, fetched or captured.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// Blobs are absent: all that the tree lacks, each once.
+    #[error("{} blobs of the tree are missing, {} first", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    Missing(Vec<Digest>),
+    /// The tree is one that no file system may see.
+    #[error("{path:?}: {problem}")]
+    Invalid {
+        /// The entry, relative to the root.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file system refuses.
+    #[error("{operation} {path:?}: {source}")]
+    Target {
+        /// What was tried.
+        operation: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Progress {
+    /// More is known to be done.
+    pub fn expect(&self, files: u64, bytes: u64) {
+        self.files_total.fetch_add(files, Ordering::Relaxed);
+        self.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So much more is done.
+    pub fn advance(&self, files: u64, bytes: u64) {
+        self.files_done.fetch_add(files, Ordering::Relaxed);
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Stages the trees of one instance from one store of files.
+#[derive(Debug)]
+pub struct Stager {
+    /// Where directories, and files that are not local, come from.
+    cas: Cas,
+    /// What the links are made to.
+    files: Arc<FilesystemStore>,
+}
+
+impl Stager {
+    /// Stages trees of `cas` with links to the blobs of `files`, which stands behind it.
+    pub fn new(cas: Cas, files: Arc<FilesystemStore>) -> Arc<Self> {
+        Arc::new(Self { cas, files })
+    }
+}
