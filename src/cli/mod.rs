@@ -5,6 +5,7 @@
 //! is opened.
 
 mod admin_client;
+mod capture;
 mod config;
 mod config_file;
 mod format;
@@ -12,12 +13,14 @@ mod problems;
 mod purge;
 mod serve;
 mod served;
+mod stage;
 mod stats;
 mod store_flags;
 #[cfg(test)]
 mod tests;
 mod values_flags;
 mod why;
+mod worker_client;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -48,6 +51,12 @@ enum Command {
     Purge(purge::PurgeArguments),
     /// Check, explain and describe configuration files.
     Config(config::ConfigArguments),
+    /// Make a directory of hard links from an input tree, on a worker's machine.
+    Stage(stage::StageArguments),
+    /// Store what an action made, on a worker's machine.
+    Capture(capture::CaptureArguments),
+    /// Give a staged tree back.
+    Release(stage::ReleaseArguments),
 }
 
 /// Runs the program with these arguments; the first is its name.
@@ -58,6 +67,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Why(arguments) }) => why::run(&arguments),
         Ok(Arguments { command: Command::Purge(arguments) }) => purge::run(&arguments),
         Ok(Arguments { command: Command::Config(arguments) }) => config::run(&arguments),
+        Ok(Arguments { command: Command::Stage(arguments) }) => stage::run(&arguments),
+        Ok(Arguments { command: Command::Capture(arguments) }) => capture::run(&arguments),
+        Ok(Arguments { command: Command::Release(arguments) }) => stage::release(&arguments),
         Err(error) => {
             // Nothing is left to tell a closed terminal.
             drop(error.print());

@@ -1,0 +1,3 @@
+//! Clients of other servers, for the command line.
+
+pub mod worker;
