@@ -1,5 +1,6 @@
 //! What the cache costs: `cargo bench`, or `cargo bench -- read` for the rows that say "read".
 //! `cargo bench -- startup --entries 1000000` measures nothing but starts, on so many blobs;
+//! `cargo bench -- stage` nothing but input trees of workers;
 //! `cargo bench -- fill --entries 1000000` only makes such a directory and leaves it.
 //!
 //! Method: a real server in a process of its own, so that its CPU time can be told from that of
@@ -27,6 +28,7 @@ mod local;
 mod measure;
 mod process;
 mod results;
+mod staging;
 mod startup;
 mod streams;
 
@@ -79,6 +81,7 @@ fn main() {
         let choices = choices();
         let Choices { directory, rounds, entries, word } = &choices;
         match word.as_str() {
+            "stage" => runtime.block_on(staging::run(directory, *rounds)),
             "startup" => runtime.block_on(startup::run(directory, *rounds, *entries)),
             "fill" => generate::fill(directory, *entries),
             _ => runtime.block_on(measure_all(&choices)),
