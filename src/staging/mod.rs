@@ -113,7 +113,7 @@ pub struct Totals {
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// Blobs are absent: all that the tree lacks, each once.
-    #[error("{} blobs of the tree are missing, {} first", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    #[error("{} blobs of the tree are missing, as {}", .0.len(), first(.0))]
     Missing(Vec<Digest>),
     /// The tree is one that no file system may see.
     #[error("{path:?}: {problem}")]
@@ -136,6 +136,11 @@ pub enum StageError {
     /// The store refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// One of those that are missing, as text.
+fn first(missing: &[Digest]) -> String {
+    missing.first().map(ToString::to_string).unwrap_or_default()
 }
 
 impl Progress {

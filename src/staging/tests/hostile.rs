@@ -217,7 +217,7 @@ async fn messages_that_are_too_large_are_not_read() {
         })
         .collect();
     let root = world.put(&of_directories(&large).encode_to_vec()).await;
-    world.refuse("large together", TreeRoot::Directory(root), "large 8").await;
+    world.refuse("large together", TreeRoot::Directory(root), "large 7").await;
     let tree = Digest { size_bytes: 1 << 40, ..root };
     world.refuse("large tree", TreeRoot::Tree(tree), "").await;
 }

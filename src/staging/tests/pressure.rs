@@ -4,7 +4,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, RwLock};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -35,6 +35,8 @@ struct Pressure {
     world: World,
     /// Held by whoever changes the store, and alone by whoever measures it.
     gate: RwLock<()>,
+    /// Of uploading all that a tree lacks, or none of them would ever have all.
+    turn: Mutex<()>,
     is_over: AtomicBool,
     staged: AtomicU64,
     missing: AtomicU64,
@@ -51,28 +53,25 @@ impl Pressure {
         let parts = Parts::of(&wanted);
         let path = self.world.place.path().join(&name);
         while self.goes_on() {
-            let gate = self.gate.read().await;
-            let options = StageOptions::default();
-            let (root, parent) = (TreeRoot::Directory(parts.root), self.world.parent());
-            let call = self.world.stager.stage(root, parent, &name, &options, Arc::default());
-            let staged = match call.await {
+            let outcome = {
+                let _gate = self.gate.read().await;
+                self.try_to_stage(parts.root, &name).await
+            };
+            let staged = match outcome {
                 Ok(staged) => staged,
                 Err(StageError::Missing(missing)) => {
                     self.missing.fetch_add(1, Ordering::Relaxed);
                     assert!(!missing.is_empty() && missing.is_sorted());
                     assert!(!path.exists());
-                    for digest in missing {
-                        let data = parts.blobs.get(&digest).expect("a blob of this tree").clone();
-                        // Others hold too much.
-                        drop(self.world.store.put(&Key::blob(digest), data).await);
-                    }
-                    continue;
+                    let _turn = self.turn.lock().await;
+                    let _gate = self.gate.read().await;
+                    let Some(staged) = self.upload(&parts, missing, &name).await else { continue };
+                    staged
                 }
                 Err(error) => panic!("{error}"),
             };
             self.staged.fetch_add(1, Ordering::Relaxed);
             assert_eq!(read_back(&path), wanted);
-            drop(gate);
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
@@ -89,10 +88,38 @@ impl Pressure {
         }
     }
 
+    async fn try_to_stage(&self, root: Digest, name: &str) -> Result<StagedTree, StageError> {
+        let (root, parent) = (TreeRoot::Directory(root), self.world.parent());
+        let options = StageOptions::default();
+        self.world.stager.stage(root, parent, name, &options, Arc::default()).await
+    }
+
+    /// Uploads what is missing and tries again.
+    async fn upload(&self, parts: &Parts, missing: Vec<Digest>, name: &str) -> Option<StagedTree> {
+        for digest in missing {
+            let data = parts.blobs.get(&digest).expect("a blob of this tree").clone();
+            match self.world.store.put(&Key::blob(digest), data).await {
+                Ok(()) => {}
+                // Others hold too much.
+                Err(StoreError::NoSpace { .. }) => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        match self.try_to_stage(parts.root, name).await {
+            Ok(staged) => Some(staged),
+            Err(StageError::Missing(missing)) => {
+                let is_own = |digest| parts.blobs.contains_key(digest);
+                assert!(!missing.is_empty() && missing.iter().all(is_own));
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     async fn churn(self: Arc<Self>, seed: u64) {
         let mut random = fastrand::Rng::with_seed(1_000 + seed);
         while self.goes_on() {
-            let _gate = self.gate.read().await;
+            let gate = self.gate.read().await;
             let mut data = vec![0; random.usize(1..FILE_BYTES)];
             random.fill(&mut data);
             let key = Key::blob(Digest::of(SHA256, &data));
@@ -101,6 +128,8 @@ impl Pressure {
                 Ok(()) | Err(StoreError::NoSpace { .. }) => {}
                 Err(error) => panic!("{error}"),
             }
+            drop(gate);
+            tokio::time::sleep(Duration::from_millis(random.u64(1..40))).await;
         }
     }
 }
@@ -121,6 +150,7 @@ async fn under_pressure_trees_are_whole_or_refused() {
     let pressure = Arc::new(Pressure {
         world,
         gate: RwLock::new(()),
+        turn: Mutex::new(()),
         is_over: AtomicBool::new(false),
         staged: AtomicU64::new(0),
         missing: AtomicU64::new(0),

@@ -33,9 +33,6 @@ async fn everything_that_is_missing_is_reported_at_once() {
             assert!(!world.store.contains(&key).await.unwrap(), "{digest} is there");
             world.put(&parts.blobs[digest]).await;
         }
-        // Nothing below what is there is still unsaid.
-        let mut again = parts.blobs.keys().filter(|it| missing.contains(it));
-        assert_eq!(again.by_ref().count(), missing.len());
     }
     assert_eq!(read_back(&world.path()), sample());
 }
@@ -52,7 +49,7 @@ async fn all_files_and_directories_are_in_one_report() {
     let files: Vec<Digest> = parts.blobs.keys().filter(is_file).copied().collect();
     assert_eq!(missing(world.stage(parts.root).await), files);
     // A directory less, which the stager still knows how to read.
-    let gone = *parts.directories.keys().find(|it| **it != parts.root).unwrap();
+    let gone = *parts.directories.keys().find(|it| **it != parts.root && !it.is_empty()).unwrap();
     world.store.remove(&Key::blob(gone)).await.unwrap();
     let fresh = Stager::new(world.stager.cas.clone(), Arc::clone(&world.store));
     let world = World { stager: fresh, ..world };
@@ -82,7 +79,6 @@ async fn what_was_purged_is_missing() {
     assert_eq!(read_back(&world.path()), sample());
 }
 
-/// Another file system may take two names for one.
 #[tokio::test]
 async fn what_somebody_else_puts_at_the_target_is_not_replaced() {
     let world = World::new().await;
