@@ -68,7 +68,7 @@ impl Jobs {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place of this layer")]
+/// The one place of this layer that starts a blocking job.
 fn spawn<R: Send + 'static>(
     runtime: &Handle,
     job: impl FnOnce() -> R + Send + 'static,

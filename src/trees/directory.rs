@@ -155,9 +155,9 @@ fn read_digest(function: DigestFunction, digest: Option<&v2::Digest>) -> Result<
         .map_err(|problem| problem.to_string())
 }
 
-fn write_digest(digest: &Digest) -> Option<v2::Digest> {
+fn write_digest(digest: &Digest) -> v2::Digest {
     let hash = digest.hash_hex().as_str().to_owned();
-    Some(v2::Digest { hash, size_bytes: digest.size_bytes.cast_signed() })
+    v2::Digest { hash, size_bytes: digest.size_bytes.cast_signed() }
 }
 
 /// Names the entry of a problem with it.
@@ -186,7 +186,7 @@ impl FileEntry {
     fn write(&self) -> v2::FileNode {
         v2::FileNode {
             name: self.name.to_string(),
-            digest: write_digest(&self.digest),
+            digest: Some(write_digest(&self.digest)),
             is_executable: self.is_executable,
             node_properties: self.properties.write(),
         }
@@ -200,7 +200,7 @@ impl DirectoryEntry {
     }
 
     fn write(&self) -> v2::DirectoryNode {
-        v2::DirectoryNode { name: self.name.to_string(), digest: write_digest(&self.digest) }
+        v2::DirectoryNode { name: self.name.to_string(), digest: Some(write_digest(&self.digest)) }
     }
 }
 

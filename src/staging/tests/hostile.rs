@@ -1,5 +1,7 @@
 //! Trees that no file system may see: refused by name, with nothing made anywhere.
 
+use std::slice::from_ref;
+
 use castellan_proto::{protobuf, v2};
 use prost::Message as _;
 
@@ -10,16 +12,16 @@ const HASH: &str = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4
 /// What is wrong, the directory with it, and the entry that must be named.
 type Case = (String, v2::Directory, String);
 
-fn digest(hash: &str, size_bytes: i64) -> Option<v2::Digest> {
-    Some(v2::Digest { hash: hash.to_owned(), size_bytes })
+fn digest(hash: &str, size_bytes: i64) -> v2::Digest {
+    v2::Digest { hash: hash.to_owned(), size_bytes }
 }
 
 fn file(name: &str) -> v2::FileNode {
-    v2::FileNode { name: name.to_owned(), digest: digest(HASH, 4), ..v2::FileNode::default() }
+    v2::FileNode { name: name.to_owned(), digest: Some(digest(HASH, 4)), ..v2::FileNode::default() }
 }
 
 fn directory(name: &str) -> v2::DirectoryNode {
-    v2::DirectoryNode { name: name.to_owned(), digest: digest(HASH, 4) }
+    v2::DirectoryNode { name: name.to_owned(), digest: Some(digest(HASH, 4)) }
 }
 
 fn link(name: &str, target: &str) -> v2::SymlinkNode {
@@ -68,8 +70,8 @@ fn twice() -> Vec<Case> {
         ("files", of_files(&[f.clone(), file("b"), f.clone()])),
         ("directories", of_directories(&[d.clone(), d.clone()])),
         ("links", of_links(&[l.clone(), l.clone()])),
-        ("file and directory", both(of_files(&[f.clone()]), of_directories(&[d.clone()]))),
-        ("file and link", both(of_files(&[f]), of_links(&[l.clone()]))),
+        ("file and directory", both(of_files(from_ref(&f)), of_directories(from_ref(&d)))),
+        ("file and link", both(of_files(&[f]), of_links(from_ref(&l)))),
         ("directory and link", both(of_directories(&[d]), of_links(&[l]))),
     ]
     .map(|(what, directory)| (format!("twice: {what}"), directory, "a".to_owned()))
@@ -89,16 +91,16 @@ fn digests() -> Vec<Case> {
     let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let digests = [
         None,
-        digest("", 0),
-        digest("abc", 1),
-        digest(&upper, 4),
-        digest(&HASH.replace('b', "g"), 4),
-        digest(&format!("{HASH}00"), 4),
-        digest(&HASH.replacen("b5", "..", 1), 4),
-        digest(HASH, -1),
-        digest(HASH, i64::MIN),
-        digest(HASH, 0),
-        digest(empty, 1),
+        Some(digest("", 0)),
+        Some(digest("abc", 1)),
+        Some(digest(&upper, 4)),
+        Some(digest(&HASH.replace('b', "g"), 4)),
+        Some(digest(&format!("{HASH}00"), 4)),
+        Some(digest(&HASH.replacen("b5", "..", 1), 4)),
+        Some(digest(HASH, -1)),
+        Some(digest(HASH, i64::MIN)),
+        Some(digest(HASH, 0)),
+        Some(digest(empty, 1)),
     ];
     let of_each = |digest: Option<v2::Digest>| {
         let named = format!("{digest:?}");
@@ -175,7 +177,7 @@ async fn hostile_trees_are_refused_by_the_name_of_the_entry() {
         // Deep in a tree that is good otherwise, and as one message.
         let node = v2::DirectoryNode {
             name: "evil".to_owned(),
-            digest: digest(hostile_digest.hash_hex().as_str(), encoded.len() as i64),
+            digest: Some(digest(hostile_digest.hash_hex().as_str(), encoded.len() as i64)),
         };
         let outer =
             v2::Directory { symlinks: vec![link("evil link", "..")], ..of_directories(&[node]) };
@@ -206,14 +208,14 @@ async fn bytes_that_are_no_message_are_refused() {
 #[tokio::test]
 async fn messages_that_are_too_large_are_not_read() {
     let world = World::new().await;
-    let huge = v2::DirectoryNode { digest: digest(HASH, 20 << 20), ..directory("huge") };
+    let huge = v2::DirectoryNode { digest: Some(digest(HASH, 20 << 20)), ..directory("huge") };
     let root = world.put(&of_directories(&[huge]).encode_to_vec()).await;
     let problem = world.refuse("huge", TreeRoot::Directory(root), "huge").await;
     assert!(problem.contains("bytes"), "{problem}");
     let large: Vec<_> = (0..20)
         .map(|number| v2::DirectoryNode {
             name: format!("large {number}"),
-            digest: digest(&HASH.replacen("b5bb", &format!("{number:04}"), 1), 16 << 20),
+            digest: Some(digest(&HASH.replacen("b5bb", &format!("{number:04}"), 1), 16 << 20)),
         })
         .collect();
     let root = world.put(&of_directories(&large).encode_to_vec()).await;

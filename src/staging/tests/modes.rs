@@ -125,7 +125,7 @@ async fn without_room_for_variants_executables_are_copied() {
     let wanted = model(items);
     let root = TreeRoot::Directory(world.put_model(&wanted).await);
     // What others hold leaves no room.
-    let held = world.put(&[1; 700_000]).await;
+    let held = world.put(&vec![1; 700_000]).await;
     let held = world.store.linkable(held).await.unwrap().unwrap();
     let refused = world.stage_with(root, &with_mode(LinkMode::HardLink)).await.unwrap_err();
     assert!(matches!(refused, StageError::Store(StoreError::NoSpace { .. })), "{refused}");

@@ -107,10 +107,10 @@ async fn what_is_staged_stays_under_pressure_until_it_is_dropped() {
     let file = Item::File { data: data.into(), is_executable: false };
     let root = world.put_model(&model([("file", file)])).await;
     let staged = world.stage(root).await.unwrap();
-    let digest = Digest::of(SHA256, &[1; 100_000]);
+    let digest = Digest::of(SHA256, &vec![1; 100_000]);
     let churn = async |seeds: std::ops::Range<u8>| {
         for seed in seeds {
-            world.put(&[seed; 200_000]).await;
+            world.put(&vec![seed; 200_000]).await;
         }
     };
     churn(2..22).await;
