@@ -5,6 +5,7 @@
 //! Read in this order: [`layout`], [`index`], [`upload`], [`publication`], [`reader`],
 //! [`variants`], [`reclaim`], [`start`].
 
+mod adoption;
 mod buffers;
 mod burial;
 mod checksum;
@@ -14,6 +15,7 @@ mod directory_sizes;
 #[cfg_attr(all(test, feature = "shuttle"), expect(dead_code, reason = "no schedule has faults"))]
 mod disk;
 mod explain;
+mod exposure;
 mod fields;
 mod flights;
 mod format;
@@ -25,6 +27,7 @@ mod loader;
 mod mutants;
 mod options;
 mod own_room;
+mod pinning;
 mod pins;
 mod pool;
 mod publication;
@@ -58,6 +61,7 @@ mod wall_clock;
 
 use std::borrow::Cow;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -69,7 +73,7 @@ pub use explain::{Explanation, ValueFile, Wanted, explain};
 pub use index::{LastUse, LeasePolicy};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
 pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
-pub use pins::PinnedFile;
+pub use pins::{CopyBy, LinkOutcome, PinnedFile};
 pub use reader::FileReader;
 pub use selection::Selected;
 pub use stop::Cleanup;
@@ -84,6 +88,7 @@ pub use super::{PurgeScope, Purged, Selection};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use disk::Disk;
 use index::{Found, Use};
+use pinning::Purpose;
 use shared::Shared;
 use sync::{Mutex, Task};
 
@@ -170,6 +175,47 @@ impl FilesystemStore {
         self.pin(digest, true).await
     }
 
+    /// Many of these at once, in the order of `wanted`: of each blob its file, or where the flag is
+    /// set that of its executable variant. Files are hashed and variants made a few at a time.
+    /// After an error none is pinned; one of [`StoreError::NoSpace`] says that there is no room for
+    /// a variant.
+    ///
+    /// Many are let go of by [`PinnedFile::release`]. Cancel safe.
+    pub async fn pin_files(
+        &self,
+        wanted: &[(Digest, bool)],
+    ) -> Result<Vec<Option<PinnedFile>>, StoreError> {
+        let purpose = |is_executable| if is_executable { Purpose::Run } else { Purpose::Link };
+        let wanted: Vec<_> = wanted.iter().map(|it| (Key::blob(it.0), purpose(it.1))).collect();
+        let pinned = pinning::pin_all(&self.shared, &wanted).await?;
+        for ((key, _), pinned) in wanted.iter().zip(&pinned) {
+            self.shared.note_reference(key, pinned.as_ref().map(PinnedFile::size_bytes));
+        }
+        Ok(pinned)
+    }
+
+    /// Makes a file that somebody gives up the blob's own, without a copy. `true` when the blob is
+    /// in the store; the file's name stays, and the caller unlinks it. `false` when it cannot be,
+    /// and is to be copied: it is small, on another file system or mount, has a second name, a
+    /// wrong length or wrong bytes, or is open for writing, by `file` or by any process that can
+    /// be seen. Then its owner, mode and time are put back.
+    ///
+    /// The file is synced. Whatever is written to it later is found by the next open of the blob.
+    /// Not cancel safe: dropped, the file may be read-only and the store's.
+    pub async fn adopt(
+        &self,
+        digest: Digest,
+        file: impl Into<OwnedFd> + Send,
+    ) -> Result<bool, StoreError> {
+        self.check_size(digest.size_bytes)?;
+        let (key, file) = (Key::blob(digest), file.into());
+        if self.has_blob(&key).await? {
+            self.shared.note_write(&key, digest.size_bytes);
+            return Ok(true);
+        }
+        adoption::adopt(&self.shared, &key, file).await
+    }
+
     /// Removes everything in a scope. When it returns, nothing that was written or begun before
     /// the call is readable or can become so, restarts included (I16). Writes that begin later
     /// are not delayed.
@@ -240,10 +286,7 @@ impl FilesystemStore {
         digest: Digest,
         is_executable: bool,
     ) -> Result<Option<PinnedFile>, StoreError> {
-        let key = Key::blob(digest);
-        let pinned = pins::pin(&self.shared, &key, is_executable).await?;
-        self.shared.note_reference(&key, pinned.as_ref().map(PinnedFile::size_bytes));
-        Ok(pinned)
+        Ok(self.pin_files(&[(digest, is_executable)]).await?.pop().flatten())
     }
 
     fn check_size(&self, size_bytes: u64) -> Result<(), StoreError> {
@@ -396,7 +439,7 @@ impl BlobStore for FilesystemStore {
         if key.kind != Kind::Blob {
             return Ok(None);
         }
-        Ok(pins::pin(&self.shared, key, false).await?.map(Pin::new))
+        Ok(pinning::pin(&self.shared, *key, Purpose::Keep).await?.map(Pin::new))
     }
 
     fn max_blob_bytes(&self) -> u64 {

@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{
-    Advice, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, ResolveFlags,
-};
+use rustix::fs::{Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::faults::Steps;
-use super::{Call, Disk, Moment, TEMP_DIRECTORY, allocated};
+use super::{Call, Disk, Look, Moment, TEMP_DIRECTORY, allocated};
+
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
 
 /// The outcome of something that may not wait for the disk.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(in crate::store::filesystem) enum FileMode {
 }
 
 impl FileMode {
-    fn raw(self) -> RawMode {
+    pub(super) fn raw(self) -> RawMode {
         match self {
             Self::Blob => 0o444,
             Self::Executable => 0o555,
@@ -45,11 +46,11 @@ impl FileMode {
 /// A file that has no name yet, or a temporary one.
 #[derive(Debug)]
 pub(in crate::store::filesystem) struct UnnamedFile {
-    file: File,
+    pub(super) file: File,
     /// The name in [`TEMP_DIRECTORY`] where `O_TMPFILE` is missing.
     temp_path: Option<String>,
     root: Arc<OwnedFd>,
-    steps: Steps,
+    pub(super) steps: Steps,
 }
 
 impl Drop for UnnamedFile {
@@ -64,6 +65,10 @@ impl Drop for UnnamedFile {
 }
 
 impl UnnamedFile {
+    pub(super) fn of(file: File, root: Arc<OwnedFd>, steps: Steps) -> Self {
+        Self { file, temp_path: None, root, steps }
+    }
+
     /// Writes all of `data` at `offset`. After a failure the same may be tried again.
     pub(in crate::store::filesystem) fn write_at(
         &self,
@@ -76,20 +81,7 @@ impl UnnamedFile {
     /// Takes over the bytes of another file by sharing its blocks; says whether the file system
     /// can do that here. Nothing has changed where it cannot.
     pub(in crate::store::filesystem) fn clone_from(&self, source: &ReadFile) -> io::Result<bool> {
-        self.steps.step(Call::Clone)?;
-        match rustix::fs::ioctl_ficlone(&self.file, &source.file) {
-            Ok(()) => Ok(true),
-            // Not this file system, not this pair, not this kernel, not in this sandbox.
-            Err(
-                Errno::OPNOTSUPP
-                | Errno::XDEV
-                | Errno::INVAL
-                | Errno::NOTTY
-                | Errno::NOSYS
-                | Errno::PERM,
-            ) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        source.clone_to(self.file.as_fd())
     }
 
     /// Puts the file's bytes on the disk.
@@ -132,14 +124,23 @@ impl UnnamedFile {
 #[derive(Debug)]
 pub(in crate::store::filesystem) struct ReadFile {
     pub(super) file: File,
-    len_bytes: u64,
+    look: Look,
     pub(super) steps: Steps,
 }
 
 impl ReadFile {
+    pub(super) fn new(file: File, look: Look, steps: Steps) -> Self {
+        Self { file, look, steps }
+    }
+
     /// Its length when it was opened.
     pub(in crate::store::filesystem) fn len_bytes(&self) -> u64 {
-        self.len_bytes
+        self.look.len_bytes
+    }
+
+    /// What it looked like when it was opened.
+    pub(in crate::store::filesystem) fn look(&self) -> &Look {
+        &self.look
     }
 
     /// Reads at `offset` only what is in memory already.
@@ -167,6 +168,63 @@ impl ReadFile {
     ) -> io::Result<usize> {
         self.steps.step(Call::Read)?;
         read_full_at(&self.file, buffer, offset)
+    }
+
+    /// Shares its blocks with another file, from the beginning on; says whether the file system can
+    /// do that here. Nothing has changed where it cannot.
+    pub(in crate::store::filesystem) fn clone_to(&self, to: BorrowedFd<'_>) -> io::Result<bool> {
+        self.steps.step(Call::Clone)?;
+        match rustix::fs::ioctl_ficlone(to, &self.file) {
+            Ok(()) => Ok(true),
+            Err(error) if is_beyond(error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies its first `len_bytes` bytes to the beginning of another file; false when it does not
+    /// have as many.
+    pub(in crate::store::filesystem) fn copy_to(
+        &self,
+        to: BorrowedFd<'_>,
+        len_bytes: u64,
+    ) -> io::Result<bool> {
+        self.steps.step(Call::Read)?;
+        let mut done = 0;
+        while done < len_bytes {
+            let rest = usize::try_from(len_bytes - done).unwrap_or(usize::MAX);
+            let (mut from, mut at) = (done, done);
+            let copied =
+                rustix::fs::copy_file_range(&self.file, Some(&mut from), to, Some(&mut at), rest);
+            match copied {
+                Ok(0) => return Ok(false),
+                Ok(copied) => done += copied as u64,
+                Err(Errno::INTR) => {}
+                Err(error) if is_beyond(error) => return self.copy_piecewise(to, done, len_bytes),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The same through this process, from `done` on.
+    fn copy_piecewise(
+        &self,
+        to: BorrowedFd<'_>,
+        mut done: u64,
+        len_bytes: u64,
+    ) -> io::Result<bool> {
+        let mut buffer = vec![0; COPY_BYTES];
+        while done < len_bytes {
+            let rest = usize::try_from(len_bytes - done).unwrap_or(usize::MAX);
+            let space = buffer.get_mut(..rest.min(COPY_BYTES)).unwrap_or_default();
+            let read = read_full_at(&self.file, space, done)?;
+            if read == 0 {
+                return Ok(false);
+            }
+            write_all_at(to, space.get(..read).unwrap_or_default(), done)?;
+            done += read as u64;
+        }
+        Ok(true)
     }
 
     /// Tells the kernel to forget the file's pages, so that the next read is one of the disk.
@@ -254,6 +312,17 @@ impl Disk {
         Ok(rustix::fs::linkat(&*self.root, path, CWD, target, AtFlags::empty())?)
     }
 
+    /// The same into a directory that is open.
+    pub(in crate::store::filesystem) fn link_out_at(
+        &self,
+        path: &str,
+        directory: BorrowedFd<'_>,
+        name: &str,
+    ) -> io::Result<()> {
+        self.step(Call::Link)?;
+        Ok(rustix::fs::linkat(&*self.root, path, directory, name, AtFlags::empty())?)
+    }
+
     /// Removes a name; a name that is gone already counts as removed.
     pub(in crate::store::filesystem) fn unlink(&self, path: &str) -> io::Result<()> {
         self.step(Call::Unlink)?;
@@ -300,12 +369,8 @@ impl Disk {
             Err(error) => return Err(error.into()),
         };
         let stat = rustix::fs::fstat(&file)?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Ok(None);
-        }
-        let len_bytes = u64::try_from(stat.st_size).unwrap_or_default();
-        // Its type differs between architectures.
-        Ok(Some(ReadFile { file: file.into(), len_bytes, steps: self.steps.clone() }))
+        let Some(look) = Look::of(&stat) else { return Ok(None) };
+        Ok(Some(ReadFile { file: file.into(), look, steps: self.steps.clone() }))
     }
 
     /// Whether some process still has a file open for writing that was made with
@@ -343,10 +408,26 @@ fn open_flags() -> OFlags {
     OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK
 }
 
+/// Whether the kernel cannot do that at all: not with this file system, not with this pair of
+/// files, not in this version, not in this sandbox.
+fn is_beyond(error: Errno) -> bool {
+    let beyond = [Errno::OPNOTSUPP, Errno::XDEV, Errno::INVAL, Errno::NOTTY, Errno::NOSYS];
+    beyond.contains(&error) || error == Errno::PERM
+}
+
+/// Writes all of `data` at `offset` of a file outside of the store.
+pub(in crate::store::filesystem) fn write_out(
+    to: BorrowedFd<'_>,
+    data: &[u8],
+    offset: u64,
+) -> io::Result<()> {
+    write_all_at(to, data, offset)
+}
+
 /// Writes all of `data` at `offset`.
-pub(super) fn write_all_at(file: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+pub(super) fn write_all_at(file: impl AsFd, mut data: &[u8], mut offset: u64) -> io::Result<()> {
     while !data.is_empty() {
-        match rustix::io::pwrite(file, data, offset) {
+        match rustix::io::pwrite(&file, data, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 data = data.get(written..).unwrap_or_default();

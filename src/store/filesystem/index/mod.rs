@@ -16,6 +16,7 @@ mod removal;
 mod room;
 mod slots;
 mod timeline;
+mod trust;
 mod writers;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ use order::Order;
 pub(crate) use publication::{Publish, Start};
 pub(crate) use removal::{Part, Victim};
 pub(crate) use room::Reserve;
+pub(crate) use trust::Pinning;
 pub(crate) use writers::Fences;
 use writers::Writers;
 
@@ -92,10 +94,13 @@ pub(crate) struct Found {
     pub(crate) file: FileName,
     /// Whether this process has seen its bytes hash right.
     pub(crate) is_verified: bool,
-    /// Whether a crash may have torn it: to be hashed before anything is said of it.
+    /// Whether a crash may have torn it, or somebody changed it: to be hashed before anything is
+    /// said of it.
     pub(crate) is_suspect: bool,
     /// Whether its executable variant is there.
     pub(crate) has_variant: bool,
+    /// Whether others have, or had, links to its file.
+    pub(crate) is_exposed: bool,
     slot: u32,
 }
 
@@ -223,6 +228,7 @@ impl<W> Index<W> {
             is_verified: entry.is_verified(),
             is_suspect: entry.is_suspect(),
             has_variant: entry.has_variant(),
+            is_exposed: entry.is_exposed(),
             slot,
         })
     }
@@ -315,28 +321,6 @@ impl<W> Index<W> {
         };
         orphan.readers = orphan.readers.saturating_sub(1);
         self.free_orphan_if_gone(generation)
-    }
-
-    /// Keeps an entry from eviction until [`Index::unpin`]; false when it has left.
-    pub(crate) fn pin(&mut self, found: &Found) -> bool {
-        self.still(found).is_some_and(|slot| self.order.pin(slot))
-    }
-
-    /// Ends what [`Index::pin`] began; nothing when the entry has left meanwhile (I7).
-    pub(crate) fn unpin(&mut self, found: &Found) {
-        if let Some(slot) = self.still(found) {
-            self.order.unpin(slot);
-        }
-    }
-
-    /// Remembers that the bytes of this generation hashed right. I7.
-    pub(crate) fn mark_verified(&mut self, found: &Found) {
-        if let Some(entry) = self.still(found).and_then(|slot| self.order.slots.get_mut(slot)) {
-            entry.set_verified(true);
-            let was_suspect = entry.is_suspect();
-            entry.set_suspect(false);
-            self.suspects = self.suspects.saturating_sub(u64::from(was_suspect));
-        }
     }
 
     /// Says what time it is, in seconds since 1970, and ends leases; true when more are to end.
