@@ -77,6 +77,9 @@ pub(super) fn check_file(
     buffer: &mut [u8],
     mut take: impl FnMut(&[u8], u64) -> io::Result<()>,
 ) -> io::Result<bool> {
+    if file.len_bytes() != name.file_bytes() {
+        return Ok(false);
+    }
     let mut checksum = Checksum::new(&name.key);
     let mut offset = 0;
     while offset < name.len_bytes {

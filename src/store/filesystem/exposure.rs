@@ -112,7 +112,7 @@ impl Parts {
     ) -> io::Result<Option<bool>> {
         let is_trusted = |look: &Look| {
             let has_length = look.len_bytes == found.file.file_bytes();
-            has_length && self.appraise(found, look).is_none_or(|now| now.is_verified)
+            has_length && self.appraise(found, look).is_some_and(|now| now.is_verified)
         };
         if is_trusted(source.look()) {
             if !source.clone_to(to)? {
@@ -127,8 +127,11 @@ impl Parts {
         }
         let write = |piece: &[u8], offset| disk::write_out(to, piece, offset);
         let is_right = check_file(source, &found.file, &mut vec![0; COPY_BYTES], write)?;
-        if !is_right {
+        let look = source.look_again()?;
+        if !is_right && is_exposed(found, &look) && !is_as_left(found, &look) {
             self.condemn_tampered(&found.file);
+        } else if !is_right {
+            self.condemn_corrupt(&found.file);
         }
         Ok(Some(is_right))
     }
@@ -187,13 +190,11 @@ impl Parts {
     }
 
     fn is_blob_as_left(&self, found: &Found) -> io::Result<bool> {
-        match self.disk.look(&found.file.path())? {
-            Some(look) => Ok(self.appraise(found, &look).is_some_and(|now| now.is_verified)),
-            None => {
-                self.forget_if_missing(&found.file);
-                Ok(false)
-            }
-        }
+        let Some(look) = self.disk.look(&found.file.path())? else {
+            self.forget_if_missing(&found.file);
+            return Ok(false);
+        };
+        Ok(self.appraise(found, &look).is_some_and(|now| now.is_verified))
     }
 
     /// Whether the variant of a blob is there and as it was made. It always bears a stamp.

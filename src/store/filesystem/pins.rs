@@ -68,7 +68,7 @@ pub enum LinkOutcome {
 /// How bytes may get from a blob to another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyBy {
-    /// The two share their blocks.
+    /// The two share their blocks. Only bytes that are to be hashed again are copied.
     Reflink,
     /// The same where the file system can, else a copy.
     Any,
@@ -145,9 +145,8 @@ impl PinnedFile {
             let linked = self.shared.parts.pool.run(move || worker.disk.link_out(&path, &to));
             match self.judge(linked.await?)? {
                 LinkOutcome::Linked => return Ok(true),
-                LinkOutcome::Left => return Ok(false),
                 LinkOutcome::OutOfLinks if self.renew().await? => {}
-                LinkOutcome::OutOfLinks => return Ok(false),
+                LinkOutcome::Left | LinkOutcome::OutOfLinks => return Ok(false),
                 LinkOutcome::CrossDevice => {
                     return Err(failed_link(io::ErrorKind::CrossesDevices.into()));
                 }

@@ -4,11 +4,13 @@
 //! the last change of a file is put to a fixed one before the first link is made: every later
 //! write shows.
 
+use std::fs::File;
 use std::io;
 
 use rustix::fs::{AtFlags, FileType, Mode, RawMode, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
+use super::faults::Steps;
 use super::files::{FileMode, ReadFile, UnnamedFile};
 use super::{Call, Disk, Moment};
 
@@ -53,9 +55,7 @@ fn stamps() -> Timestamps {
 impl UnnamedFile {
     /// Stamps it, after the last write.
     pub(in crate::store::filesystem) fn stamp(&self, mode: FileMode) -> io::Result<()> {
-        self.steps.step(Call::Stamp)?;
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode.raw()))?;
-        Ok(rustix::fs::futimens(&self.file, &stamps())?)
+        stamp(&self.file, &self.steps, mode)
     }
 }
 
@@ -68,9 +68,7 @@ impl ReadFile {
 
     /// Stamps it, and gives it back its mode.
     pub(in crate::store::filesystem) fn stamp(&self, mode: FileMode) -> io::Result<()> {
-        self.steps.step(Call::Stamp)?;
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode.raw()))?;
-        Ok(rustix::fs::futimens(&self.file, &stamps())?)
+        stamp(&self.file, &self.steps, mode)
     }
 }
 
@@ -98,6 +96,12 @@ impl Disk {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn stamp(file: &File, steps: &Steps, mode: FileMode) -> io::Result<()> {
+    steps.step(Call::Stamp)?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(mode.raw()))?;
+    Ok(rustix::fs::futimens(file, &stamps())?)
 }
 
 /// Whether the process makes files of the very mode that it asks for. Where the kernel does not

@@ -88,6 +88,7 @@ pub(crate) struct Claim {
 }
 
 /// A present entry, as a look-up found it.
+#[expect(clippy::struct_excessive_bools, reason = "what is known of an entry, each by itself")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The file that holds it.
