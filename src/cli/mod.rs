@@ -18,6 +18,7 @@ mod store_flags;
 mod tests;
 mod values_flags;
 mod why;
+mod worker_flags;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -2,6 +2,8 @@
 //!
 //! All of it works on a [`FilesystemStore`] on the same machine, whose inodes the links share.
 
+pub mod leases;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

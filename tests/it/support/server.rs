@@ -125,6 +125,7 @@ impl TestServer {
             http_listen: loopback,
             http,
             admin: None,
+            worker: None,
             drain_timeout: Duration::from_secs(10),
             recent_errors: RecentErrors::default(),
         };
