@@ -39,8 +39,8 @@ use crate::tls::FileProblem;
 use stores::Stores;
 pub use stores::{StoreKind, StoreSettings};
 pub use values::ValuesSettings;
-use worker::{BoundWorker, RunningWorker};
 pub use worker::WorkerSettings;
+use worker::{BoundWorker, RunningWorker};
 
 /// How long connections without a call may take to close at the end.
 const CONNECTION_GRACE: Duration = Duration::from_millis(500);
@@ -234,14 +234,7 @@ impl Server {
     /// The line that says where the server can be reached.
     pub fn ready_line(&self) -> String {
         let grpc: Vec<String> = self.grpc.iter().map(|it| it.address.to_string()).collect();
-        let mut line =
-            format!("castellan ready grpc={} http={}", grpc.join(","), self.http.address);
-        let worker: Vec<String> = self.worker_addresses().iter().map(ToString::to_string).collect();
-        if !worker.is_empty() {
-            line.push_str(" worker=");
-            line.push_str(&worker.join(","));
-        }
-        line
+        format!("castellan ready grpc={} http={}", grpc.join(","), self.http.address)
     }
 
     /// Where the gRPC listeners are, in the order of the settings.

@@ -17,12 +17,7 @@ const ROOT: &str = "--worker-root";
 pub(super) struct WorkerFlags {
     /// Where to listen for workers on this machine, as `unix:PATH` or `HOST:PORT`; may be given
     /// several times, or with commas between [default: nowhere].
-    #[arg(
-        long,
-        env = "CASTELLAN_WORKER_LISTEN",
-        value_name = "ADDRESS",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "CASTELLAN_WORKER_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
     worker_listen: Vec<String>,
 
     /// The directory below which workers have theirs, best on the file system of the store.

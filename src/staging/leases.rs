@@ -152,8 +152,7 @@ impl<T> Place<T> {
         getrandom(&mut id, GetRandomFlags::empty())?;
         let Self { leases, permit } = self;
         let ended = CancellationToken::new();
-        let held =
-            Held { what, until: None, _ended: ended.clone().drop_guard(), _place: permit };
+        let held = Held { what, until: None, _ended: ended.clone().drop_guard(), _place: permit };
         let mut table = leases.table.lock();
         if table.is_closed {
             drop(table);

@@ -38,9 +38,8 @@ impl Target {
 
 /// Refuses what is no relative path that goes down only; "" is the directory itself.
 pub(super) fn check(field: impl Display, path: &str) -> Result<(), Status> {
-    let refuse = |problem: &str| {
-        Err(invalid_field(&field, format_args!("{:?} {problem}", shorten(path))))
-    };
+    let refuse =
+        |problem: &str| Err(invalid_field(&field, format_args!("{:?} {problem}", shorten(path))));
     if path.is_empty() {
         return Ok(());
     }
@@ -120,10 +119,8 @@ mod tests {
 
     #[test]
     fn a_target_is_a_name_in_a_directory() {
-        let target = |parent: &str, name: &str| Target {
-            parent: parent.to_owned(),
-            name: name.to_owned(),
-        };
+        let target =
+            |parent: &str, name: &str| Target { parent: parent.to_owned(), name: name.to_owned() };
         assert_eq!(Target::parse("path", "a").unwrap(), target("", "a"));
         assert_eq!(Target::parse("path", "a/b/c").unwrap(), target("a/b", "c"));
         assert!(Target::parse("path", "").is_err());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use castellan_proto::worker::{StageTreeRequest, StageTreeResponse, stage_tree_response};
 use castellan_proto::worker::{ReleaseTreeRequest, StagedTree as WireStagedTree};
+use castellan_proto::worker::{StageTreeRequest, StageTreeResponse, stage_tree_response};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
