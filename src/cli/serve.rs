@@ -356,3 +356,12 @@ pub(super) fn values_of(
 ) -> Option<crate::server::ValuesSettings> {
     plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.values
 }
+
+/// What `serve` would serve to workers.
+#[cfg(test)]
+pub(super) fn worker_of(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<crate::server::WorkerSettings> {
+    plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.worker
+}

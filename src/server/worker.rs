@@ -56,7 +56,7 @@ pub(super) struct RunningWorker {
 #[derive(Debug, Default)]
 struct Plan {
     named: HashMap<String, Option<usize>>,
-    any: Option<Option<usize>>,
+    any: Option<usize>,
     /// That of the first listener.
     default_digest_function: Option<DigestFunction>,
 }
@@ -70,7 +70,7 @@ impl Plan {
             plan.default_digest_function.get_or_insert(function);
             match &listener.instances {
                 Instances::Any(InstanceSettings { cas, .. }) => {
-                    plan.any.get_or_insert(*cas);
+                    plan.any = plan.any.or(*cas);
                 }
                 Instances::Named(named) => {
                     for (name, InstanceSettings { cas, .. }) in named {
@@ -98,7 +98,7 @@ impl Plan {
         let named = self.named.into_iter().map(|(name, cas)| (name, open(cas))).collect();
         let default_digest_function =
             self.default_digest_function.unwrap_or(DigestFunction::Sha256);
-        WorkerInstances { named, any: self.any.map(open), default_digest_function }
+        WorkerInstances { named, any: self.any.map(|cas| open(Some(cas))), default_digest_function }
     }
 }
 

@@ -172,6 +172,16 @@ impl<M: Message> Events<M> {
     }
 }
 
+/// What is known of the work now.
+pub(super) fn snapshot(progress: &Progress) -> StageProgress {
+    StageProgress {
+        files_total: progress.files_total(),
+        files_done: progress.files_done(),
+        bytes_total: progress.bytes_total(),
+        bytes_done: progress.bytes_done(),
+    }
+}
+
 /// A digest as workers have it.
 pub(super) fn wire_digest(digest: &Digest) -> WireDigest {
     WireDigest {

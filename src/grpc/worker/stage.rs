@@ -11,10 +11,10 @@ use tonic::{Code, Status};
 use super::Worker;
 use super::events::{EventStream, Events, Failure};
 use super::instances::Local;
-use super::paths::{self, Target};
+use super::paths::Target;
 use super::request;
 use super::turns::Waiting;
-use crate::grpc::status::{invalid_field, retry_later};
+use crate::grpc::status::retry_later;
 use crate::grpc::trace::record_call;
 use crate::shutdown::{self, detached};
 use crate::staging::leases::{Lease, Place};
@@ -25,7 +25,7 @@ use crate::telemetry::metrics::{Metrics, StageOutcome};
 /// What a lease holds.
 #[derive(Debug)]
 pub(super) struct Held {
-    tree: StagedTree,
+    _tree: StagedTree,
     target: Target,
     pub(super) files: Arc<FilesystemStore>,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ impl Held {
     fn new(tree: StagedTree, work: &Work, metrics: &Arc<Metrics>) -> Self {
         metrics.staging.begin_lease();
         Self {
-            tree,
+            _tree: tree,
             target: work.target.clone(),
             files: Arc::clone(&work.local.files),
             metrics: Arc::clone(metrics),
