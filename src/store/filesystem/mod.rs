@@ -25,6 +25,7 @@ mod loader;
 mod mutants;
 mod options;
 mod own_room;
+mod pinning;
 mod pins;
 mod pool;
 mod publication;
@@ -69,7 +70,7 @@ pub use explain::{Explanation, ValueFile, Wanted, explain};
 pub use index::{LastUse, LeasePolicy};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
 pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
-pub use pins::PinnedFile;
+pub use pins::{CopyBy, LinkOutcome, PinnedFile};
 pub use reader::FileReader;
 pub use selection::Selected;
 pub use stop::Cleanup;
@@ -170,6 +171,24 @@ impl FilesystemStore {
         self.pin(digest, true).await
     }
 
+    /// Many of these at once, in the order of `wanted`: of each blob its file, or where the flag is
+    /// set that of its executable variant. Files are hashed and variants made a few at a time.
+    /// After an error none is pinned; one of [`StoreError::NoSpace`] says that there is no room for
+    /// a variant.
+    ///
+    /// Many are let go of by [`PinnedFile::release`]. Cancel safe.
+    pub async fn pin_files(
+        &self,
+        wanted: &[(Digest, bool)],
+    ) -> Result<Vec<Option<PinnedFile>>, StoreError> {
+        let wanted: Vec<_> = wanted.iter().map(|it| (Key::blob(it.0), it.1)).collect();
+        let pinned = pinning::pin_all(&self.shared, &wanted).await?;
+        for ((key, _), pinned) in wanted.iter().zip(&pinned) {
+            self.shared.note_reference(key, pinned.as_ref().map(PinnedFile::size_bytes));
+        }
+        Ok(pinned)
+    }
+
     /// Removes everything in a scope. When it returns, nothing that was written or begun before
     /// the call is readable or can become so, restarts included (I16). Writes that begin later
     /// are not delayed.
@@ -240,10 +259,7 @@ impl FilesystemStore {
         digest: Digest,
         is_executable: bool,
     ) -> Result<Option<PinnedFile>, StoreError> {
-        let key = Key::blob(digest);
-        let pinned = pins::pin(&self.shared, &key, is_executable).await?;
-        self.shared.note_reference(&key, pinned.as_ref().map(PinnedFile::size_bytes));
-        Ok(pinned)
+        Ok(self.pin_files(&[(digest, is_executable)]).await?.pop().flatten())
     }
 
     fn check_size(&self, size_bytes: u64) -> Result<(), StoreError> {
@@ -396,7 +412,7 @@ impl BlobStore for FilesystemStore {
         if key.kind != Kind::Blob {
             return Ok(None);
         }
-        Ok(pins::pin(&self.shared, key, false).await?.map(Pin::new))
+        Ok(pinning::pin(&self.shared, *key, false).await?.map(Pin::new))
     }
 
     fn max_blob_bytes(&self) -> u64 {

@@ -1,33 +1,39 @@
 //! Files that somebody makes hard links to.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{self, FileMode};
-use super::full_disk;
-use super::index::{Found, Use};
+use super::disk::{self, FileMode, ReadFile};
+use super::index::Found;
 use super::layout::FileName;
 use super::publication::{Finished, Named};
-use super::reader;
 use super::reservation::{Reservation, reserve};
 use super::shared::{Parts, Shared};
-use super::{loader, variants};
-use crate::store::{Key, StoreError};
+use super::{full_disk, pinning, variants};
+use crate::digest::Digest;
+use crate::store::StoreError;
 
-/// Times that a blob may leave and come again during one call.
+/// Times that an inode may run out of links during one call.
 const MAX_ROUNDS: usize = 8;
+/// Pins that end under one hold of the index lock.
+const BATCH: usize = 512;
 
 /// Keeps an entry from eviction as long as it lives.
 #[derive(Debug)]
 pub(super) struct Pin {
     parts: Arc<Parts>,
     found: Found,
+    /// Not when it has been ended together with others.
+    is_held: bool,
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.parts.update(|index| index.unpin(&self.found));
+        if self.is_held {
+            self.parts.update(|index| index.unpin(&self.found));
+        }
     }
 }
 
@@ -40,12 +46,37 @@ impl Pin {
 
     /// Takes over a pin that was made with the entry.
     pub(super) fn of_pinned(parts: &Arc<Parts>, found: Found) -> Self {
-        Self { parts: Arc::clone(parts), found }
+        Self { parts: Arc::clone(parts), found, is_held: true }
     }
+}
+
+/// What came of an attempt to make a hard link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkOutcome {
+    /// It is there.
+    Linked,
+    /// The blob has left the store, by a purge or because it was corrupt.
+    Left,
+    /// There is no such link to be had of this inode any more: [`PinnedFile::renew`] finds one of
+    /// which there is.
+    OutOfLinks,
+    /// The directory is on another file system.
+    CrossDevice,
+}
+
+/// How bytes may get from a blob to another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyBy {
+    /// The two share their blocks.
+    Reflink,
+    /// The same where the file system can, else a copy.
+    Any,
 }
 
 /// A blob's file, or that of its executable variant, which stays until this is dropped: eviction
 /// passes it over. Only a purge, or the discovery that its bytes are wrong, takes it away.
+///
+/// Of one blob there are at most 65,535 of these.
 #[derive(Debug)]
 pub struct PinnedFile {
     shared: Arc<Shared>,
@@ -54,10 +85,19 @@ pub struct PinnedFile {
 }
 
 impl PinnedFile {
+    pub(super) fn new(shared: &Arc<Shared>, pin: Pin, is_executable: bool) -> Self {
+        Self { shared: Arc::clone(shared), pin, is_executable }
+    }
+
     /// Where it is. Mode 0444, or 0555 for an executable; other holders of links share the inode,
     /// so nobody may change it.
     pub fn path(&self) -> PathBuf {
         self.shared.parts.disk.root_path().join(self.relative_path())
+    }
+
+    /// The blob.
+    pub fn digest(&self) -> Digest {
+        self.pin.found.file.key.digest
     }
 
     /// Its size in bytes.
@@ -68,6 +108,23 @@ impl PinnedFile {
     fn relative_path(&self) -> String {
         let file = &self.pin.found.file;
         if self.is_executable { file.variant_path() } else { file.path() }
+    }
+
+    /// Ends many pins at once, for much less than it takes to drop each.
+    pub fn release(mut pins: Vec<Self>) {
+        for batch in pins.chunks_mut(BATCH) {
+            let Some(parts) = batch.first().map(|first| Arc::clone(&first.pin.parts)) else {
+                return;
+            };
+            // One of another store ends with its drop.
+            let own = batch.iter_mut().filter(|it| Arc::ptr_eq(&it.pin.parts, &parts));
+            parts.update(|index| {
+                for file in own {
+                    index.unpin(&file.pin.found);
+                    file.pin.is_held = false;
+                }
+            });
+        }
     }
 
     /// Makes a hard link to it at `target`, which must be on the same file system and not there
@@ -81,95 +138,132 @@ impl PinnedFile {
             let (worker, path) = (Arc::clone(&self.shared.parts), self.relative_path());
             let to = target.to_owned();
             let linked = self.shared.parts.pool.run(move || worker.disk.link_out(&path, &to));
-            match linked.await? {
-                Ok(()) => return Ok(true),
-                Err(error) if disk::is_out_of_links(&error) => {
-                    if !self.renew().await? {
-                        return Ok(false);
-                    }
+            match self.judge(linked.await?)? {
+                LinkOutcome::Linked => return Ok(true),
+                LinkOutcome::Left => return Ok(false),
+                LinkOutcome::OutOfLinks if self.renew().await? => {}
+                LinkOutcome::OutOfLinks => return Ok(false),
+                LinkOutcome::CrossDevice => {
+                    return Err(failed_link(io::ErrorKind::CrossesDevices.into()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Another holder may have renewed it, and this inode left.
-                    let key = self.pin.found.file.key;
-                    let now = self.shared.parts.index.lock(|index| index.peek(&key));
-                    if now.is_none_or(|now| now.file == self.pin.found.file) {
-                        return self.after_missing(error);
-                    }
-                    if !self.follow().await? {
-                        return Ok(false);
-                    }
-                }
-                Err(error) => return Err(StoreError::io("make a hard link", error)),
             }
         }
-        Err(StoreError::io("make a hard link", io::Error::other("inodes fill up too fast")))
+        Err(failed_link(io::Error::other("inodes fill up too fast")))
+    }
+
+    /// Makes a hard link to it in a directory, where nothing may have that name yet. One call to
+    /// the file system, made right here: blocking.
+    pub fn link_at(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<LinkOutcome, StoreError> {
+        self.judge(self.shared.parts.disk.link_out_at(&self.relative_path(), directory, name))
+    }
+
+    /// What came of an attempt to make a link.
+    fn judge(&self, linked: io::Result<()>) -> Result<LinkOutcome, StoreError> {
+        let Err(error) = linked else { return Ok(LinkOutcome::Linked) };
+        match error.kind() {
+            _ if disk::is_out_of_links(&error) => Ok(LinkOutcome::OutOfLinks),
+            io::ErrorKind::CrossesDevices => Ok(LinkOutcome::CrossDevice),
+            io::ErrorKind::NotFound => self.after_missing(error),
+            _ => Err(failed_link(error)),
+        }
     }
 
     /// Either the file is gone or the directory to link it into is not there.
-    fn after_missing(&self, error: io::Error) -> Result<bool, StoreError> {
-        let parts = &self.shared.parts;
-        match parts.disk.exists(&self.relative_path()) {
+    fn after_missing(&self, error: io::Error) -> Result<LinkOutcome, StoreError> {
+        if self.has_moved() {
+            return Ok(LinkOutcome::OutOfLinks);
+        }
+        match self.shared.parts.disk.exists(&self.relative_path()) {
             Ok(false) => {
-                let file = self.pin.found.file;
-                if self.is_executable {
-                    parts.forget_variants(&[file]);
-                } else {
-                    parts.forget(&[file]);
-                }
-                Ok(false)
+                self.forget();
+                Ok(LinkOutcome::Left)
             }
-            Ok(true) | Err(_) => Err(StoreError::io("make a hard link", error)),
+            Ok(true) | Err(_) => Err(failed_link(error)),
         }
     }
 
-    /// Moves to a fresh inode of the same bytes; false when the blob has left.
-    async fn renew(&mut self) -> Result<bool, StoreError> {
-        renew(&self.shared.parts, &self.pin.found).await?;
+    /// Whether another holder has renewed the blob, or it has left and come again.
+    fn has_moved(&self) -> bool {
+        let file = &self.pin.found.file;
+        let now = self.shared.parts.index.lock(|index| index.peek(&file.key));
+        now.is_some_and(|now| now.file != *file)
+    }
+
+    /// Takes out what is gone from the disk.
+    fn forget(&self) {
+        let file = self.pin.found.file;
+        if self.is_executable {
+            self.shared.parts.forget_variants(&[file]);
+        } else {
+            self.shared.parts.forget(&[file]);
+        }
+    }
+
+    /// Writes the bytes to the beginning of an empty file that is open for writing; `false` when
+    /// the blob has left the store. What the file holds after `false` or an error is not said.
+    /// Blocking.
+    pub fn copy_to(&self, file: impl AsFd, allow: CopyBy) -> Result<bool, StoreError> {
+        let Some(source) = self.open_source().map_err(failed_copy)? else {
+            self.forget();
+            return Ok(false);
+        };
+        let to = file.as_fd();
+        if source.clone_to(to).map_err(failed_copy)? {
+            return Ok(true);
+        }
+        if allow == CopyBy::Reflink {
+            return Err(StoreError::Unsupported { what: "sharing blocks with a file there" });
+        }
+        let is_whole = source.copy_to(to, self.size_bytes()).map_err(failed_copy)?;
+        if !is_whole {
+            self.shared.parts.condemn_corrupt(&self.pin.found.file);
+        }
+        Ok(is_whole)
+    }
+
+    fn open_source(&self) -> io::Result<Option<ReadFile>> {
+        let parts = &self.shared.parts;
+        let opened = parts.disk.open_file(&self.relative_path())?;
+        if opened.is_some() {
+            return Ok(opened);
+        }
+        // Another holder may have renewed it.
+        let key = self.pin.found.file.key;
+        let now = parts.index.lock(|index| index.peek(&key)).filter(|it| it.is_verified);
+        now.map_or(Ok(None), |now| parts.disk.open_file(&now.file.path()))
+    }
+
+    /// Moves to a fresh inode of the same bytes, of which links can be had; `false` when the blob
+    /// has left. The store makes one, charged like any other, unless another holder has done so.
+    ///
+    /// Cancel safe.
+    pub async fn renew(&mut self) -> Result<bool, StoreError> {
+        if !self.has_moved() {
+            renew(&self.shared.parts, &self.pin.found).await?;
+        }
         self.follow().await
     }
 
     /// Pins what holds the bytes now; false when nothing does.
     async fn follow(&mut self) -> Result<bool, StoreError> {
         let key = self.pin.found.file.key;
-        let fresh = pin(&self.shared, &key, self.is_executable).await?;
+        let fresh = pinning::pin(&self.shared, key, self.is_executable).await?;
         let Some(fresh) = fresh else { return Ok(false) };
         *self = fresh;
         Ok(true)
     }
 }
 
-/// Pins a blob for links, or its executable variant, made on first demand; `None` when the blob is
-/// absent or leaves meanwhile. The bytes are known to be right.
-pub(super) async fn pin(
-    shared: &Arc<Shared>,
-    key: &Key,
-    is_executable: bool,
-) -> Result<Option<PinnedFile>, StoreError> {
-    let parts = &shared.parts;
-    loader::ensure(parts, std::slice::from_ref(key)).await?;
-    for _ in 0..MAX_ROUNDS {
-        let Some(found) = parts.index.lock(|index| index.look_up(key, Use::Touch)) else {
-            return Ok(None);
-        };
-        // Held until this call has a pin of its own.
-        let mut made = None;
-        if is_executable && !found.has_variant {
-            made = variants::make(shared, found).await?;
-            if made.is_none() {
-                return Ok(None);
-            }
-        }
-        // A link outlives every later check, so the first look is a full one (I20).
-        if !is_executable && !found.is_verified && !reader::verify(shared, key).await? {
-            continue;
-        }
-        let pin = Pin::new(parts, found);
-        drop(made);
-        if let Some(pin) = pin {
-            return Ok(Some(PinnedFile { shared: Arc::clone(shared), pin, is_executable }));
-        }
-    }
-    Ok(None)
+fn failed_link(source: io::Error) -> StoreError {
+    StoreError::io("make a hard link", source)
+}
+
+fn failed_copy(source: io::Error) -> StoreError {
+    StoreError::io("copy a blob out of the store", source)
 }
 
 /// Puts a fresh copy of a blob in its place, whose inode has all its links left. The old one

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +14,9 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::faults::Steps;
 use super::{Call, Disk, Moment, TEMP_DIRECTORY, allocated};
+
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
 
 /// The outcome of something that may not wait for the disk.
 #[derive(Debug)]
@@ -76,20 +79,7 @@ impl UnnamedFile {
     /// Takes over the bytes of another file by sharing its blocks; says whether the file system
     /// can do that here. Nothing has changed where it cannot.
     pub(in crate::store::filesystem) fn clone_from(&self, source: &ReadFile) -> io::Result<bool> {
-        self.steps.step(Call::Clone)?;
-        match rustix::fs::ioctl_ficlone(&self.file, &source.file) {
-            Ok(()) => Ok(true),
-            // Not this file system, not this pair, not this kernel, not in this sandbox.
-            Err(
-                Errno::OPNOTSUPP
-                | Errno::XDEV
-                | Errno::INVAL
-                | Errno::NOTTY
-                | Errno::NOSYS
-                | Errno::PERM,
-            ) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        source.clone_to(self.file.as_fd())
     }
 
     /// Puts the file's bytes on the disk.
@@ -167,6 +157,63 @@ impl ReadFile {
     ) -> io::Result<usize> {
         self.steps.step(Call::Read)?;
         read_full_at(&self.file, buffer, offset)
+    }
+
+    /// Shares its blocks with another file, from the beginning on; says whether the file system can
+    /// do that here. Nothing has changed where it cannot.
+    pub(in crate::store::filesystem) fn clone_to(&self, to: BorrowedFd<'_>) -> io::Result<bool> {
+        self.steps.step(Call::Clone)?;
+        match rustix::fs::ioctl_ficlone(to, &self.file) {
+            Ok(()) => Ok(true),
+            Err(error) if is_beyond(error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies its first `len_bytes` bytes to the beginning of another file; false when it does not
+    /// have as many.
+    pub(in crate::store::filesystem) fn copy_to(
+        &self,
+        to: BorrowedFd<'_>,
+        len_bytes: u64,
+    ) -> io::Result<bool> {
+        self.steps.step(Call::Read)?;
+        let mut done = 0;
+        while done < len_bytes {
+            let rest = usize::try_from(len_bytes - done).unwrap_or(usize::MAX);
+            let (mut from, mut at) = (done, done);
+            let copied =
+                rustix::fs::copy_file_range(&self.file, Some(&mut from), to, Some(&mut at), rest);
+            match copied {
+                Ok(0) => return Ok(false),
+                Ok(copied) => done += copied as u64,
+                Err(Errno::INTR) => {}
+                Err(error) if is_beyond(error) => return self.copy_piecewise(to, done, len_bytes),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The same through this process, from `done` on.
+    fn copy_piecewise(
+        &self,
+        to: BorrowedFd<'_>,
+        mut done: u64,
+        len_bytes: u64,
+    ) -> io::Result<bool> {
+        let mut buffer = vec![0; COPY_BYTES];
+        while done < len_bytes {
+            let rest = usize::try_from(len_bytes - done).unwrap_or(usize::MAX);
+            let space = buffer.get_mut(..rest.min(COPY_BYTES)).unwrap_or_default();
+            let read = read_full_at(&self.file, space, done)?;
+            if read == 0 {
+                return Ok(false);
+            }
+            write_all_at(to, space.get(..read).unwrap_or_default(), done)?;
+            done += read as u64;
+        }
+        Ok(true)
     }
 
     /// Tells the kernel to forget the file's pages, so that the next read is one of the disk.
@@ -252,6 +299,17 @@ impl Disk {
     ) -> io::Result<()> {
         self.step(Call::Link)?;
         Ok(rustix::fs::linkat(&*self.root, path, CWD, target, AtFlags::empty())?)
+    }
+
+    /// The same into a directory that is open.
+    pub(in crate::store::filesystem) fn link_out_at(
+        &self,
+        path: &str,
+        directory: BorrowedFd<'_>,
+        name: &str,
+    ) -> io::Result<()> {
+        self.step(Call::Link)?;
+        Ok(rustix::fs::linkat(&*self.root, path, directory, name, AtFlags::empty())?)
     }
 
     /// Removes a name; a name that is gone already counts as removed.
@@ -343,10 +401,17 @@ fn open_flags() -> OFlags {
     OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK
 }
 
+/// Whether the kernel cannot do that at all: not with this file system, not with this pair of
+/// files, not in this version, not in this sandbox.
+fn is_beyond(error: Errno) -> bool {
+    let beyond = [Errno::OPNOTSUPP, Errno::XDEV, Errno::INVAL, Errno::NOTTY, Errno::NOSYS];
+    beyond.contains(&error) || error == Errno::PERM
+}
+
 /// Writes all of `data` at `offset`.
-pub(super) fn write_all_at(file: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+pub(super) fn write_all_at(file: impl AsFd, mut data: &[u8], mut offset: u64) -> io::Result<()> {
     while !data.is_empty() {
-        match rustix::io::pwrite(file, data, offset) {
+        match rustix::io::pwrite(&file, data, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 data = data.get(written..).unwrap_or_default();

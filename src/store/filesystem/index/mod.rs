@@ -122,6 +122,19 @@ pub struct LastUse {
     pub is_pinned: bool,
 }
 
+/// What came of an attempt to pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pinning {
+    /// There is no such entry.
+    Absent,
+    /// It is there, and is not pinned: its bytes are not known to be right, or it has no variant.
+    Unready(Found),
+    /// It stays until [`Index::unpin`].
+    Pinned(Found),
+    /// So many pins hold it that they cannot be counted.
+    TooMany,
+}
+
 /// What a look-up is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
@@ -315,6 +328,20 @@ impl<W> Index<W> {
         };
         orphan.readers = orphan.readers.saturating_sub(1);
         self.free_orphan_if_gone(generation)
+    }
+
+    /// Looks a blob up, uses it, and keeps it from eviction until [`Index::unpin`], if links can be
+    /// made to its file, or to that of its variant, right away.
+    pub(crate) fn pin_ready(&mut self, key: &Key, is_executable: bool) -> Pinning {
+        let Some(found) = self.look_up(key, Use::Touch) else { return Pinning::Absent };
+        let is_ready = if is_executable { found.has_variant } else { found.is_verified };
+        if self.order.slots.get(found.slot).is_some_and(|entry| entry.pins == u16::MAX) {
+            Pinning::TooMany
+        } else if is_ready && self.order.pin(found.slot) {
+            Pinning::Pinned(found)
+        } else {
+            Pinning::Unready(found)
+        }
     }
 
     /// Keeps an entry from eviction until [`Index::unpin`]; false when it has left.
