@@ -1,7 +1,7 @@
 //! The worker API over a socket: trees become directories, what is made there goes to the store.
 
 use std::collections::HashMap;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::Path;
 
 use castellan::grpc::worker::WorkerOptions;
