@@ -119,7 +119,7 @@ static REASONS: [(&str, Removals); 6] = [
     ("corrupt", |stats| stats.corrupt_blobs),
 ];
 
-static COUNTERS: [Metric<StoreStats>; 19] = [
+static COUNTERS: [Metric<StoreStats>; 20] = [
     counter(
         "castellan_store_evict_unlink_failures_total",
         "Unlinks that failed; each is retried, its bytes stay charged.",
@@ -155,6 +155,12 @@ static COUNTERS: [Metric<StoreStats>; 19] = [
         "Entries and variants whose file was gone; each was answered as a miss.",
         Unit::None,
         |stats| Some(stats.index_file_missing),
+    ),
+    counter(
+        "castellan_store_tampered_blobs_total",
+        "Blobs and executable variants changed through a hard link; each was removed.",
+        Unit::None,
+        |stats| Some(stats.tampered_blobs),
     ),
     counter(
         "castellan_store_lost_publications_total",

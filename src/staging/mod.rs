@@ -1,6 +1,20 @@
 //! L2: input trees on a worker's machine: from a digest to a directory of hard links, and back.
 //!
 //! All of it works on a [`FilesystemStore`] on the same machine, whose inodes the links share.
+//! [`plan`] decides what a tree is, [`pinning`] and [`fetch`] get what it needs, [`place`] makes it
+//! at a [`site`].
+
+mod cache;
+mod fetch;
+mod jobs;
+mod pinning;
+mod place;
+mod plan;
+mod site;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod writable;
 
 pub mod leases;
 
@@ -12,6 +26,14 @@ use crate::cas::Cas;
 use crate::digest::Digest;
 use crate::store::StoreError;
 use crate::store::filesystem::FilesystemStore;
+
+pub use stage::StagedTree;
+
+use cache::DirectoryCache;
+use jobs::Jobs;
+
+/// What decoded directories take that are kept for the next tree.
+const CACHE_BYTES: usize = 64 << 20;
 
 /// How a file gets into a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +60,9 @@ pub struct StageOptions {
     pub uid: Option<u32>,
     /// Their group.
     pub gid: Option<u32>,
-    /// Bits that their modes do not have.
+    /// Bits that their modes do not have. Without them a directory has 0777, a private copy what a
+    /// link has (0444, or 0555 for an executable), unless the tree says otherwise. The tree cannot
+    /// ask for a file that runs as its owner.
     pub umask: u32,
 }
 
@@ -91,7 +115,7 @@ pub struct Totals {
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// Blobs are absent: all that the tree lacks, each once.
-    #[error("{} blobs of the tree are missing, {} first", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    #[error("{} blobs of the tree are missing, as {}", .0.len(), first(.0))]
     Missing(Vec<Digest>),
     /// The tree is one that no file system may see.
     #[error("{path:?}: {problem}")]
@@ -116,7 +140,32 @@ pub enum StageError {
     Store(#[from] StoreError),
 }
 
+/// One of those that are missing, as text.
+fn first(missing: &[Digest]) -> String {
+    missing.first().map(ToString::to_string).unwrap_or_default()
+}
+
 impl Progress {
+    /// Files that are known to be in the tree.
+    pub fn files_total(&self) -> u64 {
+        self.files_total.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that are done.
+    pub fn files_done(&self) -> u64 {
+        self.files_done.load(Ordering::Relaxed)
+    }
+
+    /// The sum of the sizes of all files.
+    pub fn bytes_total(&self) -> u64 {
+        self.bytes_total.load(Ordering::Relaxed)
+    }
+
+    /// Of those that are done.
+    pub fn bytes_done(&self) -> u64 {
+        self.bytes_done.load(Ordering::Relaxed)
+    }
+
     /// More is known to be done.
     pub fn expect(&self, files: u64, bytes: u64) {
         self.files_total.fetch_add(files, Ordering::Relaxed);
@@ -137,11 +186,14 @@ pub struct Stager {
     cas: Cas,
     /// What the links are made to.
     files: Arc<FilesystemStore>,
+    directories: DirectoryCache,
+    jobs: Jobs,
 }
 
 impl Stager {
     /// Stages trees of `cas` with links to the blobs of `files`, which stands behind it.
     pub fn new(cas: Cas, files: Arc<FilesystemStore>) -> Arc<Self> {
-        Arc::new(Self { cas, files })
+        let directories = DirectoryCache::new(CACHE_BYTES);
+        Arc::new(Self { cas, files, directories, jobs: Jobs::default() })
     }
 }

@@ -144,13 +144,15 @@ impl Parts {
         }
     }
 
-    /// Takes out an entry whose bytes are not what was stored.
-    pub(super) fn condemn_corrupt(&self, file: &FileName) {
+    /// Takes out an entry whose bytes are not what was stored; says whether it was there.
+    pub(super) fn condemn_corrupt(&self, file: &FileName) -> bool {
         let victim = self.index.lock(|index| index.remove(file, Reason::Corrupt));
         if victim.is_some() {
             tracing::error!(key = %file.key, "stored bytes are corrupt, entry removed");
         }
+        let was_there = victim.is_some();
         self.bury(victim.into_iter().collect());
+        was_there
     }
 
     fn bury_missing(&self, victims: Vec<Victim>) {

@@ -19,6 +19,7 @@ pub(super) struct Counters {
     pub(super) full_disks: Counter,
     pub(super) index_file_missing: Counter,
     corrupt: Counter,
+    pub(super) tampered: Counter,
     pub(super) lost_publications: Counter,
     pub(super) orphaned_variants: Counter,
     pub(super) stray_variants: Counter,
@@ -90,7 +91,7 @@ pub struct StoreStats {
     pub entries: u64,
     /// Entries with an executable variant.
     pub variants: u64,
-    /// Entries that a power cut may have torn, not hashed yet.
+    /// Entries that a power cut may have torn, or somebody changed, not hashed yet.
     pub suspects: u64,
     /// Directories that are not read yet.
     pub unread_shards: u64,
@@ -124,6 +125,9 @@ pub struct StoreStats {
     pub index_file_missing: u64,
     /// Entries whose bytes were not what was stored; each was removed.
     pub corrupt_blobs: u64,
+    /// Blobs whose bytes, and variants of which anything, was changed through a hard link; each was
+    /// removed. The blobs are among `corrupt_blobs` too.
+    pub tampered_blobs: u64,
     /// Uploads that another upload of the same blob overtook at publication.
     pub lost_publications: u64,
     /// Variants whose blob left while they were made; each was deleted.
@@ -176,6 +180,7 @@ impl Parts {
         stats.full_disks = counters.full_disks.get();
         stats.index_file_missing = counters.index_file_missing.get();
         stats.corrupt_blobs = counters.corrupt.get();
+        stats.tampered_blobs = counters.tampered.get();
         stats.lost_publications = counters.lost_publications.get();
         stats.orphaned_variants = counters.orphaned_variants.get();
         stats.stray_variants = counters.stray_variants.get();

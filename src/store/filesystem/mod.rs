@@ -5,6 +5,7 @@
 //! Read in this order: [`layout`], [`index`], [`upload`], [`publication`], [`reader`],
 //! [`variants`], [`reclaim`], [`start`].
 
+mod adoption;
 mod buffers;
 mod burial;
 mod checksum;
@@ -14,6 +15,7 @@ mod directory_sizes;
 #[cfg_attr(all(test, feature = "shuttle"), expect(dead_code, reason = "no schedule has faults"))]
 mod disk;
 mod explain;
+mod exposure;
 mod fields;
 mod flights;
 mod format;
@@ -59,6 +61,7 @@ mod wall_clock;
 
 use std::borrow::Cow;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -85,6 +88,7 @@ pub use super::{PurgeScope, Purged, Selection};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use disk::Disk;
 use index::{Found, Use};
+use pinning::Purpose;
 use shared::Shared;
 use sync::{Mutex, Task};
 
@@ -181,12 +185,35 @@ impl FilesystemStore {
         &self,
         wanted: &[(Digest, bool)],
     ) -> Result<Vec<Option<PinnedFile>>, StoreError> {
-        let wanted: Vec<_> = wanted.iter().map(|it| (Key::blob(it.0), it.1)).collect();
+        let purpose = |is_executable| if is_executable { Purpose::Run } else { Purpose::Link };
+        let wanted: Vec<_> = wanted.iter().map(|it| (Key::blob(it.0), purpose(it.1))).collect();
         let pinned = pinning::pin_all(&self.shared, &wanted).await?;
         for ((key, _), pinned) in wanted.iter().zip(&pinned) {
             self.shared.note_reference(key, pinned.as_ref().map(PinnedFile::size_bytes));
         }
         Ok(pinned)
+    }
+
+    /// Makes a file that somebody gives up the blob's own, without a copy. `true` when the blob is
+    /// in the store; the file's name stays, and the caller unlinks it. `false` when it cannot be,
+    /// and is to be copied: it is small, on another file system or mount, has a second name, a
+    /// wrong length or wrong bytes, or is open for writing, by `file` or by any process that can
+    /// be seen. Then its owner, mode and time are put back.
+    ///
+    /// The file is synced. Whatever is written to it later is found by the next open of the blob.
+    /// Not cancel safe: dropped, the file may be read-only and the store's.
+    pub async fn adopt(
+        &self,
+        digest: Digest,
+        file: impl Into<OwnedFd> + Send,
+    ) -> Result<bool, StoreError> {
+        self.check_size(digest.size_bytes)?;
+        let (key, file) = (Key::blob(digest), file.into());
+        if self.has_blob(&key).await? {
+            self.shared.note_write(&key, digest.size_bytes);
+            return Ok(true);
+        }
+        adoption::adopt(&self.shared, &key, file).await
     }
 
     /// Removes everything in a scope. When it returns, nothing that was written or begun before
@@ -412,7 +439,7 @@ impl BlobStore for FilesystemStore {
         if key.kind != Kind::Blob {
             return Ok(None);
         }
-        Ok(pinning::pin(&self.shared, *key, false).await?.map(Pin::new))
+        Ok(pinning::pin(&self.shared, *key, Purpose::Keep).await?.map(Pin::new))
     }
 
     fn max_blob_bytes(&self) -> u64 {

@@ -10,24 +10,36 @@ use super::shared::Shared;
 use super::{loader, reader, variants};
 use crate::store::{Key, StoreError};
 
-/// Times that a blob may leave and come again during one call.
+/// Times that a blob may leave, come again or be changed during one call.
 const MAX_ROUNDS: usize = 8;
 /// Pins under one hold of the index lock.
 const BATCH: usize = 512;
+/// Batches of one call that are looked at on the disk at the same time.
+const BATCHES_AT_ONCE: usize = 4;
 /// Files that one call has hashed or copied at the same time.
-const MAX_AT_ONCE: usize = 16;
+const FILES_AT_ONCE: usize = 16;
 
-/// What is to be pinned: a blob, or its executable variant.
-pub(super) type Wanted = (Key, bool);
+/// What a blob is pinned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is to stay.
+    Keep,
+    /// Links to its file.
+    Link,
+    /// Links to its executable variant, made on first demand.
+    Run,
+}
 
-/// Pins a blob for links, or its executable variant, made on first demand; `None` when the blob is
-/// absent or leaves meanwhile. The bytes are known to be right.
+/// What is to be pinned.
+pub(super) type Wanted = (Key, Purpose);
+
+/// Pins a blob; `None` when it is absent or leaves meanwhile. The bytes are known to be right.
 pub(super) async fn pin(
     shared: &Arc<Shared>,
     key: Key,
-    is_executable: bool,
+    purpose: Purpose,
 ) -> Result<Option<PinnedFile>, StoreError> {
-    Ok(pin_all(shared, &[(key, is_executable)]).await?.pop().flatten())
+    Ok(pin_all(shared, &[(key, purpose)]).await?.pop().flatten())
 }
 
 /// The same for many, in their order. After an error none is pinned.
@@ -37,27 +49,23 @@ pub(super) async fn pin_all(
     shared: &Arc<Shared>,
     wanted: &[Wanted],
 ) -> Result<Vec<Option<PinnedFile>>, StoreError> {
-    let parts = &shared.parts;
     let keys: Vec<Key> = wanted.iter().map(|(key, _)| *key).collect();
-    loader::ensure(parts, &keys).await?;
+    loader::ensure(&shared.parts, &keys).await?;
+    let batches: Vec<Vec<Wanted>> = wanted.chunks(BATCH).map(<[Wanted]>::to_vec).collect();
+    let attempts = stream::iter(batches).map(|batch| pin_batch(shared, batch));
+    let attempts = attempts.buffered(BATCHES_AT_ONCE).try_concat().await?;
     let mut pinned = Vec::with_capacity(wanted.len());
     let mut unready = Vec::new();
-    for batch in wanted.chunks(BATCH) {
-        let pinnings: Vec<Pinning> = parts.index.lock(|index| {
-            batch.iter().map(|(key, is_executable)| index.pin_ready(key, *is_executable)).collect()
-        });
-        for (pinning, wanted) in pinnings.into_iter().zip(batch) {
-            if matches!(pinning, Pinning::Unready(_) | Pinning::TooMany) {
-                unready.push((pinned.len(), *wanted));
-            }
-            let found = if let Pinning::Pinned(found) = pinning { Some(found) } else { None };
-            pinned.push(found.map(|found| take_over(shared, found, wanted.1)));
+    for (attempt, wanted) in attempts.into_iter().zip(wanted) {
+        if matches!(attempt, Attempt::Unready) {
+            unready.push((pinned.len(), *wanted));
         }
+        pinned.push(if let Attempt::Pinned(file) = attempt { Some(file) } else { None });
     }
     let prepare = |(at, wanted): (usize, Wanted)| async move {
         Ok::<_, StoreError>((at, prepare(shared, wanted).await?))
     };
-    let mut prepared = stream::iter(unready).map(prepare).buffer_unordered(MAX_AT_ONCE);
+    let mut prepared = stream::iter(unready).map(prepare).buffer_unordered(FILES_AT_ONCE);
     while let Some((at, file)) = prepared.try_next().await? {
         if let Some(place) = pinned.get_mut(at) {
             *place = file;
@@ -66,35 +74,94 @@ pub(super) async fn pin_all(
     Ok(pinned)
 }
 
-fn take_over(shared: &Arc<Shared>, found: Found, is_executable: bool) -> PinnedFile {
-    PinnedFile::new(shared, Pin::of_pinned(&shared.parts, found), is_executable)
+/// What came of a first look.
+enum Attempt {
+    Absent,
+    Pinned(PinnedFile),
+    /// Something must be hashed or copied before.
+    Unready,
+}
+
+/// Pins those of a batch that are ready.
+async fn pin_batch(shared: &Arc<Shared>, batch: Vec<Wanted>) -> Result<Vec<Attempt>, StoreError> {
+    let pinnings: Vec<Pinning> = shared.parts.index.lock(|index| {
+        batch.iter().map(|(key, purpose)| index.pin_ready(key, *purpose == Purpose::Run)).collect()
+    });
+    let mut attempts = Vec::with_capacity(batch.len());
+    let mut fresh = Vec::with_capacity(batch.len());
+    for (pinning, (_, purpose)) in pinnings.into_iter().zip(&batch) {
+        attempts.push(match pinning {
+            Pinning::Absent => Attempt::Absent,
+            Pinning::Unready(_) | Pinning::TooMany => Attempt::Unready,
+            Pinning::Pinned(found) => {
+                fresh.push((found, *purpose));
+                Attempt::Pinned(take_over(shared, found, *purpose))
+            }
+        });
+    }
+    let ready = expose(shared, fresh).await?;
+    let are_pinned = attempts.iter_mut().filter(|it| matches!(it, Attempt::Pinned(_)));
+    for (attempt, is_ready) in are_pinned.zip(ready) {
+        if !is_ready {
+            *attempt = Attempt::Unready;
+        }
+    }
+    Ok(attempts)
+}
+
+fn take_over(shared: &Arc<Shared>, found: Found, purpose: Purpose) -> PinnedFile {
+    PinnedFile::new(shared, Pin::of_pinned(&shared.parts, found), purpose == Purpose::Run)
+}
+
+/// Readies pinned files for links; which of them are ready.
+async fn expose(
+    shared: &Arc<Shared>,
+    pinned: Vec<(Found, Purpose)>,
+) -> Result<Vec<bool>, StoreError> {
+    if pinned.iter().all(|(_, purpose)| *purpose == Purpose::Keep) {
+        return Ok(vec![true; pinned.len()]);
+    }
+    let worker = Arc::clone(&shared.parts);
+    let exposed = shared.parts.pool.run(move || worker.expose(&pinned)).await?;
+    exposed.map_err(|error| StoreError::io("look at a blob's file", error))
 }
 
 /// Does what it takes until one can be pinned.
 async fn prepare(
     shared: &Arc<Shared>,
-    (key, is_executable): Wanted,
+    (key, purpose): Wanted,
 ) -> Result<Option<PinnedFile>, StoreError> {
+    let is_executable = purpose == Purpose::Run;
     // Held until this call has a pin of its own.
-    let mut _made = None;
+    let mut made = None;
     for _ in 0..MAX_ROUNDS {
-        match shared.parts.index.lock(|index| index.pin_ready(&key, is_executable)) {
+        let pinning = shared.parts.index.lock(|index| index.pin_ready(&key, is_executable));
+        let found = match pinning {
             Pinning::Absent => return Ok(None),
-            Pinning::Pinned(found) => return Ok(Some(take_over(shared, found, is_executable))),
             Pinning::TooMany => {
                 let size_bytes = key.digest.size_bytes;
                 let reason = "more hold its file than can be counted";
                 return Err(StoreError::NoSpace { size_bytes, reason });
             }
-            Pinning::Unready(found) if is_executable => {
-                _made = variants::make(shared, found).await?;
-                if _made.is_none() {
-                    return Ok(None);
+            Pinning::Pinned(found) => {
+                let file = take_over(shared, found, purpose);
+                if expose(shared, vec![(found, purpose)]).await? == [true] {
+                    return Ok(Some(file));
                 }
+                found
             }
+            Pinning::Unready(found) => found,
+        };
+        if is_executable {
+            made = variants::make(shared, found).await?;
+            if made.is_none() {
+                return Ok(None);
+            }
+        } else {
             // A link outlives every later check, so the first look is a full one (I20).
-            Pinning::Unready(_) => drop(reader::verify(shared, &key).await?),
+            reader::verify(shared, &key).await?;
         }
     }
+    drop(made);
     Ok(None)
 }

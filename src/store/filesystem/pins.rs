@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::disk::{self, FileMode, ReadFile};
 use super::index::Found;
 use super::layout::FileName;
+use super::pinning::{self, Purpose};
 use super::publication::{Finished, Named};
 use super::reservation::{Reservation, reserve};
 use super::shared::{Parts, Shared};
-use super::{full_disk, pinning, variants};
+use super::{full_disk, variants};
 use crate::digest::Digest;
 use crate::store::StoreError;
 
@@ -105,6 +106,10 @@ impl PinnedFile {
         self.pin.found.file.len_bytes
     }
 
+    fn purpose(&self) -> Purpose {
+        if self.is_executable { Purpose::Run } else { Purpose::Link }
+    }
+
     fn relative_path(&self) -> String {
         let file = &self.pin.found.file;
         if self.is_executable { file.variant_path() } else { file.path() }
@@ -174,67 +179,51 @@ impl PinnedFile {
 
     /// Either the file is gone or the directory to link it into is not there.
     fn after_missing(&self, error: io::Error) -> Result<LinkOutcome, StoreError> {
-        if self.has_moved() {
-            return Ok(LinkOutcome::OutOfLinks);
+        let parts = &self.shared.parts;
+        let file = self.pin.found.file;
+        if self.is_current() && parts.disk.exists(&self.relative_path()).unwrap_or(true) {
+            return Err(failed_link(error));
         }
-        match self.shared.parts.disk.exists(&self.relative_path()) {
-            Ok(false) => {
-                self.forget();
-                Ok(LinkOutcome::Left)
-            }
-            Ok(true) | Err(_) => Err(failed_link(error)),
+        if self.is_executable {
+            parts.forget_variants(&[file]);
+        } else {
+            parts.forget_if_missing(&file);
         }
+        // Another holder may have renewed it, or its variant is being made anew.
+        let is_there = parts.index.lock(|index| index.peek(&file.key)).is_some();
+        Ok(if is_there { LinkOutcome::OutOfLinks } else { LinkOutcome::Left })
     }
 
-    /// Whether another holder has renewed the blob, or it has left and come again.
-    fn has_moved(&self) -> bool {
+    /// Whether the file that is pinned is the one of which links are made now.
+    fn is_current(&self) -> bool {
         let file = &self.pin.found.file;
         let now = self.shared.parts.index.lock(|index| index.peek(&file.key));
-        now.is_some_and(|now| now.file != *file)
-    }
-
-    /// Takes out what is gone from the disk.
-    fn forget(&self) {
-        let file = self.pin.found.file;
-        if self.is_executable {
-            self.shared.parts.forget_variants(&[file]);
-        } else {
-            self.shared.parts.forget(&[file]);
-        }
+        now.is_some_and(|now| now.file == *file && (now.has_variant || !self.is_executable))
     }
 
     /// Writes the bytes to the beginning of an empty file that is open for writing; `false` when
     /// the blob has left the store. What the file holds after `false` or an error is not said.
     /// Blocking.
     pub fn copy_to(&self, file: impl AsFd, allow: CopyBy) -> Result<bool, StoreError> {
-        let Some(source) = self.open_source().map_err(failed_copy)? else {
-            self.forget();
-            return Ok(false);
-        };
-        let to = file.as_fd();
-        if source.clone_to(to).map_err(failed_copy)? {
-            return Ok(true);
-        }
-        if allow == CopyBy::Reflink {
-            return Err(StoreError::Unsupported { what: "sharing blocks with a file there" });
-        }
-        let is_whole = source.copy_to(to, self.size_bytes()).map_err(failed_copy)?;
-        if !is_whole {
-            self.shared.parts.condemn_corrupt(&self.pin.found.file);
-        }
-        Ok(is_whole)
+        let Some(source) = self.open_source().map_err(failed_copy)? else { return Ok(false) };
+        let (source, found) = source;
+        let copied = self.shared.parts.copy_out(&source, &found, file.as_fd(), allow);
+        copied.map_err(failed_copy)?.ok_or(StoreError::Unsupported {
+            what: "sharing the blocks of a blob with a file that is there",
+        })
     }
 
-    fn open_source(&self) -> io::Result<Option<ReadFile>> {
+    /// Opens the blob's own file, which has the bytes of its variant too.
+    fn open_source(&self) -> io::Result<Option<(ReadFile, Found)>> {
         let parts = &self.shared.parts;
-        let opened = parts.disk.open_file(&self.relative_path())?;
-        if opened.is_some() {
-            return Ok(opened);
-        }
         // Another holder may have renewed it.
         let key = self.pin.found.file.key;
-        let now = parts.index.lock(|index| index.peek(&key)).filter(|it| it.is_verified);
-        now.map_or(Ok(None), |now| parts.disk.open_file(&now.file.path()))
+        let Some(now) = parts.index.lock(|index| index.peek(&key)) else { return Ok(None) };
+        let opened = parts.disk.open_file(&now.file.path())?;
+        if opened.is_none() {
+            parts.forget_if_missing(&now.file);
+        }
+        Ok(opened.map(|file| (file, now)))
     }
 
     /// Moves to a fresh inode of the same bytes, of which links can be had; `false` when the blob
@@ -242,7 +231,7 @@ impl PinnedFile {
     ///
     /// Cancel safe.
     pub async fn renew(&mut self) -> Result<bool, StoreError> {
-        if !self.has_moved() {
+        if self.is_current() {
             renew(&self.shared.parts, &self.pin.found).await?;
         }
         self.follow().await
@@ -251,7 +240,7 @@ impl PinnedFile {
     /// Pins what holds the bytes now; false when nothing does.
     async fn follow(&mut self) -> Result<bool, StoreError> {
         let key = self.pin.found.file.key;
-        let fresh = pinning::pin(&self.shared, key, self.is_executable).await?;
+        let fresh = pinning::pin(&self.shared, key, self.purpose()).await?;
         let Some(fresh) = fresh else { return Ok(false) };
         *self = fresh;
         Ok(true)

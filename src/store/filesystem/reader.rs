@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::buffers::{BUFFER_BYTES, Buffer};
-use super::checksum::{Checksum, check_file};
-use super::disk::{Cached, ReadFile};
+use super::checksum::Checksum;
+use super::disk::{Cached, Look, ReadFile};
+use super::exposure::{self, Checked};
 use super::flights::Outcome;
 use super::index::{Found, Use};
 use super::layout::RESULT_TRAILER_BYTES;
@@ -75,10 +76,40 @@ impl OpenEntry {
         Ok(())
     }
 
+    /// Whether the entry is there and no suspect: one that hashed right may have become one since.
+    fn is_trusted(&self) -> bool {
+        let now = self.shared.parts.index.lock(|index| index.refresh(&self.found));
+        now.is_some_and(|now| !now.is_suspect)
+    }
+
+    /// Takes in what a look at its file says; false when it is no good.
+    fn appraise(&mut self, look: &Look) -> bool {
+        let is_exposed = exposure::is_exposed(&self.found, look);
+        self.found.is_exposed = is_exposed;
+        if look.len_bytes != self.found.file.file_bytes() {
+            // Torn by a crash or tampered with: a miss, healed by the next upload.
+            self.condemn();
+            return false;
+        }
+        let Some(now) = self.shared.parts.appraise(&self.found, look) else { return false };
+        self.found = now;
+        self.found.is_exposed = is_exposed;
+        true
+    }
+
     fn corrupt(&self) -> StoreError {
         let key = self.found.file.key;
         self.shared.parts.condemn_corrupt(&self.found.file);
         StoreError::Corrupt { key: key.to_string() }
+    }
+
+    /// Takes it out for what can be seen without reading it.
+    fn condemn(&self) {
+        if self.found.is_exposed {
+            self.shared.parts.condemn_tampered(&self.found.file);
+        } else {
+            self.shared.parts.condemn_corrupt(&self.found.file);
+        }
     }
 }
 
@@ -93,8 +124,9 @@ pub(super) async fn open(
     loader::ensure(&shared.parts, std::slice::from_ref(key)).await?;
     for _ in 0..MAX_ROUNDS {
         let Some(open) = open_entry(shared, key, Use::Touch).await? else { return Ok(None) };
-        // What a power cut may have torn is hashed before the first byte goes out.
-        if open.entry.found.is_suspect && !check_in_full(&open).await? {
+        // What may be torn or changed is hashed before the first byte goes out.
+        if open.entry.found.is_suspect {
+            check_in_full(&open).await?;
             continue;
         }
         return Ok(Some(FileReader::start(open, range)));
@@ -114,25 +146,22 @@ async fn open_entry(
         let Some(found) = shared.parts.index.lock(|index| index.open(key, purpose)) else {
             return Ok(None);
         };
-        let open = OpenEntry { found, shared: Arc::clone(shared) };
+        let mut open = OpenEntry { found, shared: Arc::clone(shared) };
         let opened = match open_file(shared, found.file.path()).await {
             Err(StoreError::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
                 // Somebody took the right to read it away: what cannot be served is not present.
-                drop(open.corrupt());
+                open.condemn();
                 continue;
             }
             outcome => outcome?,
         };
         match opened {
-            Some(file) if file.len_bytes() == found.file.file_bytes() => {
+            Some(file) if open.appraise(file.look()) => {
                 return Ok(Some(Arc::new(OpenFile { file, entry: open })));
             }
-            Some(_) => {
-                // Torn by a crash or tampered with: a miss, healed by the next upload.
-                drop(open.corrupt());
-            }
+            Some(_) => {}
             None => shared.parts.forget(&[found.file]),
         }
     }
@@ -162,9 +191,11 @@ pub(super) async fn verify_on_disk(
     check_in_full(&open).await
 }
 
-/// Waits for a check of the whole file, which all who want one share.
+/// Waits for a check of the whole file, which all who want one share; false when the entry has
+/// left, or has become a suspect while that check was under way.
 async fn check_in_full(open: &Arc<OpenFile>) -> Result<bool, StoreError> {
-    check_beside(open).wait().await.ok_or_else(check_failed)
+    let is_right = check_beside(open).wait().await.ok_or_else(check_failed)?;
+    Ok(is_right && open.entry.is_trusted())
 }
 
 fn check_failed() -> StoreError {
@@ -345,11 +376,16 @@ async fn check_whole(open: Arc<OpenFile>) -> Result<bool, StoreError> {
     let worker = Arc::clone(&open);
     let job = move || {
         let mut buffer = worker.entry.shared.buffers.take();
-        let name = &worker.entry.found.file;
-        check_file(&worker.file, name, buffer.space(BUFFER_BYTES), |_, _| Ok(()))
+        let parts = &worker.entry.shared.parts;
+        let checked = parts.check(&worker.file, &worker.entry.found, buffer.space(BUFFER_BYTES))?;
+        // A mismatch removes the entry at once, whoever waits for it.
+        match checked {
+            Checked::Right(found) => parts.index.lock(|index| index.mark_verified(&found)),
+            Checked::Wrong => drop(worker.entry.corrupt()),
+            Checked::Tampered => parts.condemn_tampered(&worker.entry.found.file),
+        }
+        Ok(matches!(checked, Checked::Right(_)))
     };
     let outcome = open.entry.shared.parts.pool.run(job).await?;
-    let is_right = outcome.map_err(|error| StoreError::io("read a blob", error))?;
-    // A mismatch removes the entry at once, whoever waits for it.
-    Ok(open.entry.conclude(is_right).is_ok())
+    outcome.map_err(|error| StoreError::io("read a blob", error))
 }

@@ -59,6 +59,8 @@ pub(super) struct Parts {
     pub(super) failed: Mutex<Vec<Victim>>,
     /// Wakes the evictor. Holds one call: those that come while it is awake share one pass.
     pub(super) wake: Notify,
+    /// Held while files are stamped that nobody has a link to yet.
+    pub(super) exposing: Mutex<()>,
     /// Wakes those who wait for writes to end and for files to be gone.
     pub(super) write_ended: Notify,
 }

@@ -63,7 +63,19 @@ async fn make_here(shared: &Arc<Shared>, blob: Found) -> Result<Option<Pin>, Sto
     // One that was made since the look that led here.
     let now = parts.index.lock(|index| index.peek(&blob.file.key));
     if let Some(now) = now.filter(|it| it.file == blob.file && it.has_variant) {
-        return Ok(Pin::new(parts, now));
+        let worker = Arc::clone(parts);
+        let looked = move || {
+            let is_good = worker.is_variant_as_left(&now.file)?;
+            // Nobody else makes one meanwhile.
+            if !is_good {
+                worker.discard_variant(&now.file)?;
+            }
+            Ok(is_good)
+        };
+        let looked = parts.pool.run(looked).await?;
+        if looked.map_err(|error| StoreError::io("look at an executable", error))? {
+            return Ok(Pin::new(parts, now));
+        }
     }
     let mut retries = Retries::default();
     loop {
@@ -121,6 +133,7 @@ fn write(parts: &Arc<Parts>, blob: &Found, reservation: Reservation) -> io::Resu
     }
     let expected = parts.blocks.charge_of(blob.file.len_bytes);
     let settled = finished.file.settled_bytes(blob.file.len_bytes, expected)?;
+    finished.file.stamp(FileMode::Executable)?;
     let is_durable = parts.settings.durability == Durability::Fsync;
     if is_durable {
         finished.file.sync()?;
@@ -153,7 +166,9 @@ fn write(parts: &Arc<Parts>, blob: &Found, reservation: Reservation) -> io::Resu
 pub(super) fn copy(parts: &Parts, blob: &Found, to: &UnnamedFile) -> io::Result<bool> {
     let missing = || io::Error::from(io::ErrorKind::NotFound);
     let source = parts.disk.open_file(&blob.file.path())?.ok_or_else(missing)?;
-    if blob.is_verified && source.len_bytes() == blob.file.len_bytes && to.clone_from(&source)? {
+    let now = parts.appraise(blob, source.look()).unwrap_or(*blob);
+    let is_trusted = now.is_verified && source.len_bytes() == blob.file.len_bytes;
+    if is_trusted && to.clone_from(&source)? {
         return Ok(true);
     }
     let len_bytes = usize::try_from(source.len_bytes()).unwrap_or(COPY_BYTES);

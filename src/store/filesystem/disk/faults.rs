@@ -31,6 +31,8 @@ pub(in crate::store::filesystem) enum Call {
     Forget,
     /// Asking for metadata of a file, a directory or the file system.
     Stat,
+    /// Setting a file's time and mode.
+    Stamp,
     /// Giving a file a name.
     Link,
     /// Removing a name.
@@ -137,7 +139,7 @@ mod injected {
 
     impl Call {
         /// Every kind.
-        pub(in crate::store::filesystem) const ALL: [Self; 21] = [
+        pub(in crate::store::filesystem) const ALL: [Self; 22] = [
             Self::Open,
             Self::Lock,
             Self::Create,
@@ -146,6 +148,7 @@ mod injected {
             Self::Read,
             Self::Forget,
             Self::Stat,
+            Self::Stamp,
             Self::Link,
             Self::Unlink,
             Self::MakeDirectory,

@@ -7,13 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{
-    Advice, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, ResolveFlags,
-};
+use rustix::fs::{Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::faults::Steps;
-use super::{Call, Disk, Moment, TEMP_DIRECTORY, allocated};
+use super::{Call, Disk, Look, Moment, TEMP_DIRECTORY, allocated};
 
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 1 << 20;
@@ -37,7 +35,7 @@ pub(in crate::store::filesystem) enum FileMode {
 }
 
 impl FileMode {
-    fn raw(self) -> RawMode {
+    pub(super) fn raw(self) -> RawMode {
         match self {
             Self::Blob => 0o444,
             Self::Executable => 0o555,
@@ -48,11 +46,11 @@ impl FileMode {
 /// A file that has no name yet, or a temporary one.
 #[derive(Debug)]
 pub(in crate::store::filesystem) struct UnnamedFile {
-    file: File,
+    pub(super) file: File,
     /// The name in [`TEMP_DIRECTORY`] where `O_TMPFILE` is missing.
     temp_path: Option<String>,
     root: Arc<OwnedFd>,
-    steps: Steps,
+    pub(super) steps: Steps,
 }
 
 impl Drop for UnnamedFile {
@@ -67,6 +65,10 @@ impl Drop for UnnamedFile {
 }
 
 impl UnnamedFile {
+    pub(super) fn of(file: File, root: Arc<OwnedFd>, steps: Steps) -> Self {
+        Self { file, temp_path: None, root, steps }
+    }
+
     /// Writes all of `data` at `offset`. After a failure the same may be tried again.
     pub(in crate::store::filesystem) fn write_at(
         &self,
@@ -122,14 +124,23 @@ impl UnnamedFile {
 #[derive(Debug)]
 pub(in crate::store::filesystem) struct ReadFile {
     pub(super) file: File,
-    len_bytes: u64,
+    look: Look,
     pub(super) steps: Steps,
 }
 
 impl ReadFile {
+    pub(super) fn new(file: File, look: Look, steps: Steps) -> Self {
+        Self { file, look, steps }
+    }
+
     /// Its length when it was opened.
     pub(in crate::store::filesystem) fn len_bytes(&self) -> u64 {
-        self.len_bytes
+        self.look.len_bytes
+    }
+
+    /// What it looked like when it was opened.
+    pub(in crate::store::filesystem) fn look(&self) -> &Look {
+        &self.look
     }
 
     /// Reads at `offset` only what is in memory already.
@@ -358,12 +369,8 @@ impl Disk {
             Err(error) => return Err(error.into()),
         };
         let stat = rustix::fs::fstat(&file)?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Ok(None);
-        }
-        let len_bytes = u64::try_from(stat.st_size).unwrap_or_default();
-        // Its type differs between architectures.
-        Ok(Some(ReadFile { file: file.into(), len_bytes, steps: self.steps.clone() }))
+        let Some(look) = Look::of(&stat) else { return Ok(None) };
+        Ok(Some(ReadFile { file: file.into(), look, steps: self.steps.clone() }))
     }
 
     /// Whether some process still has a file open for writing that was made with
@@ -406,6 +413,15 @@ fn open_flags() -> OFlags {
 fn is_beyond(error: Errno) -> bool {
     let beyond = [Errno::OPNOTSUPP, Errno::XDEV, Errno::INVAL, Errno::NOTTY, Errno::NOSYS];
     beyond.contains(&error) || error == Errno::PERM
+}
+
+/// Writes all of `data` at `offset` of a file outside of the store.
+pub(in crate::store::filesystem) fn write_out(
+    to: BorrowedFd<'_>,
+    data: &[u8],
+    offset: u64,
+) -> io::Result<()> {
+    write_all_at(to, data, offset)
 }
 
 /// Writes all of `data` at `offset`.

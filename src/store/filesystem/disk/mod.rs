@@ -3,9 +3,11 @@
 //! Every operation is one step of the store's protocol, blocking, relative to the root's
 //! descriptor, and refuses to run under the index lock (I11). Linux-only things stay in here.
 
+mod adopted;
 mod directories;
 mod faults;
 mod files;
+mod looks;
 mod onlooker;
 mod own;
 #[cfg(not(feature = "shuttle"))]
@@ -21,11 +23,13 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
+pub(super) use adopted::ForeignFile;
 pub(super) use faults::Call;
 #[cfg(test)]
 #[cfg_attr(feature = "shuttle", expect(unused_imports, reason = "no schedule has faults yet"))]
 pub(super) use faults::{Faults, Lasting};
-pub(super) use files::{Cached, FileMode, ReadFile, UnnamedFile};
+pub(super) use files::{Cached, FileMode, ReadFile, UnnamedFile, write_out};
+pub(super) use looks::Look;
 pub(super) use onlooker::Onlooker;
 pub(super) use own::{OwnWriter, RingFile};
 
@@ -81,6 +85,8 @@ pub(super) struct Disk {
     /// Whether a file can be linked by its descriptor alone: the kernel is new enough (6.10) or
     /// the process privileged. Saves a walk through `/proc` for each file.
     links_descriptors: bool,
+    /// Whether files are made with the very mode that is asked for.
+    makes_exact_modes: bool,
     next_temp: AtomicU64,
     steps: Steps,
 }
@@ -143,6 +149,7 @@ impl Disk {
             has_unnamed_files: true,
             file_system,
             links_descriptors: true,
+            makes_exact_modes: looks::makes_exact_modes(),
             next_temp: AtomicU64::new(0),
             steps,
         };
@@ -170,6 +177,7 @@ impl Disk {
             has_unnamed_files: self.has_unnamed_files,
             file_system: self.file_system,
             links_descriptors: self.links_descriptors,
+            makes_exact_modes: self.makes_exact_modes,
             next_temp: AtomicU64::new(0),
             steps: Steps::default(),
         })

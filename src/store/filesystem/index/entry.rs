@@ -58,6 +58,8 @@ const VERIFIED: u8 = 0x08;
 const SUSPECT: u8 = 0x10;
 /// It goes to the leased ones when its last pin ends.
 const PROMISED: u8 = 0x20;
+/// Others have, or had, links to its file.
+const EXPOSED: u8 = 0x40;
 
 const _: () = assert!(std::mem::size_of::<Entry>() <= 96, "1 M entries must stay under 120 MB");
 
@@ -135,6 +137,14 @@ impl Entry {
 
     pub(super) fn set_promised(&mut self, value: bool) {
         self.set(PROMISED, value);
+    }
+
+    pub(super) fn is_exposed(&self) -> bool {
+        self.place_and_flags & EXPOSED != 0
+    }
+
+    pub(super) fn set_exposed(&mut self, value: bool) {
+        self.set(EXPOSED, value);
     }
 
     fn is_blob(&self) -> bool {

@@ -16,6 +16,7 @@ mod removal;
 mod room;
 mod slots;
 mod timeline;
+mod trust;
 mod writers;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ use order::Order;
 pub(crate) use publication::{Publish, Start};
 pub(crate) use removal::{Part, Victim};
 pub(crate) use room::Reserve;
+pub(crate) use trust::Pinning;
 pub(crate) use writers::Fences;
 use writers::Writers;
 
@@ -92,10 +94,13 @@ pub(crate) struct Found {
     pub(crate) file: FileName,
     /// Whether this process has seen its bytes hash right.
     pub(crate) is_verified: bool,
-    /// Whether a crash may have torn it: to be hashed before anything is said of it.
+    /// Whether a crash may have torn it, or somebody changed it: to be hashed before anything is
+    /// said of it.
     pub(crate) is_suspect: bool,
     /// Whether its executable variant is there.
     pub(crate) has_variant: bool,
+    /// Whether others have, or had, links to its file.
+    pub(crate) is_exposed: bool,
     slot: u32,
 }
 
@@ -120,19 +125,6 @@ pub struct LastUse {
     pub is_leased: bool,
     /// Whether its file is being linked right now.
     pub is_pinned: bool,
-}
-
-/// What came of an attempt to pin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pinning {
-    /// There is no such entry.
-    Absent,
-    /// It is there, and is not pinned: its bytes are not known to be right, or it has no variant.
-    Unready(Found),
-    /// It stays until [`Index::unpin`].
-    Pinned(Found),
-    /// So many pins hold it that they cannot be counted.
-    TooMany,
 }
 
 /// What a look-up is for.
@@ -236,6 +228,7 @@ impl<W> Index<W> {
             is_verified: entry.is_verified(),
             is_suspect: entry.is_suspect(),
             has_variant: entry.has_variant(),
+            is_exposed: entry.is_exposed(),
             slot,
         })
     }
@@ -328,42 +321,6 @@ impl<W> Index<W> {
         };
         orphan.readers = orphan.readers.saturating_sub(1);
         self.free_orphan_if_gone(generation)
-    }
-
-    /// Looks a blob up, uses it, and keeps it from eviction until [`Index::unpin`], if links can be
-    /// made to its file, or to that of its variant, right away.
-    pub(crate) fn pin_ready(&mut self, key: &Key, is_executable: bool) -> Pinning {
-        let Some(found) = self.look_up(key, Use::Touch) else { return Pinning::Absent };
-        let is_ready = if is_executable { found.has_variant } else { found.is_verified };
-        if self.order.slots.get(found.slot).is_some_and(|entry| entry.pins == u16::MAX) {
-            Pinning::TooMany
-        } else if is_ready && self.order.pin(found.slot) {
-            Pinning::Pinned(found)
-        } else {
-            Pinning::Unready(found)
-        }
-    }
-
-    /// Keeps an entry from eviction until [`Index::unpin`]; false when it has left.
-    pub(crate) fn pin(&mut self, found: &Found) -> bool {
-        self.still(found).is_some_and(|slot| self.order.pin(slot))
-    }
-
-    /// Ends what [`Index::pin`] began; nothing when the entry has left meanwhile (I7).
-    pub(crate) fn unpin(&mut self, found: &Found) {
-        if let Some(slot) = self.still(found) {
-            self.order.unpin(slot);
-        }
-    }
-
-    /// Remembers that the bytes of this generation hashed right. I7.
-    pub(crate) fn mark_verified(&mut self, found: &Found) {
-        if let Some(entry) = self.still(found).and_then(|slot| self.order.slots.get_mut(slot)) {
-            entry.set_verified(true);
-            let was_suspect = entry.is_suspect();
-            entry.set_suspect(false);
-            self.suspects = self.suspects.saturating_sub(u64::from(was_suspect));
-        }
     }
 
     /// Says what time it is, in seconds since 1970, and ends leases; true when more are to end.

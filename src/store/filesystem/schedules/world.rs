@@ -105,6 +105,7 @@ impl Root {
             purges: Purges::default(),
             failed: Mutex::new(Vec::new()),
             wake: Notify::new(),
+            exposing: Mutex::default(),
             write_ended: Notify::new(),
         });
         let shared = Arc::new(Shared::new(parts, limits.max_bytes, 0));

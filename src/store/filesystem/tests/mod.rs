@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the tests play the others: clients and people")]
 
+mod adoption;
 mod books;
 mod crash;
 mod eviction;
@@ -11,6 +12,7 @@ mod given_up;
 mod leases;
 mod life;
 mod links;
+mod many_links;
 mod model;
 mod purge;
 mod recovery;
@@ -20,6 +22,7 @@ mod set_aside;
 mod start;
 mod stop;
 mod suspects;
+mod tampering;
 mod transfer;
 mod variants;
 mod verify;

@@ -1,0 +1,121 @@
+//! Staging: from a digest to a directory.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+
+use super::jobs::Jobs;
+use super::pinning::Pins;
+use super::place::{Tools, Work};
+use super::plan::invalid;
+use super::site::failed;
+use super::writable::Writable;
+use super::{LinkMode, Progress, StageError, StageOptions, Stager, Totals, TreeRoot};
+use crate::store::StoreError;
+use crate::trees::name::Name;
+use crate::trees::on_disk::Folder;
+
+/// A tree in its place. What it is linked to stays in the store until this is dropped; the
+/// directory stays after that.
+#[derive(Debug)]
+pub struct StagedTree {
+    totals: Totals,
+    /// `None` where every file is a copy.
+    _pins: Option<Arc<Pins>>,
+}
+
+impl StagedTree {
+    /// What it is made of.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+}
+
+/// Has what is half made removed when its caller goes away.
+struct Guard(Option<Arc<Work>>);
+
+impl Guard {
+    /// What is made stays.
+    fn keep(&mut self) {
+        if let Some(work) = self.0.take() {
+            work.site.keep();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            work.site.abandon();
+            // The last one who has it removes it: this job, or one that still works on it.
+            Jobs::detach(move || drop(work));
+        }
+    }
+}
+
+impl Stager {
+    /// Makes the directory `name` in `parent` from a tree. It must not be there yet, or be empty.
+    ///
+    /// It appears whole or not at all. What is missing is reported all at once. Cancel safe: what
+    /// a dropped call has made goes, soon.
+    pub async fn stage(
+        self: &Arc<Self>,
+        root: TreeRoot,
+        parent: Folder,
+        name: &str,
+        options: &StageOptions,
+        progress: Arc<Progress>,
+    ) -> Result<StagedTree, StageError> {
+        Name::new(name).map_err(|problem| invalid(name.to_owned(), problem.to_string()))?;
+        let writable = Writable::new(options)?;
+        let plan = self.plan(root).await?;
+        progress.expect(plan.totals.files, plan.totals.bytes);
+        self.all_missing(&plan).await?;
+        let pins = self.pin_all(&plan, options.link_mode).await?;
+        let mut totals = plan.totals;
+        let tools = Tools {
+            plan,
+            pins,
+            files: Arc::clone(&self.files),
+            options: options.clone(),
+            writable,
+            progress,
+            runtime: Handle::current(),
+        };
+        let target = name.to_owned();
+        let begin = move || Work::begin(tools, parent, &target).map(Arc::new);
+        let mut guard = Guard(Some(self.jobs.run(begin).await??));
+        match self.carry_out(&guard).await {
+            Ok((copied_files, pins)) => {
+                totals.copied_files = copied_files;
+                guard.keep();
+                let has_links = matches!(options.link_mode, LinkMode::Auto | LinkMode::HardLink);
+                Ok(StagedTree { totals, _pins: has_links.then_some(pins) })
+            }
+            Err(error) => {
+                // The guard would do it, but later.
+                let Some(work) = guard.0.take() else { return Err(error) };
+                let removed = self.jobs.run(move || work.site.remove()).await?;
+                removed.map_err(failed("remove what was made of", name))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes everything and puts it in its place; says how many files were copied.
+    async fn carry_out(&self, guard: &Guard) -> Result<(u64, Arc<Pins>), StageError> {
+        let Some(work) = &guard.0 else { return Err(StoreError::ShuttingDown.into()) };
+        let runs = (0..self.jobs.width()).map(|_| {
+            let work = Arc::clone(work);
+            self.jobs.run(move || work.run())
+        });
+        for ended in join_all(runs).await {
+            ended?;
+        }
+        let copied_files = work.outcome()?;
+        let placed = Arc::clone(work);
+        self.jobs.run(move || placed.site.put_in_place()).await??;
+        Ok((copied_files, Arc::clone(&work.pins)))
+    }
+}
