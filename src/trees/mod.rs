@@ -4,6 +4,7 @@
 //! A message is what a client chose to store. Nothing of it reaches a file system unchecked.
 
 pub mod directory;
+pub mod encode;
 pub mod name;
 pub mod on_disk;
 #[cfg(test)]
