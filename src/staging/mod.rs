@@ -5,6 +5,7 @@
 //! at a [`site`].
 
 mod cache;
+pub mod capture;
 mod fetch;
 mod jobs;
 mod pinning;
