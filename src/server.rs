@@ -8,6 +8,7 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod values;
+mod worker;
 
 use std::future::Future;
 use std::io;
@@ -38,6 +39,8 @@ use crate::tls::FileProblem;
 use stores::Stores;
 pub use stores::{StoreKind, StoreSettings};
 pub use values::ValuesSettings;
+pub use worker::WorkerSettings;
+use worker::{BoundWorker, RunningWorker};
 
 /// How long connections without a call may take to close at the end.
 const CONNECTION_GRACE: Duration = Duration::from_millis(500);
@@ -58,6 +61,8 @@ pub struct ServerSettings {
     pub http: HttpOptions,
     /// Where to listen for the operator; `None` for nowhere.
     pub admin: Option<AdminAddress>,
+    /// Where workers are served; `None` for nowhere.
+    pub worker: Option<WorkerSettings>,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
     /// What has gone wrong so far.
@@ -102,6 +107,14 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The directory of workers cannot be opened.
+    #[error("open the worker root {root:?}: {source}")]
+    WorkerRoot {
+        /// The directory.
+        root: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An instance refers to a store that is not there.
     #[error("something refers to store {0}, which is not configured before it")]
     UnknownStore(usize),
@@ -134,6 +147,7 @@ pub struct Server {
     grpc: Vec<RunningGrpc>,
     http: RunningHttp,
     operator: RunningOperator,
+    worker: Option<RunningWorker>,
     stop: CancellationToken,
     stop_http: CancellationToken,
     exposition: Arc<Exposition>,
@@ -152,6 +166,7 @@ impl Server {
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         let metrics = Metrics::new(settings.recent_errors);
         listeners::warn_if_bypassed(&settings.listeners, settings.http_listen);
+        let worker = BoundWorker::bind(settings.worker, &settings.listeners).await?;
         let checked = listeners::read_certificates(settings.listeners, &metrics)?;
         // All addresses before any store: a port that is taken costs no scan of a directory.
         let http_listener = listeners::bind(&settings.http_listen.into(), false).await?;
@@ -177,6 +192,7 @@ impl Server {
             stop: stop.clone(),
         };
         let (grpc, served) = behind.start_all(bound).await?;
+        let worker = RunningWorker::start(worker, &stores, &behind).await;
         let address = listeners::tcp_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
         let page = http::operator::routes(Arc::clone(&operator.operator));
@@ -207,6 +223,7 @@ impl Server {
             grpc,
             http,
             operator,
+            worker,
             stop,
             stop_http,
             exposition,
@@ -240,6 +257,11 @@ impl Server {
         self.operator.admin_address()
     }
 
+    /// Where workers are served, in the order of the settings.
+    pub fn worker_addresses(&self) -> &[ListenAddress] {
+        self.worker.as_ref().map_or(&[], |worker| &worker.addresses)
+    }
+
     /// The stores of files, in the order of the settings.
     pub fn stores(&self) -> &[Arc<FilesystemStore>] {
         &self.stores.filesystem
@@ -260,11 +282,22 @@ impl Server {
         for grpc in &self.grpc {
             grpc.handle.start_draining().await;
         }
+        if let Some(worker) = &self.worker {
+            worker.handle.start_draining().await;
+        }
         self.stop.cancel();
-        let (mut calls, tasks): (Vec<TaskTracker>, Vec<JoinHandle<()>>) =
+        let (mut calls, mut tasks): (Vec<TaskTracker>, Vec<JoinHandle<()>>) =
             self.grpc.into_iter().map(|grpc| (grpc.handle.calls().clone(), grpc.task)).unzip();
         calls.push(self.http.calls);
+        let worker = self.worker.map(|RunningWorker { handle, tasks: its_tasks, .. }| {
+            calls.push(handle.calls().clone());
+            tasks.extend(its_tasks);
+            handle
+        });
         end_listeners(&calls, tasks, self.drain_timeout).await;
+        if let Some(worker) = worker {
+            worker.stop(self.drain_timeout).await;
+        }
         // Last: while calls run, probes are told that the process is draining, not gone.
         self.stop_http.cancel();
         end_listeners(&[], vec![self.http.task], CONNECTION_GRACE).await;

@@ -21,6 +21,7 @@ mod tests;
 mod values_flags;
 mod why;
 mod worker_client;
+mod worker_flags;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -16,6 +16,7 @@ use super::problems::Problems;
 use super::served::{Served, resolve};
 use super::store_flags::{self, StoreFlags};
 use super::values_flags::ValuesFlags;
+use super::worker_flags::WorkerFlags;
 use super::{EX_USAGE, fail};
 use crate::admin_socket::AdminAddress;
 use crate::http::HttpOptions;
@@ -81,6 +82,9 @@ pub(super) struct ServeArguments {
     /// `HOST:PORT`; `off` for nowhere [default: admin.sock in the first store's directory].
     #[arg(long, env = "CASTELLAN_ADMIN_LISTEN", value_name = "ADDRESS")]
     admin_listen: Option<String>,
+
+    #[command(flatten)]
+    worker: WorkerFlags,
 
     /// The longest wait for running requests after SIGTERM.
     #[arg(
@@ -191,6 +195,7 @@ fn plan(
     let drain_timeout = problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
     let admin = problems.take("--admin-listen", admin_listen(arguments.admin_listen.as_deref()));
     let otlp = problems.take("--otlp-endpoint", OtlpSettings::read(&arguments.otlp_endpoint, env));
+    let worker = arguments.worker.read(&mut problems);
     let store_settings = arguments.store.read(&mut problems);
     let served = match &arguments.config {
         None => plan_default(arguments, env, &store_settings, &mut problems),
@@ -222,6 +227,7 @@ fn plan(
                 http_listen,
                 http,
                 admin,
+                worker,
                 drain_timeout,
                 recent_errors: RecentErrors::default(),
             };
@@ -349,4 +355,13 @@ pub(super) fn values_of(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Option<crate::server::ValuesSettings> {
     plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.values
+}
+
+/// What `serve` would serve to workers.
+#[cfg(test)]
+pub(super) fn worker_of(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<crate::server::WorkerSettings> {
+    plan(arguments, env).unwrap_or_else(|problems| panic!("{problems}")).settings.worker
 }

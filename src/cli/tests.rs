@@ -341,3 +341,26 @@ fn what_is_not_known_is_said_to_be_so() {
     let json = "{\"status\":\"unknown\",\"files\":[],\"removals\":[],\"remembered\":12}";
     assert_eq!(answer.to_string(), json);
 }
+
+#[test]
+fn workers_need_an_address_and_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    let good = ["--worker-root", root, "--worker-listen"];
+    let worker = |flags: &[&str]| serve::worker_of(&arguments(flags).unwrap(), &env);
+    assert!(worker(&[]).is_none());
+    let both = [&good[..], &["unix:/run/w.sock,127.0.0.1:0", "--worker-listen", ":7"]].concat();
+    let settings = worker(&both).unwrap();
+    let addresses: Vec<_> = settings.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["unix:/run/w.sock", "127.0.0.1:0", "0.0.0.0:7"]);
+    assert_eq!(settings.root, directory.path());
+    for (flags, problem) in [
+        (&["--worker-listen", "unix:/run/w.sock"][..], "--worker-root must say"),
+        (&["--worker-root", root], "without --worker-listen"),
+        (&[good[0], good[1], good[2], "nowhere"], "error: --worker-listen: "),
+        (&[good[0], "/no/such/directory", good[2], ":7"], "/no/such/directory is no directory"),
+    ] {
+        let found = problems(flags);
+        assert!(found.contains(problem) && found.lines().count() == 1, "{flags:?}: {found}");
+    }
+}

@@ -18,6 +18,7 @@ mod status;
 mod tool;
 mod trace;
 mod tree;
+pub mod worker;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::metric::{Metric, counter, gauge};
 use crate::store::filesystem::StoreStats;
 use crate::telemetry::metrics::{Family, Kind, Samples, Unit, Value};
 
-static GAUGES: [Metric<StoreStats>; 16] = [
+static GAUGES: [Metric<StoreStats>; 17] = [
     gauge(
         "castellan_store_max_bytes",
         "The most that the store may take on the disk.",
@@ -60,6 +60,12 @@ static GAUGES: [Metric<StoreStats>; 16] = [
         "What the entries under a lease take.",
         Unit::Bytes,
         |stats| Some(stats.leased_bytes),
+    ),
+    gauge(
+        "castellan_store_pinned_bytes",
+        "What the entries take that staged trees hold.",
+        Unit::Bytes,
+        |stats| Some(stats.pinned_bytes),
     ),
     gauge("castellan_store_entries", "Blobs and action results.", Unit::None, |stats| {
         Some(stats.entries)

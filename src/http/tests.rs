@@ -81,7 +81,8 @@ fn reapi_h9_every_error_has_its_status() {
 fn every_field(stats: &mut StoreStats) -> Vec<&mut u64> {
     let StoreStats {
         max_bytes, limit_bytes, resident_bytes, reserved_bytes, dying_bytes, held_bytes,
-        overhead_bytes, unread_bytes, leased_bytes, entries, variants, suspects, unread_shards,
+        overhead_bytes, unread_bytes, leased_bytes, pinned_bytes, entries, variants, suspects,
+        unread_shards,
         waiting_uploads, writes, oldest_age_seconds, evictions, expirations, count_evictions,
         purged_entries, replacements, evict_unlink_failures, leases_broken, lease_refusals,
         reserve_timeouts, full_disks, index_file_missing, corrupt_blobs, tampered_blobs,
@@ -92,7 +93,8 @@ fn every_field(stats: &mut StoreStats) -> Vec<&mut u64> {
     } = stats;
     vec![
         max_bytes, limit_bytes, resident_bytes, reserved_bytes, dying_bytes, held_bytes,
-        overhead_bytes, unread_bytes, leased_bytes, entries, variants, suspects, unread_shards,
+        overhead_bytes, unread_bytes, leased_bytes, pinned_bytes, entries, variants, suspects,
+        unread_shards,
         waiting_uploads, writes, evictions, expirations, count_evictions, purged_entries,
         replacements, evict_unlink_failures, leases_broken, lease_refusals, reserve_timeouts,
         full_disks, index_file_missing, corrupt_blobs, tampered_blobs, lost_publications,

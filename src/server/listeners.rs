@@ -152,7 +152,16 @@ pub(super) async fn bind(
     address: &ListenAddress,
     freebind: bool,
 ) -> Result<SocketListener, ServerError> {
-    let options = BindOptions { mode: SOCKET_MODE, backlog: LISTEN_BACKLOG, freebind };
+    bind_with(address, SOCKET_MODE, freebind).await
+}
+
+/// The same, with the mode of a socket in the file system.
+pub(super) async fn bind_with(
+    address: &ListenAddress,
+    mode: u32,
+    freebind: bool,
+) -> Result<SocketListener, ServerError> {
+    let options = BindOptions { mode, backlog: LISTEN_BACKLOG, freebind };
     let failed = |source| ServerError::Listen { address: address.clone(), source };
     SocketListener::bind(address, options).await.map_err(failed)
 }
@@ -346,7 +355,8 @@ fn rooted(path: &str) -> String {
     format!("/{}", path.trim_start_matches('/'))
 }
 
-fn plain(
+/// Connections that are open as they are.
+pub(super) fn plain(
     incoming: impl Stream<Item = Connection<SocketStream>>,
 ) -> impl Stream<Item = impl Future<Output = Option<Opened<Connection<SocketStream>>>>> {
     incoming.map(|io| {

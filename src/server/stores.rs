@@ -96,11 +96,46 @@ pub enum StoreKind {
     Noop,
 }
 
+/// Where the files of a store are that hold its blobs, each whole and under its own digest.
+#[derive(Clone, Copy, Debug)]
+enum Files {
+    /// In this one of the stores of files.
+    Own(usize),
+    /// In another store.
+    Behind(usize),
+    /// In another store, or else in a second one.
+    Either(usize, usize),
+    /// Nowhere, for this reason.
+    None(&'static str),
+}
+
+impl Files {
+    /// Those of a store before which `opened` stores of files were opened.
+    fn of(kind: &StoreKind, opened: usize) -> Self {
+        match kind {
+            StoreKind::Filesystem(_) => Self::Own(opened),
+            StoreKind::Tiered { fast, slow, .. } => Self::Either(*fast, *slow),
+            StoreKind::ExistenceCache { backend, .. } | StoreKind::Counted { backend, .. } => {
+                Self::Behind(*backend)
+            }
+            StoreKind::Memory(_) => Self::None("its blobs are in memory"),
+            StoreKind::Remote(_) => Self::None("its blobs are on another server"),
+            StoreKind::Compression { .. } => Self::None("its blobs are compressed"),
+            StoreKind::Dedup { .. } => Self::None("its blobs are in chunks"),
+            StoreKind::BySize { .. } => Self::None("its blobs are in two stores, by their size"),
+            StoreKind::Sharded(_) => Self::None("its blobs are spread over several stores"),
+            StoreKind::Noop => Self::None("it keeps nothing"),
+        }
+    }
+}
+
 /// The stores of a running server.
 #[derive(Debug, Default)]
 pub(super) struct Stores {
     /// By position in the settings, with their names.
     all: Vec<(String, Arc<dyn BlobStore>)>,
+    /// By position as well.
+    files: Vec<Files>,
     /// Positions of those that stand behind others.
     behind: HashSet<usize>,
     /// Whether one of them stands behind two.
@@ -127,6 +162,7 @@ impl Stores {
         };
         let mut stores = Self::default();
         for StoreSettings { name, kind } in settings {
+            stores.files.push(Files::of(&kind, stores.filesystem.len()));
             let store = stores.open_one(&name, kind).await?;
             stores.all.push((name, store));
         }
@@ -236,6 +272,40 @@ impl Stores {
     fn get(&self, position: usize) -> Result<Arc<dyn BlobStore>, ServerError> {
         let found = self.all.get(position).map(|(_, store)| Arc::clone(store));
         found.ok_or(ServerError::UnknownStore(position))
+    }
+
+    /// The files that hold the blobs of the store at a position, and that store; otherwise why
+    /// there are none.
+    pub(super) fn files_of(
+        &self,
+        position: usize,
+    ) -> Result<(Arc<FilesystemStore>, Arc<dyn BlobStore>), &'static str> {
+        const UNKNOWN: &str = "its store is not there";
+        let store = self.get(position).map_err(|_| UNKNOWN)?;
+        let mut at = position;
+        let mut first_reason = None;
+        let mut instead = Vec::new();
+        // Each store stands before others only, so this ends.
+        loop {
+            let reason = match self.files.get(at).copied().unwrap_or(Files::None(UNKNOWN)) {
+                Files::Own(number) => match self.filesystem.get(number) {
+                    Some(files) => return Ok((Arc::clone(files), store)),
+                    None => UNKNOWN,
+                },
+                Files::Behind(backend) => {
+                    at = backend;
+                    continue;
+                }
+                Files::Either(fast, slow) => {
+                    instead.push(slow);
+                    at = fast;
+                    continue;
+                }
+                Files::None(reason) => reason,
+            };
+            let reason = *first_reason.get_or_insert(reason);
+            at = instead.pop().ok_or(reason)?;
+        }
     }
 
     /// The store at a position, for one that stands before it.

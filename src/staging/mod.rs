@@ -17,6 +17,8 @@ mod stage;
 mod tests;
 mod writable;
 
+pub mod leases;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

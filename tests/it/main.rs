@@ -82,3 +82,7 @@ mod upstream;
 mod values;
 #[cfg(test)]
 mod why;
+#[cfg(test)]
+mod worker_api;
+#[cfg(test)]
+mod worker_leases;

@@ -42,6 +42,7 @@ async fn start(directory: &tempfile::TempDir, address: SocketAddr) -> Server {
         http_listen: (Ipv4Addr::LOCALHOST, 0).into(),
         http: HttpOptions::default(),
         admin: None,
+        worker: None,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     };
@@ -154,6 +155,7 @@ async fn an_upstream_that_is_not_there_shows_on_the_health_page_whatever_it_is_f
             http_listen: loopback,
             http: HttpOptions::default(),
             admin: None,
+            worker: None,
             drain_timeout: Duration::from_secs(10),
             recent_errors: RecentErrors::default(),
         };

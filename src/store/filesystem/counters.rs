@@ -85,6 +85,8 @@ pub struct StoreStats {
     pub unread_bytes: u64,
     /// Charges of the entries under a lease.
     pub leased_bytes: u64,
+    /// Charges of the entries that links are made to, or that staged trees hold.
+    pub pinned_bytes: u64,
     /// Number of entries.
     pub entries: u64,
     /// Entries with an executable variant.
@@ -209,6 +211,7 @@ impl Parts {
                 overhead_bytes: books.overhead_bytes,
                 unread_bytes: books.unread_bytes,
                 leased_bytes,
+                pinned_bytes: index.pinned_bytes(),
                 entries: index.len() as u64,
                 variants: index.variants(),
                 suspects: index.suspects(),

@@ -23,7 +23,7 @@ impl Transport {
 }
 
 /// The paths of gRPC; the part behind the last slash is the label, unless it says too little.
-const GRPC: [(&str, &str); 15] = [
+const GRPC: [(&str, &str); 21] = [
     ("/build.bazel.remote.execution.v2.Capabilities/GetCapabilities", "GetCapabilities"),
     ("/build.bazel.remote.execution.v2.ActionCache/GetActionResult", "GetActionResult"),
     ("/build.bazel.remote.execution.v2.ActionCache/UpdateActionResult", "UpdateActionResult"),
@@ -44,6 +44,12 @@ const GRPC: [(&str, &str); 15] = [
     ("/google.bytestream.ByteStream/QueryWriteStatus", "QueryWriteStatus"),
     ("/grpc.health.v1.Health/Check", "HealthCheck"),
     ("/grpc.health.v1.Health/Watch", "HealthWatch"),
+    ("/castellan.worker.v1.Worker/StageTree", "StageTree"),
+    ("/castellan.worker.v1.Worker/ReleaseTree", "ReleaseTree"),
+    ("/castellan.worker.v1.Worker/CaptureTree", "CaptureTree"),
+    ("/castellan.worker.v1.Worker/CaptureFiles", "CaptureFiles"),
+    ("/castellan.worker.v1.Worker/FetchTree", "FetchTree"),
+    ("/castellan.worker.v1.Worker/GetDiskUsage", "GetDiskUsage"),
     // No path is empty: the place of all others.
     ("", "other"),
 ];

@@ -10,6 +10,7 @@ mod hit_metrics;
 mod model;
 mod process;
 mod requests;
+mod staging;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -21,6 +22,7 @@ pub use self::body::ReceivedBody;
 pub use self::calls::{Method, Outcome, Transport};
 pub use self::model::{Distribution, Family, Group, Kind, Point, Samples, Unit, Value};
 pub use self::requests::{InFlight, Requests};
+pub use self::staging::{StageOutcome, StagingCounters};
 pub use self::tls::{Handshake, TlsCounters};
 use super::clients::TopNames;
 use super::hits::Hits;
@@ -41,6 +43,8 @@ pub struct Metrics {
     pub recent_errors: RecentErrors,
     /// Handshakes and certificates.
     pub tls: Arc<TlsCounters>,
+    /// What workers had staged and captured.
+    pub staging: StagingCounters,
     process: process::Process,
 }
 
@@ -54,6 +58,7 @@ impl Metrics {
             instances: TopNames::default(),
             recent_errors,
             tls: Arc::default(),
+            staging: StagingCounters::default(),
             process: process::Process::new(),
         })
     }
@@ -70,6 +75,7 @@ impl Metrics {
         hit_metrics::collect(&self.hits, samples);
         self.recent_errors.collect(samples);
         self.tls.collect(samples);
+        self.staging.collect(samples);
     }
 }
 
@@ -81,6 +87,7 @@ pub fn families() -> Vec<&'static Family> {
         &hit_metrics::FAMILIES,
         &recent_errors::FAMILIES,
         &tls::FAMILIES,
+        &staging::FAMILIES,
     ]
     .concat()
 }

@@ -50,6 +50,7 @@ pub(crate) async fn start_listeners_with(
         http_listen: LOOPBACK.into(),
         http,
         admin: None,
+        worker: None,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     };

@@ -18,6 +18,7 @@ mod scrape;
 mod server;
 mod stacks;
 pub(crate) mod wait;
+pub(crate) mod worker;
 
 pub(crate) use blobs::{Blob, directory, wire};
 pub(crate) use calls::{Subject, assert_all_invalid, assert_all_present};

@@ -8,6 +8,7 @@ use castellan::grpc::GrpcOptions;
 use castellan::http::HttpOptions;
 use castellan::server::{
     GrpcListener, Instances, Server, ServerSettings, StoreKind, StoreSettings, ValuesSettings,
+    WorkerSettings,
 };
 use castellan::store::filesystem::{FilesystemOptions, FilesystemStore};
 use castellan::telemetry::recent_errors::RecentErrors;
@@ -105,6 +106,23 @@ impl TestServer {
         Self::start_all(directory, stores, instances, options, HttpOptions::default()).await
     }
 
+    /// A server of these stores that workers reach. It drains for as long as it takes: what hangs
+    /// at the end is found.
+    pub(crate) async fn start_for_workers(
+        directory: tempfile::TempDir,
+        stores: Vec<StoreKind>,
+        instances: Instances,
+        worker: WorkerSettings,
+    ) -> Self {
+        let named = stores.into_iter().enumerate();
+        let named = named.map(|(at, kind)| StoreSettings { name: format!("store_{at}"), kind });
+        let (options, http) = (GrpcOptions::default(), HttpOptions::default());
+        let mut settings = settings(named.collect(), instances, options, http);
+        settings.worker = Some(worker);
+        settings.drain_timeout = Duration::from_hours(1);
+        Self::start_server(directory, settings).await
+    }
+
     async fn start_all(
         directory: tempfile::TempDir,
         stores: Vec<StoreSettings>,
@@ -112,22 +130,10 @@ impl TestServer {
         options: GrpcOptions,
         http: HttpOptions,
     ) -> Self {
-        let loopback = ([127, 0, 0, 1], 0).into();
-        let sets_room_aside = |store: &StoreSettings| match &store.kind {
-            StoreKind::Filesystem(options) => options.set_aside.is_some(),
-            _ => false,
-        };
-        let has_values = stores.iter().any(sets_room_aside);
-        let settings = ServerSettings {
-            values: has_values.then_some(ValuesSettings { max_value_bytes: MAX_VALUE_BYTES }),
-            stores,
-            listeners: vec![GrpcListener { options, ..GrpcListener::new(loopback, instances) }],
-            http_listen: loopback,
-            http,
-            admin: None,
-            drain_timeout: Duration::from_secs(10),
-            recent_errors: RecentErrors::default(),
-        };
+        Self::start_server(directory, settings(stores, instances, options, http)).await
+    }
+
+    async fn start_server(directory: tempfile::TempDir, settings: ServerSettings) -> Self {
         let server = Server::start(settings).await.unwrap();
         let channel = connect(&server).await;
         Self { server, channel, directory }
@@ -220,6 +226,31 @@ impl TestServer {
             .into_iter()
             .map(|digest| String::from_utf8(digest.hash.to_vec()).unwrap())
             .collect()
+    }
+}
+
+fn settings(
+    stores: Vec<StoreSettings>,
+    instances: Instances,
+    options: GrpcOptions,
+    http: HttpOptions,
+) -> ServerSettings {
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let sets_room_aside = |store: &StoreSettings| match &store.kind {
+        StoreKind::Filesystem(options) => options.set_aside.is_some(),
+        _ => false,
+    };
+    let has_values = stores.iter().any(sets_room_aside);
+    ServerSettings {
+        values: has_values.then_some(ValuesSettings { max_value_bytes: MAX_VALUE_BYTES }),
+        stores,
+        listeners: vec![GrpcListener { options, ..GrpcListener::new(loopback, instances) }],
+        http_listen: loopback,
+        http,
+        admin: None,
+        worker: None,
+        drain_timeout: Duration::from_secs(10),
+        recent_errors: RecentErrors::default(),
     }
 }
 

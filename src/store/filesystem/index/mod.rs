@@ -363,6 +363,11 @@ impl<W> Index<W> {
         (self.order.leased_bytes(), self.order.leases_broken())
     }
 
+    /// Charges of the entries that are pinned.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.order.pinned_bytes()
+    }
+
     /// Seconds since the last use of the entry that was used longest ago and may go; an entry
     /// under a lease is younger than that.
     pub(crate) fn oldest_age_seconds(&mut self) -> Option<u64> {
