@@ -4,3 +4,4 @@
 
 pub mod directory;
 pub mod name;
+pub mod on_disk;

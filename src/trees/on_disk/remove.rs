@@ -1,0 +1,156 @@
+//! Removing whole directories, however deep and whoever made them.
+//!
+//! Depth costs no stack, and few descriptors: what is deeper than [`MAX_OPEN`] levels is moved up
+//! and removed from there. No path and no `..` is followed, so nothing that is moved meanwhile
+//! leads elsewhere.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
+use rustix::io::Errno;
+
+use super::{BENEATH, DIRECTORY, Folder};
+
+/// Directories that are open at once.
+const MAX_OPEN: usize = 32;
+/// What its owner needs to empty a directory.
+const OWNER_ALL: RawMode = 0o700;
+
+/// A directory that is being emptied.
+struct Level {
+    folder: Folder,
+    entries: Dir,
+    /// Its name in the level above it.
+    name: OsString,
+    /// Whether anything has left it since its listing began.
+    has_changed: bool,
+}
+
+impl Level {
+    fn open(parent: &Folder, name: &OsStr) -> io::Result<Self> {
+        let folder = open_writable(parent, name)?;
+        let entries = Dir::read_from(&folder.fd)?;
+        Ok(Self { folder, entries, name: name.to_owned(), has_changed: false })
+    }
+
+    /// The next entry and whether it is known to be a directory.
+    fn next(&mut self) -> io::Result<Option<(OsString, bool)>> {
+        while let Some(entry) = self.entries.read() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                let is_folder = entry.file_type() == FileType::Directory;
+                return Ok(Some((OsString::from_vec(name.to_vec()), is_folder)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Opens a directory so that it can be emptied.
+fn open_writable(parent: &Folder, name: &OsStr) -> io::Result<Folder> {
+    let folder = match open(parent, name) {
+        Err(Errno::ACCESS) => {
+            // Not even to be read. By descriptor, so that no link at its name is followed.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat2(&parent.fd, name, flags, Mode::empty(), BENEATH)?;
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(OWNER_ALL), AtFlags::empty())?;
+            open(parent, name)?
+        }
+        folder => folder?,
+    };
+    let mode = folder.metadata()?.mode;
+    if mode & OWNER_ALL != OWNER_ALL {
+        folder.set_mode(mode | OWNER_ALL)?;
+    }
+    Ok(folder)
+}
+
+fn open(parent: &Folder, name: &OsStr) -> Result<Folder, Errno> {
+    let fd = rustix::fs::openat2(&parent.fd, name, DIRECTORY, Mode::empty(), BENEATH)?;
+    Ok(Folder { fd })
+}
+
+/// Removes what is no directory; whether it was none.
+fn unlink(parent: &Folder, name: &OsStr) -> io::Result<bool> {
+    match rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::ISDIR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// See [`Folder::remove_all`].
+pub(super) fn remove_all(parent: &Folder, name: &OsStr) -> io::Result<()> {
+    if unlink(parent, name)? {
+        return Ok(());
+    }
+    let mut levels = vec![Level::open(parent, name)?];
+    let mut moved = 0;
+    while let Some(level) = levels.last_mut() {
+        let Some((child, is_folder)) = level.next()? else {
+            let Some(mut emptied) = levels.pop() else { break };
+            if !remove_emptied(levels.last_mut(), parent, &mut emptied)? {
+                levels.push(emptied);
+            }
+            continue;
+        };
+        level.has_changed = true;
+        if !is_folder && unlink(&level.folder, &child)? {
+            continue;
+        }
+        if levels.len() < MAX_OPEN {
+            let Some(level) = levels.last() else { break };
+            let below = Level::open(&level.folder, &child)?;
+            levels.push(below);
+        } else {
+            move_up(&mut levels, &child, &mut moved)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory after the last of its entries; false when there are some again.
+fn remove_emptied(
+    above: Option<&mut Level>,
+    parent: &Folder,
+    emptied: &mut Level,
+) -> io::Result<bool> {
+    let parent = above.map_or(parent, |above| {
+        above.has_changed = true;
+        &above.folder
+    });
+    match rustix::fs::unlinkat(&parent.fd, &emptied.name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        // Something was moved into it, or its listing has passed something over.
+        Err(Errno::NOTEMPTY) if emptied.has_changed => {
+            emptied.has_changed = false;
+            emptied.entries.rewind();
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Moves a directory of the deepest level to the uppermost one.
+fn move_up(levels: &mut [Level], child: &OsStr, moved: &mut u64) -> io::Result<()> {
+    let [top, .., deepest] = levels else { return Ok(()) };
+    // It gets another parent, and so is changed itself.
+    drop(open_writable(&deepest.folder, child)?);
+    loop {
+        let name = format!(".castellan-removed-{moved}");
+        *moved += 1;
+        match rustix::fs::renameat(&deepest.folder.fd, child, &top.folder.fd, &name) {
+            Ok(()) => break,
+            // The name is taken.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    top.has_changed = true;
+    Ok(())
+}
