@@ -9,6 +9,7 @@ pub mod admin_socket;
 mod calendar;
 pub mod cas;
 pub mod cli;
+pub mod client;
 pub mod digest;
 mod encoded;
 pub mod grpc;

@@ -19,7 +19,7 @@ mod upload;
 mod tests;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -184,6 +184,12 @@ impl Client {
     pub async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<bool>, ClientError> {
         let keys: Vec<Key> = digests.iter().copied().map(Key::blob).collect();
         Ok(persist(|| self.blobs.find_missing(&keys)).await?)
+    }
+
+    /// The bytes of a file of the user; `-` is standard input.
+    pub async fn read_file(&self, path: &Path, limit_bytes: u64) -> Result<Bytes, ClientError> {
+        let path = path.to_owned();
+        self.jobs.run(move || upload::read_file(&path, limit_bytes)).await
     }
 
     /// Stores a blob that is whole in memory.

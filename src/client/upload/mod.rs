@@ -7,6 +7,7 @@ mod send;
 mod walk;
 
 use std::collections::HashSet;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -162,6 +163,28 @@ fn open(path: &Path) -> Result<(Folder, Option<String>), ClientError> {
         return Err(ClientError::invalid(format!("{path:?}"), "has a name that is no UTF-8"));
     };
     Ok((folder, Some(name.to_owned())))
+}
+
+/// The bytes of a file; `-` is standard input.
+pub(super) fn read_file(path: &Path, limit_bytes: u64) -> Result<Bytes, ClientError> {
+    let failed = |error| ClientError::file("read", path, error);
+    let mut data = Vec::new();
+    let at_most = limit_bytes.saturating_add(1);
+    if path == Path::new("-") {
+        std::io::stdin().take(at_most).read_to_end(&mut data).map_err(failed)?;
+    } else {
+        let (folder, name) = open(path)?;
+        let Some(name) = name else {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        };
+        let file = folder.open_file(&name).map_err(failed)?;
+        file.take(at_most).read_to_end(&mut data).map_err(failed)?;
+    }
+    if data.len() as u64 > limit_bytes {
+        let problem = format!("has more than {limit_bytes} bytes");
+        return Err(ClientError::invalid(format!("{path:?}"), problem));
+    }
+    Ok(data.into())
 }
 
 impl Job {
