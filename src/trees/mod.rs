@@ -5,3 +5,6 @@
 pub mod directory;
 pub mod name;
 pub mod on_disk;
+#[cfg(test)]
+mod tests;
+pub mod tree;
