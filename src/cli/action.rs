@@ -183,12 +183,18 @@ async fn create(action: NewAction, is_json: bool, session: Session) -> Result<()
     Ok(())
 }
 
+#[expect(deprecated, reason = "older clients say the platform there alone")]
 async fn show(digest: Digest, Session { client, .. }: Session) -> Result<(), Failure> {
     let function = digest.function;
     let action = client.action(digest).await?;
     let command = read_digest(function, action.command_digest.as_ref(), "the command")?;
     let v2::Command {
-        arguments, environment_variables, output_paths, working_directory, platform, ..
+        arguments,
+        environment_variables,
+        output_paths,
+        working_directory,
+        platform,
+        ..
     } = client.command(command).await?;
     let environment: Map<String, Value> =
         environment_variables.into_iter().map(|it| (it.name, json!(it.value))).collect();

@@ -109,6 +109,7 @@ pub(super) fn digest_value(function: DigestFunction, digest: Option<&v2::Digest>
 }
 
 /// The result of an action: its outputs as they are read here, and how it ended.
+#[expect(deprecated, reason = "older workers fill nothing else")]
 pub(super) fn object(function: DigestFunction, result: &v2::ActionResult) -> Value {
     let digest = |it: &Option<v2::Digest>| digest_value(function, it.as_ref());
     let files = result.output_files.iter().map(|file| {

@@ -17,7 +17,12 @@ pub(super) struct RemoteFlags {
     instance: Option<String>,
 
     /// What digests are made with, and read as where they do not say it.
-    #[arg(long, env = "CASTELLAN_DIGEST_FUNCTION", value_name = "FUNCTION", default_value = "sha256")]
+    #[arg(
+        long,
+        env = "CASTELLAN_DIGEST_FUNCTION",
+        value_name = "FUNCTION",
+        default_value = "sha256"
+    )]
     digest_function: FunctionFlag,
 
     /// Metadata sent with every call, such as `authorization=Bearer TOKEN`; may be given several

@@ -27,8 +27,6 @@ pub(super) enum Failure {
     Usage(String),
     /// It did not work.
     Failed(String),
-    /// There is nothing, which is said on standard output or nowhere.
-    Nothing,
 }
 
 impl From<ClientError> for Failure {
@@ -55,7 +53,6 @@ impl Failure {
         match self {
             Self::Usage(problem) => fail(EX_USAGE, problem),
             Self::Failed(problem) => fail(1, problem),
-            Self::Nothing => ExitCode::FAILURE,
         }
     }
 }

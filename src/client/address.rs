@@ -11,7 +11,9 @@ pub struct ServerAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidServer {
     /// Another scheme, or none.
-    #[error("{0:?} is none of grpc://HOST:PORT[/INSTANCE], grpcs://HOST:PORT[/INSTANCE], unix:PATH")]
+    #[error(
+        "{0:?} is none of grpc://HOST:PORT[/INSTANCE], grpcs://HOST:PORT[/INSTANCE], unix:PATH"
+    )]
     Scheme(String),
     /// There is nothing behind the scheme.
     #[error("{0:?} names no server")]

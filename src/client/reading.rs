@@ -56,7 +56,8 @@ impl Reading {
                 }
                 Ok(None) => {
                     self.is_over = true;
-                    let hasher = std::mem::replace(&mut self.hasher, Hasher::new(self.digest.function));
+                    let hasher =
+                        std::mem::replace(&mut self.hasher, Hasher::new(self.digest.function));
                     let is_whole = self.position == self.digest.size_bytes;
                     if !is_whole || hasher.finish() != self.digest.hash {
                         let what = self.digest.to_string();

@@ -10,8 +10,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use prost::Message;
 
 use super::{Client, ClientError};
-use crate::digest::{Digest, DigestFunction};
+use crate::digest::Digest;
 use crate::trees::directory::{Directory, FileEntry, SymlinkEntry};
+use crate::trees::tree::Tree;
 
 /// How deep a tree may be.
 pub(super) const MAX_DEPTH: usize = 512;
@@ -22,11 +23,12 @@ const MAX_TREE_BYTES: u64 = 512 << 20;
 /// Messages that are asked for at once.
 const FETCH_CONCURRENCY: usize = 64;
 
-/// A `Tree` with its directories as they were sent: their bytes are what their digests are of.
+/// A `Tree` of directories that are encoded already.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct RawTree {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub(super) root: Bytes,
+    /// Optional, so that an empty one is there too.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub(super) root: Option<Bytes>,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub(super) children: Vec<Bytes>,
 }
@@ -75,7 +77,7 @@ impl Client {
             TreeKind::Directories => self.load_directories(root).await?,
             TreeKind::Tree => {
                 let bytes = self.read_all(root, MAX_TREE_BYTES).await?;
-                LoadedTree::decode(root, bytes)?
+                LoadedTree::decode(root, &bytes)?
             }
         };
         let paths = tree.check()?;
@@ -154,22 +156,18 @@ struct Extent {
 }
 
 impl LoadedTree {
-    /// Takes a `Tree` message apart.
-    fn decode(digest: Digest, bytes: Bytes) -> Result<Self, ClientError> {
-        let what = || format!("tree {digest}");
-        let message = RawTree::decode(bytes).map_err(|it| ClientError::invalid(what(), it))?;
-        let function: DigestFunction = digest.function;
-        let root = Digest::of(function, &message.root);
-        let mut directories = HashMap::new();
-        for bytes in message.children.iter().chain([&message.root]) {
-            let digest = Digest::of(function, bytes);
-            directories.insert(digest, Arc::new(decode(digest, bytes)?));
-        }
+    /// Takes a `Tree` message apart. Its root goes by the digest of the tree, which no directory
+    /// in it can name.
+    fn decode(root: Digest, bytes: &[u8]) -> Result<Self, ClientError> {
+        let tree = Tree::decode(root.function, bytes);
+        let tree = tree.map_err(|it| ClientError::invalid(format!("tree {root}"), it))?;
+        let mut directories = tree.children;
+        directories.insert(root, tree.root);
         Ok(Self { root, directories })
     }
 
-    /// The digest of its root directory.
-    pub fn root(&self) -> Digest {
+    /// What its root is found under.
+    pub(super) fn root(&self) -> Digest {
         self.root
     }
 

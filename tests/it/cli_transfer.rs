@@ -323,7 +323,10 @@ async fn a_directory_is_listed() {
         .map(|object| (object["path"].as_str().unwrap().to_owned(), object))
         .collect();
     assert_eq!(objects["link"]["target"], "sub/text");
-    assert_eq!((&objects["run"]["is_executable"], &objects["run"]["size_bytes"]), (&true.into(), &4.into()));
+    assert_eq!(
+        (&objects["run"]["is_executable"], &objects["run"]["size_bytes"]),
+        (&true.into(), &4.into())
+    );
     assert_eq!(objects["sub"]["kind"], "directory");
 }
 

@@ -202,7 +202,7 @@ impl Job {
         let (digest, root) = walk.directory(String::new(), 0).await?;
         let mut tree = None;
         if let Some(children) = walk.take_children() {
-            let message = Bytes::from(RawTree { root, children }.encode_to_vec());
+            let message = Bytes::from(RawTree { root: Some(root), children }.encode_to_vec());
             let digest = self.client.digest_of(message.clone()).await?;
             walk.offer(Item { digest, source: Source::Bytes(message) }).await?;
             tree = Some(digest);

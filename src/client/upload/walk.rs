@@ -15,9 +15,7 @@ use crate::client::ClientError;
 use crate::client::tree::{MAX_DEPTH, joined};
 use crate::digest::{Digest, DigestFunction, Hasher};
 use crate::store::StoreError;
-use crate::trees::directory::{
-    Directory, DirectoryEntry, FileEntry, Properties, SymlinkEntry,
-};
+use crate::trees::directory::{Directory, DirectoryEntry, FileEntry, Properties, SymlinkEntry};
 use crate::trees::name::Name;
 use crate::trees::on_disk::{File, Folder, Kind, Listed};
 
