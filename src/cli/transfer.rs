@@ -14,6 +14,7 @@ use super::remote_flags::RemoteFlags;
 use super::{EX_USAGE, fail};
 use crate::client::{Client, ClientError, ClientOptions, Progress, Snapshot};
 use crate::shutdown::{Signals, raise_descriptor_limit};
+use crate::store::remote::RemoteError;
 
 /// Between two drawings.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -97,7 +98,14 @@ where
     let working = async {
         let connecting = Client::connect(options).await;
         let client = connecting.map_err(|error| match error {
-            ClientError::Options(problem) => Failure::Usage(format!("error: --server: {problem}")),
+            ClientError::Options(problem) => {
+                let flag = match &problem {
+                    RemoteError::Header { .. } => "--header",
+                    RemoteError::Instance(_) => "--instance",
+                    _ => "--server",
+                };
+                Failure::Usage(format!("error: {flag}: {problem}"))
+            }
             error => error.into(),
         })?;
         work(Session { client, progress }).await
@@ -181,5 +189,9 @@ fn whole(amount: f64) -> u64 {
 
 /// Prints to standard output. Whoever closed it has read enough.
 pub(super) fn print(text: &dyn fmt::Display) {
+    if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
+        // The line of progress is drawn again below it.
+        drop(write!(std::io::stderr(), "\r\x1b[K"));
+    }
     drop(writeln!(std::io::stdout(), "{text}"));
 }

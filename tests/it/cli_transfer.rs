@@ -1,14 +1,17 @@
 //! `castellan upload`, `download`, `ls` and `cat` against a real server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use castellan::server::{GrpcListener, InstanceSettings, Instances};
+use castellan::socket::ListenAddress;
 use castellan_proto::v2;
 use prost::Message as _;
 use serde_json::Value;
 
 use crate::support::cli::{Cli, Entry, Proxy, make_file, snapshot};
+use crate::support::listeners::start_listeners;
 use crate::support::{Blob, TestServer, directory};
 
 /// A directory with all that a tree can have.
@@ -46,7 +49,7 @@ async fn a_directory_comes_back_as_it_went() {
         let target = folder.path().join(function);
         let first = cli.json(&[&["upload", source.to_str().unwrap()], &flags[..]].concat());
         assert_eq!(first["kind"], "directory");
-        assert_eq!((&first["files"], &first["symlinks"]), (&44.into(), &3.into()), "{first}");
+        assert_eq!((&first["files"], &first["symlinks"]), (&45.into(), &3.into()), "{first}");
         assert_eq!(first["directories"], 6);
         assert!(first["sent_bytes"].as_u64() > Some(5 << 20), "{first}");
         let text = cli.ok(&[&["upload", source.to_str().unwrap()], &flags[..]].concat());
@@ -55,7 +58,7 @@ async fn a_directory_comes_back_as_it_went() {
         assert_eq!(digest, format!("dir:{}", first["digest"].as_str().unwrap()));
         let target_text = target.to_str().unwrap();
         let done = cli.json(&["download", digest, target_text]);
-        assert_eq!((&done["files"], &done["kept_files"]), (&44.into(), &0.into()), "{done}");
+        assert_eq!((&done["files"], &done["kept_files"]), (&45.into(), &0.into()), "{done}");
         assert_eq!(snapshot(&target), before);
         // The same from the one message that holds all directories.
         let tree = format!("tree:{}", first["tree_digest"].as_str().unwrap());
@@ -127,7 +130,7 @@ async fn a_second_download_keeps_what_is_right_and_mends_the_rest() {
     std::fs::rename(target.join("link-to-folder"), &link).unwrap();
     make_file(&target.join("my own"), b"kept", false);
     let done = cli.json(&["download", digest, target_text]);
-    assert_eq!((&done["files"], &done["kept_files"]), (&44.into(), &41.into()), "{done}");
+    assert_eq!((&done["files"], &done["kept_files"]), (&45.into(), &42.into()), "{done}");
     let mut after = snapshot(&target);
     assert_eq!(after.remove("my own"), Some(Entry::File(b"kept".to_vec(), false)));
     assert_eq!(after, snapshot(&source));
@@ -152,9 +155,8 @@ async fn a_file_comes_back_as_a_blob() {
     assert_eq!(snapshot(&folder.path().join("target")), snapshot(&source));
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(names.len(), 3, "{names:?}");
-    let empty = format!("{}  /dev/null\n", Blob::new("").digest);
     let (code, _, errors) = cli.run(&["upload", "/dev/null"]);
-    assert_eq!(code, Some(1), "{empty}");
+    assert_eq!(code, Some(1));
     assert!(errors.contains("\"/dev/null\": is no file and no directory"), "{errors}");
 }
 
@@ -203,10 +205,11 @@ async fn a_hostile_tree_touches_nothing() {
         directories: vec![v2::DirectoryNode { name: "way".to_owned(), digest: Some(below.v2()) }],
         ..v2::Directory::default()
     };
-    let mut hostile = vec![(Blob::new(two.encode_to_vec()), "way")];
+    let mut hostile = vec![(Blob::new(two.encode_to_vec()), "way".to_owned())];
     for name in ["../evil", "..", "/evil", "", "a/b", "nul\0", &"x".repeat(256)] {
-        let escaped = name.escape_debug().to_string();
-        hostile.push((directory(&[(name, &file)], &[]), Box::leak(escaped.into_boxed_str())));
+        // Of a long name its beginning is shown.
+        let shown: String = name.escape_debug().take(60).collect();
+        hostile.push((directory(&[(name, &file)], &[]), shown));
     }
     server.put(&[&file, &below]).await;
     for (root, named) in &hostile {
@@ -217,7 +220,7 @@ async fn a_hostile_tree_touches_nothing() {
             let digest = format!("dir:{digest}");
             let (code, _, errors) = cli.run(&["download", &digest, target.to_str().unwrap()]);
             assert_eq!(code, Some(1), "{named}");
-            assert!(errors.contains(named), "{named}: {errors}");
+            assert!(errors.contains(named.as_str()), "{named}: {errors}");
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{named}");
         }
     }
@@ -376,4 +379,24 @@ async fn wrong_flags_have_an_exit_code_of_their_own() {
     let (code, _, errors) = Cli::at("grpc://127.0.0.1:1").run(&["cat", &digest]);
     assert_eq!(code, Some(1));
     assert!(errors.starts_with("error: upstream grpc://127.0.0.1:1"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_in_the_file_system_and_an_instance_are_a_server_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("grpc.sock");
+    let main = ("main".to_owned(), InstanceSettings::new(0, 0));
+    let only = Instances::Named(HashMap::from([main]));
+    let listener = GrpcListener::new(ListenAddress::Unix(path.clone()), only);
+    let server = start_listeners(folder.path(), 1, vec![listener]).await.unwrap();
+    let file = folder.path().join("file");
+    make_file(&file, b"over a socket", false);
+    let cli = Cli::at(&format!("unix:{}", path.display()));
+    let text = cli.ok(&["upload", file.to_str().unwrap(), "--instance", "main"]);
+    let digest = text.split("  ").next().unwrap();
+    assert_eq!(cli.ok(&["cat", digest, "--instance", "main"]), "over a socket");
+    let (code, _, errors) = cli.run(&["cat", digest, "--instance", "other"]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("other"), "{errors}");
+    server.shutdown().await.unwrap();
 }
