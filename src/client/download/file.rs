@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::ClientError;
 use super::Download;
-use crate::client::ClientError;
 use crate::digest::{Digest, Hasher};
 use crate::trees::directory::{FileEntry, Properties};
 use crate::trees::on_disk::{File, Folder, Kind, set_mode, set_mtime};

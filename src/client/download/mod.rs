@@ -164,7 +164,15 @@ impl Download {
         while let Some(visit) = visits.pop() {
             let directory = tree.directory(&visit.digest)?;
             let path = visit.path.clone();
-            let (folder, may_have) = self.enter(visit, Arc::clone(&directory)).await?;
+            let entering = self.enter(visit, Arc::clone(&directory));
+            tokio::pin!(entering);
+            // Files that are under way hold the threads that a directory waits for.
+            let (folder, may_have) = loop {
+                tokio::select! {
+                    entered = &mut entering => break entered?,
+                    Some(ended) = running.next(), if !running.is_empty() => done.add(ended?),
+                }
+            };
             done.directories += 1;
             done.symlinks += directory.symlinks.len() as u64;
             for entry in &directory.files {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use castellan_proto::v2::ActionResult;
 
+use super::super::actions::read_digest;
+use super::super::tree::{TreeKind, joined};
+use super::super::{Client, ClientError, Listing, LoadedTree, Progress};
 use super::file::Place;
 use super::{Download, Downloaded, Visit, put_symlink};
-use crate::client::actions::read_digest;
-use crate::client::tree::{TreeKind, joined};
-use crate::client::{Client, ClientError, Listing, LoadedTree, Progress};
 use crate::digest::Digest;
 use crate::trees::directory::{FileEntry, Properties, SymlinkEntry};
 use crate::trees::name::Name;

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
+use super::super::patience::{Patience, persist};
+use super::super::{ClientError, KEPT_BYTES};
 use super::walk::open_deep;
 use super::{Counts, IN_FLIGHT_KIB, Item, Job, Source};
-use crate::client::patience::{Patience, persist};
-use crate::client::{ClientError, KEPT_BYTES};
 use crate::digest::Digest;
 use crate::store::{BeginPut, BlobStore as _, Key, StoreError, Upload};
 use crate::trees::on_disk::File;

@@ -10,9 +10,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::super::ClientError;
+use super::super::tree::{MAX_DEPTH, joined};
 use super::{Counts, Item, Job, Source};
-use crate::client::ClientError;
-use crate::client::tree::{MAX_DEPTH, joined};
 use crate::digest::{Digest, DigestFunction, Hasher};
 use crate::store::StoreError;
 use crate::trees::directory::{Directory, DirectoryEntry, FileEntry, Properties, SymlinkEntry};
