@@ -261,7 +261,7 @@ async fn stored(session: &Session, path: Option<&Path>) -> Result<Option<v2::Dig
     let client: &std::sync::Arc<Client> = &session.client;
     let uploaded = client.upload(path, false, &session.progress).await?;
     if uploaded.tree.is_some() {
-        return Err(Failure::Failed(format!("error: {path:?} is a directory")));
+        return Err(Failure::Failed(format!("error: {} is a directory", path.display())));
     }
     Ok(Some(wire_digest(&uploaded.digest)))
 }

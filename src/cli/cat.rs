@@ -36,16 +36,16 @@ async fn print(digest: Digest, Session { client, .. }: Session) -> Result<(), Fa
     loop {
         let written = match reading.next().await? {
             Some(chunk) => output.write_all(&chunk),
-            None => return output.flush().or_else(ignore_closed),
+            None => return output.flush().or_else(|error| ignore_closed(&error)),
         };
         if let Err(error) = written {
-            return ignore_closed(error);
+            return ignore_closed(&error);
         }
     }
 }
 
 /// Whoever closed the output has read enough; a full disk has not.
-fn ignore_closed(error: io::Error) -> Result<(), Failure> {
+fn ignore_closed(error: &io::Error) -> Result<(), Failure> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(Failure::Failed(format!("error: write to standard output: {error}"))),

@@ -177,7 +177,8 @@ pub(super) fn text(now: Snapshot, elapsed: Duration) -> String {
     let left = bytes_total.saturating_sub(bytes_done);
     if now.is_total_known && bytes_done > 0 {
         let seconds = whole(left as f64 * seconds / bytes_done as f64);
-        text.push_str(&format!("  ETA {}", span(seconds)));
+        text.push_str("  ETA ");
+        text.push_str(&span(seconds));
     }
     text
 }

@@ -42,9 +42,8 @@ impl ServerAddress {
             let instance_name = instance_name.unwrap_or_default().to_owned();
             return Ok(Self { endpoint: format!("unix:{path}"), instance_name });
         }
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme @ ("grpc" | "grpcs"), rest)) => (scheme, rest),
-            _ => return Err(InvalidServer::Scheme(text.to_owned())),
+        let Some((scheme @ ("grpc" | "grpcs"), rest)) = text.split_once("://") else {
+            return Err(InvalidServer::Scheme(text.to_owned()));
         };
         let (authority, in_address) = rest.split_once('/').unwrap_or((rest, ""));
         let in_address = in_address.trim_end_matches('/');

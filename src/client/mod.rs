@@ -116,8 +116,13 @@ impl ClientError {
         Self::File { operation, path: path.into(), source }
     }
 
-    fn invalid(what: impl Into<String>, problem: impl ToString) -> Self {
+    fn invalid(what: impl Into<String>, problem: impl std::fmt::Display) -> Self {
         Self::Invalid { what: what.into(), problem: problem.to_string() }
+    }
+
+    /// A file of the user that cannot be used.
+    fn unfit(path: &Path, problem: impl std::fmt::Display) -> Self {
+        Self::invalid(format!("{:?}", path.to_string_lossy()), problem)
     }
 
     /// The same with the place it is about.

@@ -2,7 +2,7 @@
 //!
 //! Owns their bounds: a tree of few messages may stand for more paths than any disk has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -111,17 +111,18 @@ impl Client {
                     async move { client.directory(digest).await.map(|it| (digest, it)) }
                 })
                 .collect();
-            let mut fetched = stream::iter(fetches).buffer_unordered(FETCH_CONCURRENCY);
-            let mut wanted = HashMap::new();
-            while let Some((digest, directory)) = fetched.try_next().await? {
+            let mut answers = stream::iter(fetches).buffer_unordered(FETCH_CONCURRENCY);
+            let mut wanted = HashSet::new();
+            while let Some((digest, directory)) = answers.try_next().await? {
                 let Some(directory) = directory else {
                     missing.push(digest);
                     continue;
                 };
-                wanted.extend(directory.directories.iter().map(|entry| (entry.digest, ())));
+                wanted.extend(directory.directories.iter().map(|entry| entry.digest));
                 directories.insert(digest, Arc::new(directory));
             }
-            level = wanted.into_keys().filter(|it| !directories.contains_key(it)).collect();
+            wanted.retain(|it| !directories.contains_key(it));
+            level = wanted.into_iter().collect();
         }
         if missing.is_empty() {
             return Ok(LoadedTree { root, directories });

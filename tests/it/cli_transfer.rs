@@ -171,7 +171,8 @@ async fn what_cannot_be_in_a_tree_is_refused_by_name() {
     let path = folder.path().to_str().unwrap();
     let (code, text, errors) = cli.run(&["upload", path]);
     assert_eq!((code, text.as_str()), (Some(1), ""));
-    let expected = format!("error: {socket:?}: is a pipe, a socket or a device\n");
+    let socket = socket.display();
+    let expected = format!("error: \"{socket}\": is a pipe, a socket or a device\n");
     assert_eq!(errors, expected);
     let (code, _, errors) = cli.run(&["upload", "/nowhere/at/all"]);
     assert_eq!(code, Some(1));

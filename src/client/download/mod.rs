@@ -122,7 +122,7 @@ impl Client {
 /// The directory that a path lies in, and its name there.
 fn parent_of(path: &Path) -> Result<(Folder, std::ffi::OsString), ClientError> {
     let Some(name) = path.file_name() else {
-        return Err(ClientError::invalid(format!("{path:?}"), "names no file"));
+        return Err(ClientError::unfit(path, "names no file"));
     };
     let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));

@@ -157,10 +157,10 @@ fn open(path: &Path) -> Result<(Folder, Option<String>), ClientError> {
     };
     let folder = Folder::open_root(parent).map_err(failed)?;
     if folder.metadata_of(name).map_err(failed)?.kind != Kind::File {
-        return Err(ClientError::invalid(format!("{path:?}"), "is no file and no directory"));
+        return Err(ClientError::unfit(path, "is no file and no directory"));
     }
     let Some(name) = name.to_str() else {
-        return Err(ClientError::invalid(format!("{path:?}"), "has a name that is no UTF-8"));
+        return Err(ClientError::unfit(path, "has a name that is no UTF-8"));
     };
     Ok((folder, Some(name.to_owned())))
 }
@@ -182,7 +182,7 @@ pub(super) fn read_file(path: &Path, limit_bytes: u64) -> Result<Bytes, ClientEr
     }
     if data.len() as u64 > limit_bytes {
         let problem = format!("has more than {limit_bytes} bytes");
-        return Err(ClientError::invalid(format!("{path:?}"), problem));
+        return Err(ClientError::unfit(path, problem));
     }
     Ok(data.into())
 }

@@ -69,7 +69,9 @@ impl Job {
         let (new, known): (Vec<Item>, Vec<Item>) =
             batch.into_iter().partition(|item| asked.insert(item.digest));
         drop(asked);
-        known.iter().for_each(|item| self.done_without(item));
+        for item in &known {
+            self.done_without(item);
+        }
         new
     }
 

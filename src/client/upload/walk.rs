@@ -101,7 +101,7 @@ impl Walk {
         Box::pin(async move {
             if depth > MAX_DEPTH {
                 let problem = format!("is deeper than {MAX_DEPTH} levels");
-                return Err(ClientError::invalid(walk.named(&path), problem));
+                return Err(walk.refused(&path, problem));
             }
             let (folder, sorted) = walk.list(&path).await?;
             let mut directory = Directory { symlinks: sorted.symlinks, ..Directory::default() };
@@ -121,9 +121,8 @@ impl Walk {
         })
     }
 
-    /// A place in messages.
-    fn named(&self, path: &str) -> String {
-        format!("{:?}", self.job.shown(path))
+    fn refused(&self, path: &str, problem: impl std::fmt::Display) -> ClientError {
+        ClientError::unfit(&self.job.shown(path), problem)
     }
 
     fn keep(&self, digest: Digest, message: Bytes) {
@@ -141,7 +140,7 @@ impl Walk {
             let folder = open_deep(&walk.job.root, &path).map_err(failed)?;
             let mut sorted = Sorted::default();
             for entry in folder.list(MAX_ENTRIES).map_err(failed)? {
-                walk.sort(&folder, entry, &path, &mut sorted)?;
+                walk.sort(&folder, &entry, &path, &mut sorted)?;
             }
             Ok((Arc::new(folder), sorted))
         };
@@ -152,17 +151,16 @@ impl Walk {
     fn sort(
         &self,
         folder: &Folder,
-        entry: Listed,
+        entry: &Listed,
         path: &str,
         into: &mut Sorted,
     ) -> Result<(), ClientError> {
         let Some(text) = entry.name.to_str() else {
             let place = self.job.shown(path).join(&entry.name);
-            return Err(ClientError::invalid(format!("{place:?}"), "has a name that is no UTF-8"));
+            return Err(ClientError::unfit(&place, "has a name that is no UTF-8"));
         };
         let below = joined(path, text);
-        let refused = |problem: &str| ClientError::invalid(self.named(&below), problem);
-        let name = Name::new(text).map_err(|problem| refused(&problem.to_string()))?;
+        let name = Name::new(text).map_err(|problem| self.refused(&below, problem))?;
         match entry.kind {
             Kind::File => into.files.push(name),
             Kind::Folder => into.folders.push(name),
@@ -170,11 +168,12 @@ impl Walk {
                 let target = folder.read_link(&name);
                 let failed = |error| ClientError::file("read", self.job.shown(&below), error);
                 let target = target.map_err(failed)?;
-                let target = target.to_str().ok_or_else(|| refused("leads to no UTF-8"))?;
+                let target =
+                    target.to_str().ok_or_else(|| self.refused(&below, "leads to no UTF-8"))?;
                 let (target, properties) = (target.into(), Properties::default());
                 into.symlinks.push(SymlinkEntry { name, target, properties });
             }
-            Kind::Other => return Err(refused("is a pipe, a socket or a device")),
+            Kind::Other => return Err(self.refused(&below, "is a pipe, a socket or a device")),
         }
         Ok(())
     }
