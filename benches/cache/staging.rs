@@ -14,7 +14,7 @@ use castellan::cas::Cas;
 use castellan::digest::{Digest, DigestFunction};
 use castellan::staging::{LinkMode, Progress, StageOptions, StagedTree, Stager, TreeRoot};
 use castellan::store::filesystem::{Cap, Cleanup, FilesystemOptions, FilesystemStore};
-use castellan::store::{BlobStore, BlobStoreExt as _, Key};
+use castellan::store::{BlobStore, Key};
 use castellan::trees::on_disk::Folder;
 use castellan_proto::v2;
 use prost::Message as _;

@@ -4,13 +4,19 @@
 //! configuration are wrong; then every problem is on standard error, a line each, before any port
 //! is opened.
 
+mod action;
 mod admin_client;
 mod capture;
+mod cat;
 mod config;
 mod config_file;
+mod download;
 mod format;
+mod ls;
+mod outputs;
 mod problems;
 mod purge;
+mod remote_flags;
 mod serve;
 mod served;
 mod stage;
@@ -18,6 +24,8 @@ mod stats;
 mod store_flags;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod upload;
 mod values_flags;
 mod why;
 mod worker_client;
@@ -58,6 +66,16 @@ enum Command {
     Capture(capture::CaptureArguments),
     /// Give a staged tree back.
     Release(stage::ReleaseArguments),
+    /// Store files and directories on any server of remote execution.
+    Upload(upload::UploadArguments),
+    /// Write a blob or a directory of a server to the disk.
+    Download(download::DownloadArguments),
+    /// List a directory of a server.
+    Ls(ls::LsArguments),
+    /// Print a blob of a server.
+    Cat(cat::CatArguments),
+    /// Create actions, and look at and store their results.
+    Action(action::ActionArguments),
 }
 
 /// Runs the program with these arguments; the first is its name.
@@ -71,6 +89,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Stage(arguments) }) => stage::run(&arguments),
         Ok(Arguments { command: Command::Capture(arguments) }) => capture::run(&arguments),
         Ok(Arguments { command: Command::Release(arguments) }) => stage::release(&arguments),
+        Ok(Arguments { command: Command::Upload(arguments) }) => upload::run(&arguments),
+        Ok(Arguments { command: Command::Download(arguments) }) => download::run(&arguments),
+        Ok(Arguments { command: Command::Ls(arguments) }) => ls::run(&arguments),
+        Ok(Arguments { command: Command::Cat(arguments) }) => cat::run(&arguments),
+        Ok(Arguments { command: Command::Action(arguments) }) => action::run(&arguments),
         Err(error) => {
             // Nothing is left to tell a closed terminal.
             drop(error.print());

@@ -17,6 +17,10 @@ mod bytestream_write;
 #[cfg(test)]
 mod capabilities;
 #[cfg(test)]
+mod cli_action;
+#[cfg(test)]
+mod cli_transfer;
+#[cfg(test)]
 mod config_command;
 #[cfg(test)]
 mod contract;

@@ -43,6 +43,7 @@ pub(super) fn options(store: &GrpcStore, problems: &mut Problems) -> Option<Remo
             max_batch_bytes: batching.max_batch_bytes,
             slots: at_most(batching.dispatch_slots),
             max_queued_bytes: batching.max_queued_bytes,
+            ..BatchingOptions::default()
         };
     }
     Some(options)

@@ -59,7 +59,8 @@ pub enum RemoteKind {
 /// One address of the upstream.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// `grpc://`, `grpcs://`, `http://`, `https://`, or host and port alone.
+    /// `grpc://`, `grpcs://`, `http://`, `https://`, host and port alone, or `unix:` and the path
+    /// of a socket.
     pub address: String,
     /// How TLS is spoken. An address with `grpcs://` or `https://` has it without this too, and
     /// one with this has it whatever the address says.
@@ -115,6 +116,8 @@ pub struct BatchingOptions {
     /// The most bytes that wait for a slot; what comes then travels alone. As much is kept at most
     /// of uploads, to send it again when a connection breaks.
     pub max_queued_bytes: u64,
+    /// What is kept of one upload.
+    pub kept_bytes: u64,
 }
 
 /// Why an upstream cannot be used as it is described.
@@ -236,6 +239,11 @@ impl Endpoint {
             let address = self.address.clone();
             RemoteError::Address { address, problem }
         };
+        if self.address.starts_with("unix:") {
+            let endpoint = tonic::transport::Endpoint::from_shared(self.address.clone())
+                .map_err(|source| error(format!("is not an address: {source}")))?;
+            return self.with_limits(endpoint);
+        }
         let (scheme, authority) = self.address.split_once("://").unwrap_or(("", &self.address));
         let is_secret = match scheme {
             "grpcs" | "https" => true,
@@ -262,6 +270,13 @@ impl Endpoint {
                 problem: with_sources(&source),
             })?;
         }
+        self.with_limits(endpoint)
+    }
+
+    fn with_limits(
+        &self,
+        mut endpoint: tonic::transport::Endpoint,
+    ) -> Result<tonic::transport::Endpoint, RemoteError> {
         if let Some(limit) = self.concurrency_limit.filter(|limit| *limit > 0) {
             endpoint = endpoint.concurrency_limit(limit);
         }
@@ -279,7 +294,10 @@ impl Endpoint {
             .tcp_keepalive(some(self.tcp_keepalive))
             .tcp_nodelay(true)
             .user_agent(concat!("castellan/", env!("CARGO_PKG_VERSION")))
-            .map_err(|source| error(source.to_string()))
+            .map_err(|source| RemoteError::Address {
+                address: self.address.clone(),
+                problem: source.to_string(),
+            })
     }
 }
 
@@ -348,6 +366,7 @@ impl Default for BatchingOptions {
             max_batch_bytes: 3 << 20,
             slots: 4,
             max_queued_bytes: 32 << 20,
+            kept_bytes: 2 << 20,
         }
     }
 }

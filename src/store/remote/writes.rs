@@ -26,8 +26,6 @@ use crate::store::{Key, StoreError};
 const MESSAGE_BYTES: usize = 256 << 10;
 /// Messages between us and the connection.
 const QUEUED_MESSAGES: usize = 4;
-/// What is kept of a stream to send it again.
-const KEPT_BYTES: u64 = 2 << 20;
 /// How often one write is continued, at most.
 const MAX_RESUMES: u32 = 8;
 
@@ -108,7 +106,8 @@ impl Drop for Call {
 impl Writing {
     /// A write of bytes that come one after the other.
     pub(super) fn stream(upstream: &Arc<Upstream>, digest: Digest) -> Self {
-        let kib = u32::try_from(KEPT_BYTES >> 10).unwrap_or(u32::MAX);
+        let kept_bytes = upstream.options.batching.kept_bytes;
+        let kib = u32::try_from(kept_bytes >> 10).unwrap_or(u32::MAX);
         let permit = Arc::clone(&upstream.resend_kib).try_acquire_many_owned(kib);
         Self::new(upstream, digest, permit.map_or(Keep::Nothing, |permit| Keep::Last { permit }))
     }

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod calls;
+pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod http;

@@ -1,0 +1,158 @@
+//! Actions and their results.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use castellan_proto::v2;
+use prost::Message;
+
+use super::patience::persist;
+use super::{Client, ClientError};
+use crate::digest::{Digest, DigestFunction};
+use crate::store::{BlobStore as _, BlobStoreExt as _, Key};
+
+/// The largest message that is read.
+const MAX_MESSAGE_BYTES: u64 = 64 << 20;
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct NewAction {
+    /// The program and what it is told.
+    pub arguments: Vec<String>,
+    /// The directory that it runs in.
+    pub input_root: Digest,
+    /// What it makes, relative to its working directory.
+    pub output_paths: Vec<String>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+    /// Where in the input root it runs; "" for the root.
+    pub working_directory: String,
+}
+
+/// An action that is on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreatedAction {
+    /// Its digest, which results are stored under.
+    pub action: Digest,
+    /// The digest of its command.
+    pub command: Digest,
+}
+
+impl Client {
+    /// Stores an action whose input root is on the server.
+    pub async fn create_action(&self, action: NewAction) -> Result<CreatedAction, ClientError> {
+        let input_root = action.input_root;
+        if self.find_missing(&[input_root]).await? != [false] {
+            return Err(ClientError::Absent(input_root));
+        }
+        // Sorted, and each once: the digest must not depend on the order of flags.
+        let mut output_paths = action.output_paths;
+        output_paths.sort_unstable();
+        output_paths.dedup();
+        let mut environment = action.environment;
+        environment.sort_by(|a, b| a.0.cmp(&b.0));
+        let variable = |(name, value)| v2::command::EnvironmentVariable { name, value };
+        let command = v2::Command {
+            arguments: action.arguments,
+            environment_variables: environment.into_iter().map(variable).collect(),
+            output_paths,
+            working_directory: action.working_directory,
+            ..v2::Command::default()
+        };
+        let command = self.put(Bytes::from(command.encode_to_vec())).await?;
+        let message = v2::Action {
+            command_digest: Some(wire_digest(&command)),
+            input_root_digest: Some(wire_digest(&input_root)),
+            ..v2::Action::default()
+        };
+        let action = self.put(Bytes::from(message.encode_to_vec())).await?;
+        Ok(CreatedAction { action, command })
+    }
+
+    /// Reads an action.
+    pub async fn action(&self, digest: Digest) -> Result<v2::Action, ClientError> {
+        self.message("action", digest).await
+    }
+
+    /// Reads a command.
+    pub async fn command(&self, digest: Digest) -> Result<v2::Command, ClientError> {
+        self.message("command", digest).await
+    }
+
+    async fn message<M: Message + Default>(
+        &self,
+        what: &str,
+        digest: Digest,
+    ) -> Result<M, ClientError> {
+        let bytes = self.read_all(digest, MAX_MESSAGE_BYTES).await?;
+        M::decode(bytes).map_err(|error| ClientError::invalid(format!("{what} {digest}"), error))
+    }
+
+    /// The result of an action; `None` when there is none.
+    pub async fn action_result(
+        &self,
+        action: Digest,
+    ) -> Result<Option<v2::ActionResult>, ClientError> {
+        let key = Key::action_result(self.instance, action);
+        let Some(bytes) = persist(|| self.results.get_all(&key, MAX_MESSAGE_BYTES)).await? else {
+            return Ok(None);
+        };
+        let result = v2::ActionResult::decode(bytes);
+        let what = || format!("result of {action}");
+        result.map(Some).map_err(|error| ClientError::invalid(what(), error))
+    }
+
+    /// Stores the result of an action. What it names must be on the server: nobody else is told
+    /// of a result that cannot be had.
+    pub async fn finish_action(
+        self: &Arc<Self>,
+        action: Digest,
+        result: &v2::ActionResult,
+    ) -> Result<(), ClientError> {
+        let mut named = Vec::new();
+        let mut name = |digest: Option<&v2::Digest>, what: &str| {
+            if digest.is_some() {
+                named.push(read_digest(self.function, digest, what)?);
+            }
+            Ok::<(), ClientError>(())
+        };
+        name(result.stdout_digest.as_ref(), "standard output")?;
+        name(result.stderr_digest.as_ref(), "standard error")?;
+        for file in &result.output_files {
+            name(file.digest.as_ref(), &file.path)?;
+        }
+        for directory in &result.output_directories {
+            name(directory.tree_digest.as_ref(), &directory.path)?;
+            name(directory.root_directory_digest.as_ref(), &directory.path)?;
+        }
+        let missing = self.find_missing(&named).await?;
+        let first = named.iter().zip(missing).find(|(_, is_missing)| *is_missing);
+        if let Some((digest, _)) = first {
+            return Err(ClientError::Absent(*digest));
+        }
+        let key = Key::action_result(self.instance, action);
+        let data = Bytes::from(result.encode_to_vec());
+        Ok(persist(|| self.results.put(&key, data.clone())).await?)
+    }
+}
+
+/// A digest as messages have it.
+pub fn wire_digest(digest: &Digest) -> v2::Digest {
+    v2::Digest {
+        hash: digest.hash_hex().as_str().to_owned(),
+        size_bytes: i64::try_from(digest.size_bytes).unwrap_or(i64::MAX),
+    }
+}
+
+/// A digest of a message; `what` it is of is named when it is none.
+pub fn read_digest(
+    function: DigestFunction,
+    digest: Option<&v2::Digest>,
+    what: &str,
+) -> Result<Digest, ClientError> {
+    let Some(digest) = digest else {
+        return Err(ClientError::invalid(format!("{what:?}"), "has no digest"));
+    };
+    Digest::parse(function, digest.hash.as_bytes(), digest.size_bytes)
+        .map_err(|error| ClientError::invalid(format!("{what:?}"), error))
+}

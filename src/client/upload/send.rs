@@ -1,0 +1,207 @@
+//! Asking for blobs, and sending those that the server lacks.
+
+use std::collections::HashSet;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::mpsc;
+
+use super::super::patience::{Patience, persist};
+use super::super::{ClientError, KEPT_BYTES};
+use super::walk::open_deep;
+use super::{Counts, IN_FLIGHT_KIB, Item, Job, Source};
+use crate::digest::Digest;
+use crate::store::{BeginPut, BlobStore as _, Key, StoreError, Upload};
+use crate::trees::on_disk::File;
+
+/// The most digests in one question.
+const ITEMS_PER_QUESTION: usize = 2000;
+/// Questions, and what follows of them, at once.
+const QUESTIONS: usize = 2;
+/// Blobs of one question that are sent at once; small ones travel together.
+const SENDS: usize = 64;
+/// Files of so many bytes are read whole.
+const WHOLE_BYTES: u64 = 4 << 20;
+/// What is read at once of a larger one.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// Digests that are remembered to have been asked for.
+const MAX_ASKED: usize = 1 << 20;
+
+impl Job {
+    /// Sends what comes out of the queue, until it ends.
+    pub(super) async fn send_all(
+        self: &Arc<Self>,
+        queue: mpsc::Receiver<Item>,
+    ) -> Result<(), ClientError> {
+        let batches = stream::unfold(queue, |mut queue| async move {
+            let mut batch = Vec::new();
+            let count = queue.recv_many(&mut batch, ITEMS_PER_QUESTION).await;
+            (count > 0).then_some((batch, queue))
+        });
+        let sending = batches.map(|batch| Arc::clone(self).send_batch(batch));
+        sending.buffer_unordered(QUESTIONS).try_collect::<()>().await
+    }
+
+    async fn send_batch(self: Arc<Self>, batch: Vec<Item>) -> Result<(), ClientError> {
+        let batch = self.new_ones(batch);
+        let digests: Vec<Digest> = batch.iter().map(|item| item.digest).collect();
+        let missing = self.client.find_missing(&digests).await?;
+        let mut wanted = Vec::new();
+        for (item, is_missing) in batch.into_iter().zip(missing) {
+            if is_missing {
+                let job = Arc::clone(&self);
+                wanted.push(async move { job.send(item).await });
+            } else {
+                self.done_without(&item);
+            }
+        }
+        stream::iter(wanted).buffer_unordered(SENDS).try_collect::<()>().await
+    }
+
+    /// Leaves out what was asked for before.
+    fn new_ones(&self, batch: Vec<Item>) -> Vec<Item> {
+        let mut asked = self.asked.lock();
+        if asked.len() >= MAX_ASKED {
+            *asked = HashSet::new();
+        }
+        let (new, known): (Vec<Item>, Vec<Item>) =
+            batch.into_iter().partition(|item| asked.insert(item.digest));
+        drop(asked);
+        for item in &known {
+            self.done_without(item);
+        }
+        new
+    }
+
+    fn done_without(&self, item: &Item) {
+        if let Source::File { .. } = item.source {
+            self.progress.skip_bytes(item.digest.size_bytes);
+            self.progress.finish_files(1);
+        }
+    }
+
+    async fn send(self: Arc<Self>, item: Item) -> Result<(), ClientError> {
+        let Item { digest, source } = item;
+        let size_bytes = digest.size_bytes;
+        let in_memory_bytes = size_bytes.min(WHOLE_BYTES.max(KEPT_BYTES));
+        let kib = usize::try_from(in_memory_bytes >> 10).unwrap_or(usize::MAX);
+        let kib = u32::try_from(kib.clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
+        let turn = self.in_flight_kib.acquire_many(kib).await;
+        let _turn = turn.map_err(|_| StoreError::ShuttingDown)?;
+        let is_sent = match source {
+            Source::Bytes(data) => {
+                self.put(digest, data).await?;
+                true
+            }
+            Source::File { path } => {
+                let is_sent = self.send_file(digest, &path).await?;
+                self.progress.finish_files(1);
+                is_sent
+            }
+        };
+        if is_sent {
+            Counts::add(&self.counts.sent_blobs, 1);
+            Counts::add(&self.counts.sent_bytes, size_bytes);
+        }
+        Ok(())
+    }
+
+    async fn put(&self, digest: Digest, data: Bytes) -> Result<(), ClientError> {
+        let key = Key::blob(digest);
+        Ok(persist(|| self.client.blobs.put(&key, data.clone())).await?)
+    }
+
+    /// Sends a file; false when somebody else has meanwhile.
+    async fn send_file(self: &Arc<Self>, digest: Digest, path: &str) -> Result<bool, ClientError> {
+        let sent = if digest.size_bytes <= WHOLE_BYTES {
+            self.send_whole(digest, path).await.map(|()| true)
+        } else {
+            self.send_parts(digest, path).await
+        };
+        sent.map_err(|error| match error {
+            ClientError::Store(
+                StoreError::HashMismatch { .. } | StoreError::SizeMismatch { .. },
+            ) => ClientError::Changed(self.shown(path)),
+            error @ ClientError::File { .. } => error,
+            error => error.at(path),
+        })
+    }
+
+    async fn send_whole(self: &Arc<Self>, digest: Digest, path: &str) -> Result<(), ClientError> {
+        let (job, opened) = (Arc::clone(self), path.to_owned());
+        let read = move || {
+            let file = job.open(&opened)?;
+            // One more than there should be shows that it has grown.
+            job.read(&file, &opened, digest.size_bytes.saturating_add(1))
+        };
+        let data = self.client.jobs.run(read).await?;
+        self.put(digest, data).await?;
+        self.progress.move_bytes(digest.size_bytes);
+        Ok(())
+    }
+
+    /// Sends a file in parts. When the connection breaks and what the server lacks is not in memory
+    /// any more, it is sent again from its beginning.
+    async fn send_parts(self: &Arc<Self>, digest: Digest, path: &str) -> Result<bool, ClientError> {
+        let key = Key::blob(digest);
+        let mut patience = Patience::default();
+        loop {
+            let mut sent_bytes = 0;
+            let outcome = match self.client.blobs.begin_put(&key, digest.size_bytes).await {
+                Ok(BeginPut::AlreadyPresent) => {
+                    self.progress.skip_bytes(digest.size_bytes);
+                    return Ok(false);
+                }
+                Ok(BeginPut::Upload(upload)) => self.stream(upload, path, &mut sent_bytes).await,
+                Err(error) => Err(error.into()),
+            };
+            match outcome {
+                Ok(()) => return Ok(true),
+                Err(ClientError::Store(error)) => {
+                    self.progress.take_back_bytes(sent_bytes);
+                    patience.pause(error).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn stream(
+        self: &Arc<Self>,
+        mut upload: Upload,
+        path: &str,
+        sent_bytes: &mut u64,
+    ) -> Result<(), ClientError> {
+        let (job, opened) = (Arc::clone(self), path.to_owned());
+        let mut file = self.client.jobs.run(move || job.open(&opened)).await?;
+        loop {
+            let (job, opened) = (Arc::clone(self), path.to_owned());
+            let read = move || job.read(&file, &opened, CHUNK_BYTES).map(|data| (file, data));
+            let (same, data) = self.client.jobs.run(read).await?;
+            file = same;
+            if data.is_empty() {
+                return Ok(upload.commit().await?);
+            }
+            let length = data.len() as u64;
+            upload.write(data).await?;
+            *sent_bytes += length;
+            self.progress.move_bytes(length);
+        }
+    }
+
+    fn open(&self, path: &str) -> Result<File, ClientError> {
+        let failed = |error| ClientError::file("open", self.shown(path), error);
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        open_deep(&self.root, parent).and_then(|it| it.open_file(name)).map_err(failed)
+    }
+
+    /// Reads on, at most so many bytes.
+    fn read(&self, file: &File, path: &str, at_most: u64) -> Result<Bytes, ClientError> {
+        let mut data = Vec::new();
+        let read = file.take(at_most).read_to_end(&mut data);
+        read.map_err(|error| ClientError::file("read", self.shown(path), error))?;
+        Ok(data.into())
+    }
+}
