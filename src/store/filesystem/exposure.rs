@@ -209,8 +209,9 @@ impl Parts {
         let path = file.variant_path();
         let is_there = self.disk.exists(&path)?;
         self.disk.unlink(&path)?;
+        // Unless the kernel's word of the deletion was faster.
         let victim = self.index.lock(|index| index.remove_variant(file));
-        if is_there && victim.is_some() {
+        if is_there {
             tracing::warn!(key = %file.key, "executable changed through a hard link, made anew");
             self.counters.tampered.add(1);
         }
