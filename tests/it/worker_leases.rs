@@ -1,5 +1,7 @@
 //! Leases of staged trees: how each ends, and that nothing is left of what nobody got.
 
+#![expect(clippy::disallowed_methods, reason = "the tests do what a worker does")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;

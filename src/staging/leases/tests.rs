@@ -62,7 +62,7 @@ async fn i23_a_lease_ends_with_its_time() {
     let running = shutdown::spawn("leases", Arc::clone(&leases).run());
     let (late, late_seen) = begin(&leases);
     let late_id = late.id();
-    late.keep_until(Instant::now() + Duration::from_secs(60));
+    late.keep_until(Instant::now() + Duration::from_mins(1));
     let (early, early_seen) = begin(&leases);
     early.keep_until(Instant::now() + Duration::from_secs(10));
     let (held, held_seen) = begin(&leases);
@@ -72,7 +72,7 @@ async fn i23_a_lease_ends_with_its_time() {
     assert!(early_seen.upgrade().is_none());
     assert!(late_seen.upgrade().is_some());
     assert!(leases.take(&late_id).is_some());
-    sleep(Duration::from_secs(600)).await;
+    sleep(Duration::from_mins(10)).await;
     assert!(held_seen.upgrade().is_some());
     drop(held);
     assert!(held_seen.upgrade().is_none());
@@ -84,7 +84,7 @@ async fn none_is_left_after_the_end_and_none_begins() {
     let leases = Leases::new(9);
     let (lease, seen) = begin(&leases);
     let (kept, kept_seen) = begin(&leases);
-    kept.keep_until(Instant::now() + Duration::from_secs(60));
+    kept.keep_until(Instant::now() + Duration::from_mins(1));
     let place = leases.place().unwrap();
     leases.close();
     assert!(seen.upgrade().is_none() && kept_seen.upgrade().is_none());
