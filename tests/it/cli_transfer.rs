@@ -127,6 +127,7 @@ async fn a_second_download_keeps_what_is_right_and_mends_the_rest() {
     make_file(&target.join("deep/er/4"), &Blob::random(4, 4000).data, false);
     std::fs::remove_dir_all(target.join("deep/er/est")).unwrap();
     let link = target.join("dangling");
+    #[expect(clippy::disallowed_methods, reason = "does what a user would")]
     std::fs::rename(target.join("link-to-folder"), &link).unwrap();
     make_file(&target.join("my own"), b"kept", false);
     let done = cli.json(&["download", digest, target_text]);
