@@ -94,10 +94,10 @@ impl Scene {
     /// Wall and CPU time of one stage.
     async fn measure(&self, stager: &Arc<Stager>, tree: Digest, mode: LinkMode) -> Sample {
         let (before, start) = (cpu_time(), Instant::now());
-        let staged = self.stage(stager, tree, mode).await;
+        let whole = self.stage(stager, tree, mode).await;
         let sample = Sample { wall: start.elapsed(), cpu: cpu_time().saturating_sub(before) };
-        assert_eq!(staged.totals().files, FILES);
-        drop(staged);
+        assert_eq!(whole.totals().files, FILES);
+        drop(whole);
         self.remove("staged");
         sample
     }

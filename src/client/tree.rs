@@ -5,9 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use prost::Message;
 
 use super::{Client, ClientError};
 use crate::digest::Digest;
@@ -22,16 +20,6 @@ pub(super) const MAX_PATHS: u64 = 2_000_000;
 const MAX_TREE_BYTES: u64 = 512 << 20;
 /// Messages that are asked for at once.
 const FETCH_CONCURRENCY: usize = 64;
-
-/// A `Tree` of directories that are encoded already.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub(super) struct RawTree {
-    /// Optional, so that an empty one is there too.
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    pub(super) root: Option<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    pub(super) children: Vec<Bytes>,
-}
 
 /// How a tree is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,7 +50,8 @@ impl From<Status> for WorkerError {
         let failure = status.get_details_precondition_failure();
         let violations = failure.map(|it| it.violations).unwrap_or_default();
         let missing = violations.into_iter().filter(|it| it.r#type == "MISSING");
-        let missing: Vec<String> = missing.map(|it| it.subject).collect();
+        let missing: Vec<String> =
+            missing.map(|it| it.subject.trim_start_matches("blobs/").to_owned()).collect();
         if missing.is_empty() {
             return Self::Refused(format!("{:?}: {}", status.code(), status.message()));
         }
@@ -103,14 +104,22 @@ impl Worker {
         mut on_progress: impl FnMut(&StageProgress),
     ) -> Result<Staged, WorkerError> {
         let mut stream = self.client.stage_tree(request).await?.into_inner();
-        while let Some(message) = stream.message().await? {
+        let mut missing = Vec::new();
+        loop {
+            let message = match stream.message().await {
+                Ok(message) => message.ok_or(WorkerError::Interrupted)?,
+                // A status has no room for many; these came before it.
+                Err(_) if !missing.is_empty() => return Err(WorkerError::Missing(missing)),
+                Err(status) => return Err(status.into()),
+            };
+            missing
+                .extend(message.missing.iter().map(|it| format!("{}/{}", it.hash, it.size_bytes)));
             match message.event {
                 Some(Event::Progress(progress)) => on_progress(&progress),
                 Some(Event::Staged(tree)) => return Ok(Staged { tree, stream }),
                 None => {}
             }
         }
-        Err(WorkerError::Interrupted)
     }
 
     /// Ends a lease.

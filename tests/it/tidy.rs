@@ -287,7 +287,12 @@ fn layers_import_downwards_only() {
             continue;
         };
         for (used, _) in LAYERS {
-            let imports = source.production().contains(&format!("crate::{used}"));
+            let path = format!("crate::{used}");
+            let mut uses = source.production().match_indices(&path);
+            let imports = uses.any(|(at, _)| {
+                let behind = source.production()[at + path.len()..].chars().next();
+                behind.is_none_or(|it| !it.is_alphanumeric() && it != '_')
+            });
             if imports && *used != layer && !below.contains(used) {
                 problems.push(format!("{}: {layer} may not import {used}", source.path));
             }

@@ -14,13 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc};
 
 use self::walk::Walk;
-use super::tree::RawTree;
 use super::{Client, ClientError, Progress};
 use crate::digest::Digest;
+use crate::trees::encode;
 use crate::trees::on_disk::{Folder, Kind};
 
 /// What waits to be asked for.
@@ -202,7 +201,7 @@ impl Job {
         let (digest, root) = walk.directory(String::new(), 0).await?;
         let mut tree = None;
         if let Some(children) = walk.take_children() {
-            let message = Bytes::from(RawTree { root: Some(root), children }.encode_to_vec());
+            let message = Bytes::from(encode::tree(root, children));
             let digest = self.client.digest_of(message.clone()).await?;
             walk.offer(Item { digest, source: Source::Bytes(message) }).await?;
             tree = Some(digest);

@@ -33,7 +33,9 @@ async fn idle(stager: &Stager) {
     let everybody = Arc::new(Barrier::new(stager.jobs.width()));
     let jobs = (0..stager.jobs.width()).map(|_| {
         let everybody = Arc::clone(&everybody);
-        stager.jobs.run(move || drop(everybody.wait()))
+        stager.jobs.run(move || {
+            everybody.wait();
+        })
     });
     futures_util::future::try_join_all(jobs).await.unwrap();
 }
