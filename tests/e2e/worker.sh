@@ -99,6 +99,14 @@ another_machine_has_a_hit() {
   cmp "$work/first/out/app" "$work/second/out/app"
 }
 
+a_directory_can_be_an_output() {
+  local action
+  action=$(create_action generated sh -c 'mkdir -p generated/deep; echo 1 >generated/deep/one; ln -s deep/one generated/link')
+  work_on "$action"
+  castellan action result "$action" --download "$work/third" >/dev/null
+  equals 1 "$(cat "$work/third/generated/link")" 'what a link in an output directory leads to'
+}
+
 an_action_that_fails_says_so() {
   local failing
   failing=$(create_action out/x cc -o out/x missing.c)
@@ -135,6 +143,7 @@ main() {
   step "they come back as they were" trees_come_back
   step "a worker compiles in a tree of links" a_worker_compiles
   step "another machine has a hit" another_machine_has_a_hit
+  step "an output can be a directory" a_directory_can_be_an_output
   step "an action that fails has a result" an_action_that_fails_says_so
   step "a staged tree is links, and is given back" inputs_cannot_be_changed_in_place
   step "missing inputs are listed" missing_inputs_are_listed

@@ -123,8 +123,8 @@ impl Stager {
         Ok(captured.collect())
     }
 
-    /// Stores single files of a worker, and says where symbolic links lead. Otherwise like
-    /// [`Stager::capture_directories`].
+    /// Stores single files of a worker, and says where symbolic links lead; directories are left
+    /// out. Otherwise like [`Stager::capture_directories`].
     pub async fn capture_files(
         self: &Arc<Self>,
         function: DigestFunction,

@@ -256,18 +256,17 @@ impl Walker {
         Ok(Some(at))
     }
 
-    /// Captures a file or a symbolic link; `None` when it is not there.
+    /// Captures a file or a symbolic link; `None` when it is not there, or a directory: who asks
+    /// may not know which it will be.
     fn capture_one(&mut self, names: &[Name]) -> Result<Option<Found>, StageError> {
-        let Some((name, parents)) = names.split_last() else {
-            return Err(refuse(String::new(), "is a directory, not a file"));
-        };
+        let Some((name, parents)) = names.split_last() else { return Ok(None) };
         if !self.go_to(parents)? {
             return Ok(None);
         }
         let (at, folder) = self.here();
         let path = || self.inventory.path(at, name.as_str());
         match self.kind_of(at, folder, name)? {
-            None => Ok(None),
+            None | Some(Kind::Folder) => Ok(None),
             Some(Kind::File) => {
                 self.inventory.files.push(FoundFile { folder: at, name: name.clone() });
                 Ok(Some(Found::File(self.inventory.files.len() - 1)))
@@ -278,7 +277,6 @@ impl Walker {
                 self.inventory.symlinks.push(FoundSymlink { name: name.clone(), target });
                 Ok(Some(Found::Symlink(self.inventory.symlinks.len() - 1)))
             }
-            Some(Kind::Folder) => Err(refuse(path(), "is a directory, not a file")),
             Some(Kind::Other) => Err(refuse(path(), SPECIAL)),
         }
     }
