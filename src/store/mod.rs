@@ -37,6 +37,9 @@ pub use key::{Key, Kind, Namespace};
 pub use purge::{PurgeScope, Purged, Selection};
 pub use reader::{BlobReader, BlobSource, ByteRange};
 
+/// Of the cap, the part that leases hold at most, in tenths: a fifth always churns.
+const LEASED_TENTHS: u64 = 8;
+
 /// What [`BlobStore::begin_put`] found.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "taken apart at once; a box would cost more")]

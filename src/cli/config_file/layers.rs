@@ -5,6 +5,7 @@ use nativelink_config::{
     Located, MemoryStore, StoreDirection, StoreSpec,
 };
 
+use super::remote::at_most;
 use super::stores::StorePlanner;
 use crate::cli::store_flags::whole_seconds;
 use crate::server::StoreKind;
@@ -165,10 +166,6 @@ fn direction(direction: StoreDirection) -> Direction {
         StoreDirection::Get => Direction::Get,
         StoreDirection::ReadOnly => Direction::ReadOnly,
     }
-}
-
-fn at_most(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn to_u32(number: u64) -> u32 {

@@ -85,6 +85,7 @@ fn client_tls(tls: &ClientTlsConfig, problems: &mut Problems) -> Option<ClientTl
     Some(ClientTls { ca_pem: ca_pem?, cert_pem: cert_pem?, key_pem: key_pem? })
 }
 
-fn at_most(number: u64) -> usize {
+/// A number as the machine can have it.
+pub(super) fn at_most(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -208,15 +208,14 @@ impl BlobStore for CompressionStore {
 
     async fn put(&self, key: &Key, data: Bytes) -> Result<(), StoreError> {
         let (shared, len) = (&self.shared, data.len() as u64);
+        check_limit(len, self.max_blob_bytes())?;
         if key.kind != Kind::Blob {
-            check_limit(len, self.max_blob_bytes())?;
             return shared.backend.put(key, data).await;
         }
         if data.len() > INLINE_BYTES.min(shared.options.block_bytes as usize) {
             return put_through(self.begin_put(key, len).await?, key, data, &shared.processors)
                 .await;
         }
-        check_limit(len, self.max_blob_bytes())?;
         check_size(key.digest, len)?;
         let purges = self.purges();
         if self.has_blob(key).await? {

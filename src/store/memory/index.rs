@@ -13,10 +13,8 @@ use super::room::Books;
 use super::writers::Writers;
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::waiters::Waiters;
-use crate::store::{Key, Kind, Selection};
+use crate::store::{Key, Kind, LEASED_TENTHS, Selection};
 
-/// Of the cap, the part that leases hold at most, in tenths: a fifth always churns.
-const LEASED_TENTHS: u64 = 8;
 /// A table with room for so many times what is in it is made smaller.
 const MAX_SLACK: usize = 4;
 

@@ -36,7 +36,7 @@ use hashbrown::HashTable;
 use super::layout::{FileName, Generation, Shard};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::waiters::Waiters;
-use crate::store::{Key, Kind};
+use crate::store::{Key, Kind, LEASED_TENTHS};
 use entry::{Entry, Place};
 use ledger::Ledger;
 pub(crate) use ledger::LedgerSnapshot;
@@ -49,9 +49,6 @@ pub(crate) use room::Reserve;
 pub(crate) use trust::Pinning;
 pub(crate) use writers::Fences;
 use writers::Writers;
-
-/// Of the cap, the part that leases hold at most, in tenths: a fifth always churns.
-const LEASED_TENTHS: u64 = 8;
 
 /// What becomes of a write when leases hold what it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

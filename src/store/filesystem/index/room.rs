@@ -2,7 +2,8 @@
 
 use super::entry::Entry;
 use super::removal::Victim;
-use super::{Claim, Index, LEASED_TENTHS, LeasePolicy};
+use super::{Claim, Index, LeasePolicy};
+use crate::store::LEASED_TENTHS;
 use crate::store::filesystem::mutants::{self, Mutant};
 use crate::store::filesystem::tombstones::Reason;
 use crate::store::waiters::{Grant, Ticket};

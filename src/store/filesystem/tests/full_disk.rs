@@ -161,7 +161,7 @@ fn i15_uploads_side_by_side_on_a_full_disk_all_succeed() {
     let Some(disk) = SmallDisk::mount(8 * MIB, 10_000) else { return };
     in_process(async {
         let store = open(&disk.root(), CAP_BYTES).await;
-        let writers = (0..8).map(|seed| puts(&store, blobs(seed, 100_000).take(400)));
+        let writers = (0..8).map(|seed| puts(&store, blobs(seed, 100_000).take(60)));
         futures_util::future::join_all(writers).await;
         settled(&store).await;
         check(&store);
