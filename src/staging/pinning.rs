@@ -51,8 +51,8 @@ impl Pins {
     ) -> Result<Option<Arc<PinnedFile>>, StoreError> {
         let fresh = runtime.block_on(async {
             let mut pinned = store.pin_files(&[wanted]).await?;
-            let Some(mut fresh) = pinned.pop().flatten() else { return Ok(None) };
-            Ok::<_, StoreError>(fresh.renew().await?.then_some(fresh))
+            let Some(fresh) = pinned.pop().flatten() else { return Ok(None) };
+            fresh.renewed().await
         })?;
         let fresh = fresh.map(Arc::new);
         if let Some(fresh) = &fresh {

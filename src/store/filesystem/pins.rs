@@ -58,7 +58,7 @@ pub enum LinkOutcome {
     Linked,
     /// The blob has left the store, by a purge or because it was corrupt.
     Left,
-    /// There is no such link to be had of this inode any more: [`PinnedFile::renew`] finds one of
+    /// There is no link to be had of this inode any more: [`PinnedFile::renewed`] finds one of
     /// which there is.
     OutOfLinks,
     /// The directory is on another file system.
@@ -145,8 +145,11 @@ impl PinnedFile {
             let linked = self.shared.parts.pool.run(move || worker.disk.link_out(&path, &to));
             match self.judge(linked.await?)? {
                 LinkOutcome::Linked => return Ok(true),
-                LinkOutcome::OutOfLinks if self.renew().await? => {}
-                LinkOutcome::Left | LinkOutcome::OutOfLinks => return Ok(false),
+                LinkOutcome::OutOfLinks => {
+                    let Some(fresh) = self.renewed().await? else { return Ok(false) };
+                    *self = fresh;
+                }
+                LinkOutcome::Left => return Ok(false),
                 LinkOutcome::CrossDevice => {
                     return Err(failed_link(io::ErrorKind::CrossesDevices.into()));
                 }
@@ -225,24 +228,16 @@ impl PinnedFile {
         Ok(opened.map(|file| (file, now)))
     }
 
-    /// Moves to a fresh inode of the same bytes, of which links can be had; `false` when the blob
-    /// has left. The store makes one, charged like any other, unless another holder has done so.
+    /// The same bytes in an inode of which links can be had, when this one has none left; `None`
+    /// when the blob has left. The store makes one, charged like any other, unless another holder
+    /// has done so.
     ///
     /// Cancel safe.
-    pub async fn renew(&mut self) -> Result<bool, StoreError> {
+    pub async fn renewed(&self) -> Result<Option<Self>, StoreError> {
         if self.is_current() {
             renew(&self.shared.parts, &self.pin.found).await?;
         }
-        self.follow().await
-    }
-
-    /// Pins what holds the bytes now; false when nothing does.
-    async fn follow(&mut self) -> Result<bool, StoreError> {
-        let key = self.pin.found.file.key;
-        let fresh = pinning::pin(&self.shared, key, self.purpose()).await?;
-        let Some(fresh) = fresh else { return Ok(false) };
-        *self = fresh;
-        Ok(true)
+        pinning::pin(&self.shared, self.pin.found.file.key, self.purpose()).await
     }
 }
 
