@@ -10,12 +10,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::checksum::check_file;
 use super::disk::{FileMode, ForeignFile};
 use super::layout::{FileName, Generation};
-use super::publication::{Finished, publish};
+use super::publication::{Finished, Origin, publish};
 use super::reservation::reserve;
 use super::shared::{Parts, Shared};
+use super::sync;
 use crate::store::{Key, StoreError};
 
 /// Files below this are copied sooner than adopted.
@@ -23,11 +26,22 @@ const LEAST_BYTES: u64 = 1 << 20;
 const READ_BYTES: usize = 1 << 20;
 
 /// Adopts a file; false when that cannot be, and the file is what it was, as far as possible.
+///
+/// Cancel safe: the work goes on to its end.
 pub(super) async fn adopt(
     shared: &Arc<Shared>,
     key: &Key,
     file: OwnedFd,
 ) -> Result<bool, StoreError> {
+    let (report, outcome) = oneshot::channel();
+    let (worker, key) = (Arc::clone(shared), *key);
+    sync::spawn("adopt a file", async move {
+        drop(report.send(adopt_here(&worker, &key, file).await));
+    });
+    outcome.await.unwrap_or(Err(StoreError::ShuttingDown))
+}
+
+async fn adopt_here(shared: &Arc<Shared>, key: &Key, file: OwnedFd) -> Result<bool, StoreError> {
     let parts = &shared.parts;
     let len_bytes = key.digest.size_bytes;
     if len_bytes < LEAST_BYTES {
@@ -39,12 +53,10 @@ pub(super) async fn adopt(
     let taken = parts.pool.run(move || take_over(&worker, &key, file)).await?;
     let Some(foreign) = taken.map_err(failed)? else { return Ok(false) };
     let finished = Finished { file: foreign.unnamed().map_err(failed)?, reservation };
-    if let Err(error) = publish(parts, key, len_bytes, finished).await {
+    if let Err(error) = publish(parts, key, len_bytes, finished, Origin::Adopted).await {
         parts.pool.run(move || foreign.give_back()).await?;
         return if is_unfit(&error) { Ok(false) } else { Err(error) };
     }
-    let worker = Arc::clone(parts);
-    parts.pool.run(move || note_exposure(&worker, &key)).await?.map_err(failed)?;
     shared.note_write(&key, len_bytes);
     Ok(true)
 }
@@ -92,14 +104,4 @@ fn is_right(foreign: &ForeignFile, key: &Key) -> io::Result<bool> {
     }
     let look = file.look_again()?;
     Ok(look.is_as_stamped(FileMode::Blob, len_bytes) && !look.has_other_names)
-}
-
-/// Notes that others have the file, if it is the blob's: another upload may have been faster.
-fn note_exposure(parts: &Parts, key: &Key) -> io::Result<()> {
-    let Some(found) = parts.index.lock(|index| index.peek(key)) else { return Ok(()) };
-    let look = parts.disk.look(&found.file.path())?;
-    if look.is_some_and(|it| it.is_as_stamped(FileMode::Blob, found.file.file_bytes())) {
-        parts.index.lock(|index| index.mark_exposed(&found));
-    }
-    Ok(())
 }

@@ -125,6 +125,11 @@ impl Parts {
     /// The same for executable variants; their blobs stay. The next variant of a blob has the name
     /// of the last one, so a late word is about nothing when there is a file again (I7).
     pub(super) fn forget_variants(&self, gone: &[FileName]) {
+        if gone.is_empty() {
+            return;
+        }
+        // Between the look at the disk and the index the next one must not come to be.
+        let exits = self.variant_exits.lock();
         let is_gone = |file: &&FileName| {
             let found = self.index.lock(|index| index.peek(&file.key));
             found.is_some_and(|it| it.has_variant && it.file == **file)
@@ -134,6 +139,7 @@ impl Parts {
         let victims: Vec<Victim> = self
             .index
             .lock(|index| gone.iter().filter_map(|file| index.remove_variant(file)).collect());
+        drop(exits);
         self.bury_missing(victims);
     }
 

@@ -207,10 +207,12 @@ impl Parts {
     /// has the same name. Blocking.
     pub(super) fn discard_variant(&self, file: &FileName) -> io::Result<()> {
         let path = file.variant_path();
+        let exits = self.variant_exits.lock();
         let is_there = self.disk.exists(&path)?;
         self.disk.unlink(&path)?;
         // Unless the kernel's word of the deletion was faster.
         let victim = self.index.lock(|index| index.remove_variant(file));
+        drop(exits);
         if is_there {
             tracing::warn!(key = %file.key, "executable changed through a hard link, made anew");
             self.counters.tampered.add(1);

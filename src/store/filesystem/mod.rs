@@ -201,7 +201,7 @@ impl FilesystemStore {
     /// be seen. Then its owner, mode and time are put back.
     ///
     /// The file is synced. Whatever is written to it later is found by the next open of the blob.
-    /// Not cancel safe: dropped, the file may be read-only and the store's.
+    /// Cancel safe: the work goes on to its end.
     pub async fn adopt(
         &self,
         digest: Digest,

@@ -23,6 +23,15 @@ pub(super) struct Finished {
     pub(super) reservation: Reservation,
 }
 
+/// Whether others may have a file that becomes a blob's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Written by the store.
+    Own,
+    /// Adopted: bears the stamp, and is exposed from the first moment.
+    Adopted,
+}
+
 /// A file that has its name and is not visible yet. Dropped, it is unlinked.
 #[derive(Debug)]
 pub(super) struct Named {
@@ -33,6 +42,7 @@ pub(super) struct Named {
     is_linked: bool,
     /// Whether it takes the place of one that may be on the disk, acknowledged (I18).
     must_sync: bool,
+    origin: Origin,
     parts: Arc<Parts>,
     /// Given back last.
     reservation: Option<Reservation>,
@@ -72,6 +82,7 @@ pub(super) async fn publish(
     key: Key,
     len_bytes: u64,
     finished: Finished,
+    origin: Origin,
 ) -> Result<(), StoreError> {
     let durability = parts.settings.durability;
     let mut finished = finished;
@@ -79,9 +90,9 @@ pub(super) async fn publish(
     let named = loop {
         let naming = if durability == Durability::Fsync {
             let worker = Arc::clone(parts);
-            parts.pool.run(move || name(&worker, key, len_bytes, finished)).await??
+            parts.pool.run(move || name(&worker, key, len_bytes, finished, origin)).await??
         } else {
-            name(parts, key, len_bytes, finished)?
+            name(parts, key, len_bytes, finished, origin)?
         };
         match naming {
             Naming::Named(named) => break named,
@@ -107,6 +118,7 @@ fn name(
     key: Key,
     len_bytes: u64,
     finished: Finished,
+    origin: Origin,
 ) -> Result<Naming, StoreError> {
     let start = match finished.reservation.claim() {
         Some(claim) => parts.index.lock(|index| index.begin_publication(&key, claim)),
@@ -122,7 +134,8 @@ fn name(
         Start::Purged => return Err(parts.cancelled_by_purge()),
         Start::Closed => return Err(StoreError::ShuttingDown),
     };
-    let named = Named::new(parts, FileName { key, len_bytes, generation }, false);
+    let mut named = Named::new(parts, FileName { key, len_bytes, generation }, false);
+    named.origin = origin;
     Ok(named.take(finished).map_or_else(Naming::Failed, Naming::Named))
 }
 
@@ -135,6 +148,7 @@ impl Named {
             new_shard: None,
             is_linked: false,
             must_sync,
+            origin: Origin::Own,
             parts: Arc::clone(parts),
             reservation: None,
         }
@@ -173,7 +187,10 @@ impl Named {
 
     /// Makes it visible and books it.
     fn book(self) -> Result<(), StoreError> {
-        self.book_as(Index::publish)
+        match self.origin {
+            Origin::Own => self.book_as(Index::publish),
+            Origin::Adopted => self.book_as(Index::publish_exposed),
+        }
     }
 
     /// Makes it visible in the place of the generation that it is a copy of, if that is still

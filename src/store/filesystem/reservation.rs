@@ -18,6 +18,12 @@ const INLINE_BURST: usize = 32;
 /// An inline burst that frees more than this is done on a blocking thread: unlinking a large file
 /// takes the file system milliseconds.
 const INLINE_BURST_BYTES: u64 = 8 << 20;
+/// The most that a write waits for pins to end, and all behind it with it.
+const PIN_PATIENCE: Duration = Duration::from_secs(1);
+/// Why there is no room after that.
+const PINNED: &str =
+    "what is there is linked into staged trees, which hold it until their leases end";
+const IN_USE: &str = "the cap is taken by uploads and reads under way";
 
 /// Bytes reserved in the ledger; given back on drop unless they were booked.
 #[derive(Debug)]
@@ -105,7 +111,12 @@ pub(super) async fn reserve(
         Reserve::Queued(ticket, victims) => {
             let waiting = Waiting { parts: Arc::clone(parts), ticket, granted };
             bury_burst(parts, victims).await?;
-            wait(waiting, parts.settings.reserve_timeout, len_bytes).await
+            wait(waiting, parts.settings.reserve_timeout, len_bytes, IN_USE).await
+        }
+        Reserve::QueuedForPins(ticket) => {
+            let waiting = Waiting { parts: Arc::clone(parts), ticket, granted };
+            let limit = parts.settings.reserve_timeout.min(PIN_PATIENCE);
+            wait(waiting, limit, len_bytes, PINNED).await
         }
     }
 }
@@ -124,16 +135,14 @@ async fn wait(
     mut waiting: Waiting,
     limit: Duration,
     len_bytes: u64,
+    reason: &'static str,
 ) -> Result<Reservation, StoreError> {
     match timeout(limit, &mut waiting.granted).await {
         Ok(Ok(claim)) => Ok(Reservation::new(&waiting.parts, claim)),
         Ok(Err(_)) => Err(StoreError::ShuttingDown),
         Err(_) => {
             waiting.parts.counters.reserve_timeouts.add(1);
-            Err(StoreError::NoSpace {
-                size_bytes: len_bytes,
-                reason: "the cap is taken by uploads and reads under way",
-            })
+            Err(StoreError::NoSpace { size_bytes: len_bytes, reason })
         }
     }
 }

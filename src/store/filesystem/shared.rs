@@ -61,6 +61,8 @@ pub(super) struct Parts {
     pub(super) wake: Notify,
     /// Held while files are stamped that nobody has a link to yet.
     pub(super) exposing: Mutex<()>,
+    /// Held while a variant's file and what the index says of it change without its blob.
+    pub(super) variant_exits: Mutex<()>,
     /// Wakes those who wait for writes to end and for files to be gone.
     pub(super) write_ended: Notify,
 }

@@ -98,6 +98,7 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
         failed: Mutex::new(Vec::new()),
         wake: Notify::new(),
         exposing: Mutex::default(),
+        variant_exits: Mutex::default(),
         write_ended: Notify::new(),
     });
     parts.counters.foreign_files.add(overhead.foreign_files);

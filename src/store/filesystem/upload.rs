@@ -9,7 +9,7 @@ use super::checksum::Checksum;
 use super::disk::{self, FileMode, UnnamedFile};
 use super::full_disk::Retries;
 use super::pool::Pool;
-use super::publication::{Finished, publish};
+use super::publication::{Finished, Origin, publish};
 use super::reservation::{Reservation, reserve};
 use super::shared::Shared;
 use crate::store::announced::{Announced, interrupted};
@@ -133,7 +133,7 @@ impl FilesystemUpload {
             let written = finished.file.write_at(&trailer, len_bytes);
             written.map_err(|error| StoreError::io("write a result", error))?;
         }
-        publish(&self.shared.parts, self.key, len_bytes, finished).await?;
+        publish(&self.shared.parts, self.key, len_bytes, finished, Origin::Own).await?;
         self.shared.note_write(&self.key, len_bytes);
         Ok(())
     }
@@ -167,7 +167,8 @@ pub(super) async fn store_whole(
             outcome => break outcome,
         }
     };
-    publish(parts, key, len_bytes, finished.map_err(StoreError::without_full_disk)?).await
+    let finished = finished.map_err(StoreError::without_full_disk)?;
+    publish(parts, key, len_bytes, finished, Origin::Own).await
 }
 
 async fn write_whole(

@@ -60,9 +60,11 @@ pub(super) async fn make(
 
 async fn make_here(shared: &Arc<Shared>, blob: Found) -> Result<Option<Pin>, StoreError> {
     let parts = &shared.parts;
-    // One that was made since the look that led here.
-    let now = parts.index.lock(|index| index.peek(&blob.file.key));
-    if let Some(now) = now.filter(|it| it.file == blob.file && it.has_variant) {
+    // One that was made since the look that led here. While the file of one that has left may be
+    // there still, none can be made: its name is taken, and its blob gone.
+    let now = parts.index.lock(|index| index.refresh(&blob));
+    let Some(now) = now else { return Ok(None) };
+    if now.has_variant {
         let worker = Arc::clone(parts);
         let looked = move || {
             let is_good = worker.is_variant_as_left(&now.file)?;
@@ -75,6 +77,9 @@ async fn make_here(shared: &Arc<Shared>, blob: Found) -> Result<Option<Pin>, Sto
         let looked = parts.pool.run(looked).await?;
         if looked.map_err(|error| StoreError::io("look at an executable", error))? {
             return Ok(Pin::new(parts, now));
+        }
+        if parts.index.lock(|index| index.refresh(&blob)).is_none() {
+            return Ok(None);
         }
     }
     let mut retries = Retries::default();
@@ -168,7 +173,11 @@ pub(super) fn copy(parts: &Parts, blob: &Found, to: &UnnamedFile) -> io::Result<
     let source = parts.disk.open_file(&blob.file.path())?.ok_or_else(missing)?;
     let now = parts.appraise(blob, source.look()).unwrap_or(*blob);
     let is_trusted = now.is_verified && source.len_bytes() == blob.file.len_bytes;
-    if is_trusted && to.clone_from(&source)? {
+    // Looked at again: what came in between has been shared too.
+    if is_trusted
+        && to.clone_from(&source)?
+        && parts.appraise(blob, &source.look_again()?).unwrap_or(*blob).is_verified
+    {
         return Ok(true);
     }
     let len_bytes = usize::try_from(source.len_bytes()).unwrap_or(COPY_BYTES);

@@ -106,7 +106,7 @@ impl Bench {
                 self.victims.extend(victims);
                 self.queued.push_back((ticket, bytes));
             }
-            other => panic!("six blocks fit: {other:?}"),
+            other => panic!("six blocks fit, nothing is pinned: {other:?}"),
         }
     }
 

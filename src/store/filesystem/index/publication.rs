@@ -113,6 +113,19 @@ impl<W> Index<W> {
         replaced.map_or(Publish::Inserted, Publish::Replaced)
     }
 
+    /// The same for a file that others may have, which is noted in the same step: at no time is
+    /// it one that nobody could have changed.
+    pub(crate) fn publish_exposed(&mut self, file: FileName, claim: Claim, charge: u64) -> Publish {
+        let outcome = self.publish(file, claim, charge);
+        if matches!(outcome, Publish::Inserted | Publish::Replaced(_))
+            && let Some(entry) =
+                self.find(&file.key).and_then(|slot| self.order.slots.get_mut(slot))
+        {
+            entry.set_exposed(true);
+        }
+        outcome
+    }
+
     /// Puts a fresh copy of a blob in the place of the generation it was made from, if that still
     /// is there; the old one is the victim.
     #[expect(clippy::needless_pass_by_value, reason = "a claim ends once")]

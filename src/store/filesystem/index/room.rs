@@ -21,6 +21,8 @@ pub(crate) enum Reserve {
     Granted(Claim),
     /// Not now: the caller is queued under this ticket and has these victims to bury first.
     Queued(Ticket, Vec<Victim>),
+    /// The same, and pins must end before there is room: those of a staged tree last for hours.
+    QueuedForPins(Ticket),
     /// Not ever, whatever is evicted.
     Never,
     /// Not as long as the disk has no more than it has now, whatever is evicted.
@@ -57,8 +59,13 @@ impl<W> Index<W> {
         if !may_break && fits_but_for_leases {
             return Reserve::Leased;
         }
+        let fits_but_for_pins = self.ledger.could_fit(bytes, removable, 0)
+            && !self.ledger.could_fit(bytes, removable, pinned_bytes);
         let claim = self.claim(bytes);
         let ticket = self.waiters.push(claim, waker);
+        if fits_but_for_pins {
+            return Reserve::QueuedForPins(ticket);
+        }
         Reserve::Queued(ticket, self.evict(false, burst))
     }
 

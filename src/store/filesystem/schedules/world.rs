@@ -106,6 +106,7 @@ impl Root {
             failed: Mutex::new(Vec::new()),
             wake: Notify::new(),
             exposing: Mutex::default(),
+            variant_exits: Mutex::default(),
             write_ended: Notify::new(),
         });
         let shared = Arc::new(Shared::new(parts, limits.max_bytes, 0));

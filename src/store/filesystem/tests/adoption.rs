@@ -3,6 +3,8 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 
 const LEN: usize = 3 << 20;
@@ -41,8 +43,14 @@ fn long_ago() -> std::time::SystemTime {
 }
 
 async fn given() -> Given {
+    given_to(|_| {}).await
+}
+
+async fn given_to(choose: impl FnOnce(&mut FilesystemOptions)) -> Given {
     let (dir, outputs) = (scratch(), scratch());
-    let store = open(dir.path(), 32 << 20).await;
+    let mut options = options(dir.path(), 32 << 20);
+    choose(&mut options);
+    let store = open_with(options).await;
     let (key, data) = blob(1, LEN);
     let given = Given { _dir: dir, outputs, store, key, data };
     std::fs::write(given.path(), &given.data).unwrap();
@@ -135,6 +143,38 @@ async fn i20_a_write_to_what_was_adopted_is_found() {
     assert!(given.store.linkable(given.key.digest).await.unwrap().is_none());
     assert_eq!(given.store.stats().tampered_blobs, 1);
     given.store.put(&given.key, given.data.clone()).await.unwrap();
+    assert_eq!(read(&given.store, &given.key).await.as_ref(), Some(&given.data));
+    check(&given.store);
+}
+
+#[tokio::test]
+async fn i20_a_write_while_it_is_adopted_is_found() {
+    // Between the name and the booking there is a round of syncing.
+    let given = given_to(|options| options.durability = Durability::Group).await;
+    let (worker, digest) = (Arc::clone(&given.store), given.key.digest);
+    let file = std::fs::File::open(given.path()).unwrap();
+    let adopting = tokio::task::spawn(async move { worker.adopt(digest, file).await });
+    until("it has its name", || given.path().metadata().unwrap().nlink() == 2).await;
+    std::fs::set_permissions(given.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(given.path()).unwrap();
+    io::Write::write_all(&mut { file }, b"X").unwrap();
+    assert!(adopting.await.unwrap().unwrap());
+    // Nor does a second name show it any more.
+    std::fs::remove_file(given.path()).unwrap();
+    assert!(given.store.linkable(given.key.digest).await.unwrap().is_none());
+    assert_eq!(given.store.stats().tampered_blobs, 1);
+    check(&given.store);
+}
+
+#[tokio::test]
+async fn an_adoption_goes_on_when_nobody_waits_for_it() {
+    let given = given().await;
+    let permits = given.store.shared.parts.pool.exhaust().await;
+    let file = std::fs::File::open(given.path()).unwrap();
+    assert!(given.store.adopt(given.key.digest, file).now_or_never().is_none());
+    drop(permits);
+    until("it is there", || given.store.stats().entries == 1).await;
+    given.store.quiesce().await;
     assert_eq!(read(&given.store, &given.key).await.as_ref(), Some(&given.data));
     check(&given.store);
 }

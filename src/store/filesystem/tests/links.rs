@@ -16,6 +16,33 @@ fn fail_a_link(store: &FilesystemStore) {
 }
 
 #[tokio::test]
+async fn i13_a_write_that_only_pins_leave_no_room_for_is_refused_soon() {
+    let dir = scratch();
+    let refusing = FilesystemOptions {
+        reserve_timeout: Duration::from_hours(1),
+        ..options(dir.path(), 8 << 20)
+    };
+    let store = open_with(refusing).await;
+    let blobs: Vec<_> = (0..3).map(|seed| blob(seed, 2 << 20)).collect();
+    put_all(&store, &blobs).await;
+    let mut pinned = Vec::new();
+    for (key, _) in &blobs {
+        pinned.push(store.linkable(key.digest).await.unwrap().unwrap());
+    }
+    let (large, data) = blob(9, 4 << 20);
+    let outcome = store.put(&large, data.clone()).await;
+    assert!(matches!(outcome, Err(StoreError::NoSpace { .. })), "{outcome:?}");
+    // What fits beside them is stored, before and after.
+    let (small, few) = blob(10, 1_000);
+    store.put(&small, few).await.unwrap();
+    assert_eq!(store.stats().evictions, 0, "that would have gained nothing");
+    pinned.clear();
+    store.put(&large, data).await.unwrap();
+    store.quiesce().await;
+    check(&store);
+}
+
+#[tokio::test]
 async fn i14_what_is_pinned_stays_under_any_pressure() {
     let (dir, links) = (scratch(), scratch());
     let store = open(dir.path(), 1 << 20).await;

@@ -123,20 +123,20 @@ async fn links_end_in_what_the_caller_can_act_on() {
         faults.fail(disk::Call::Link, 1, errno, disk::Lasting::Once);
         assert_eq!(first.link_at(target.as_fd(), "a").unwrap(), outcome);
     }
-    assert!(first.renew().await.unwrap());
+    first = first.renewed().await.unwrap().unwrap();
     assert_eq!(first.link_at(target.as_fd(), "a").unwrap(), LinkOutcome::Linked);
     // The other one follows to the inode that is there already.
     assert_eq!(second.link_at(target.as_fd(), "b").unwrap(), LinkOutcome::OutOfLinks);
     let copy = std::fs::File::create(links.path().join("copy")).unwrap();
     assert!(second.copy_to(&copy, CopyBy::Any).unwrap());
     assert_eq!(std::fs::read(links.path().join("copy")).unwrap(), data);
-    assert!(second.renew().await.unwrap());
+    second = second.renewed().await.unwrap().unwrap();
     assert_eq!(second.link_at(target.as_fd(), "b").unwrap(), LinkOutcome::Linked);
     assert_eq!(store.stats().renewals, 1);
     store.purge(PurgeScope::All).await.unwrap();
     assert_eq!(first.link_at(target.as_fd(), "c").unwrap(), LinkOutcome::Left);
     assert!(!first.copy_to(&copy, CopyBy::Any).unwrap());
-    assert!(!second.renew().await.unwrap());
+    assert!(second.renewed().await.unwrap().is_none());
     drop((first, second));
     check(&store);
 }
@@ -158,7 +158,7 @@ async fn an_executable_has_seventy_thousand_links() {
         match pinned.link_at(target.as_fd(), &name).unwrap() {
             LinkOutcome::Linked => {}
             LinkOutcome::OutOfLinks => {
-                assert!(pinned.renew().await.unwrap());
+                pinned = pinned.renewed().await.unwrap().unwrap();
                 let linked = pinned.link_at(target.as_fd(), &name).unwrap();
                 assert_eq!(linked, LinkOutcome::Linked);
             }
