@@ -12,7 +12,7 @@ use super::pinning::{self, Purpose};
 use super::publication::{Finished, Named};
 use super::reservation::{Reservation, reserve};
 use super::shared::{Parts, Shared};
-use super::{full_disk, variants};
+use super::{full_disk, sync, variants};
 use crate::digest::Digest;
 use crate::store::StoreError;
 
@@ -235,7 +235,7 @@ impl PinnedFile {
     /// Cancel safe.
     pub async fn renewed(&self) -> Result<Option<Self>, StoreError> {
         if self.is_current() {
-            renew(&self.shared.parts, &self.pin.found).await?;
+            renew_once(&self.shared, self.pin.found).await?;
         }
         pinning::pin(&self.shared, self.pin.found.file.key, self.purpose()).await
     }
@@ -249,10 +249,30 @@ fn failed_copy(source: io::Error) -> StoreError {
     StoreError::io("copy a blob out of the store", source)
 }
 
+/// What became of a renewal.
+pub(super) type Renewed = Result<(), Arc<StoreError>>;
+
+/// Renews a blob, once for all who ask for it.
+///
+/// Cancel safe: the work goes on for the others.
+async fn renew_once(shared: &Arc<Shared>, old: Found) -> Result<(), StoreError> {
+    let (mut outcome, duty) = shared.renewals.join(old.file.generation);
+    if let Some(duty) = duty {
+        let worker = Arc::clone(shared);
+        sync::spawn("renew a blob", async move {
+            let renewed = renew(&worker.parts, &old).await.map_err(Arc::new);
+            worker.renewals.end(duty, Some(renewed));
+        });
+    }
+    match outcome.wait().await {
+        Some(renewed) => renewed.map_err(|error| error.duplicate()),
+        None => Err(StoreError::ShuttingDown),
+    }
+}
+
 /// Puts a fresh copy of a blob in its place, whose inode has all its links left. The old one
 /// leaves with its variant; links that were made to it stay what they are.
 async fn renew(parts: &Arc<Parts>, old: &Found) -> Result<(), StoreError> {
-    parts.counters.renewals.add(1);
     let bytes = old.file.len_bytes;
     let reservation = reserve(parts, old.file.key.kind, bytes).await?;
     let (worker, old) = (Arc::clone(parts), *old);
@@ -281,6 +301,7 @@ fn copy_blob(
     let Some(generation) = parts.index.lock(|index| index.begin_renewal(old, claim)) else {
         return Ok(None);
     };
+    parts.counters.renewals.add(1);
     // I18: what it takes the place of may be on the disk, acknowledged.
     let named = Named::new(parts, FileName { generation, ..old.file }, true);
     let finished = Finished { file: parts.disk.create(FileMode::Blob)?, reservation };

@@ -17,6 +17,7 @@ use super::index_cell::IndexCell;
 use super::layout::{self, BlockSize};
 use super::loader::Loader;
 use super::options::Settings;
+use super::pins::Renewed;
 use super::pool::Pool;
 use super::purge::Purges;
 use super::snapshots::Snapshots;
@@ -80,6 +81,8 @@ pub(super) struct Shared {
     pub(super) check_permits: Semaphore,
     /// Variants being made; at most one maker a file (I10).
     pub(super) variants: Flights<Made>,
+    /// Blobs being copied to a fresh inode; at most one copy a file.
+    pub(super) renewals: Flights<Renewed>,
     /// What is asked for and written, in its order. To a model checker each note is one step.
     pub(super) reuse: ReuseDistances,
     closing: CancellationToken,
@@ -103,6 +106,7 @@ impl Shared {
             checks: Flights::default(),
             check_permits: Semaphore::new(MAX_CHECKS),
             variants: Flights::default(),
+            renewals: Flights::default(),
             reuse: ReuseDistances::new(max_bytes),
             closing: CancellationToken::new(),
         }

@@ -220,3 +220,27 @@ fn fresh_links_are_run_at_once_while_others_start_processes() {
     runtime.block_on(store.quiesce());
     check(&store);
 }
+
+#[tokio::test]
+async fn many_who_are_out_of_links_at_once_share_one_fresh_file() {
+    let dir = scratch();
+    let store = open(dir.path(), 32 << 20).await;
+    let (key, data) = blob(1, 3_000_000);
+    store.put(&key, data).await.unwrap();
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..32 {
+        let pinned = if number % 2 == 0 {
+            store.linkable(key.digest).await.unwrap().unwrap()
+        } else {
+            store.executable(key.digest).await.unwrap().unwrap()
+        };
+        callers.spawn(async move { pinned.renewed().await.unwrap().unwrap() });
+    }
+    let fresh = callers.join_all().await;
+    assert!(fresh.iter().all(|it| it.path().exists()));
+    assert_eq!(store.stats().renewals, 1);
+    assert_eq!(store.shared.renewals.len(), 0, "I22");
+    drop(fresh);
+    store.quiesce().await;
+    check(&store);
+}
