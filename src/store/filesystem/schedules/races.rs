@@ -3,6 +3,8 @@
 //! A scenario has at most three callers beside the store's own tasks. Room is counted in blocks: a
 //! blob takes one and its variant another, a write reserves three.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use futures_util::FutureExt as _;
 use shuttle::future::block_on;
 use shuttle::rand::Rng as _;
@@ -98,6 +100,34 @@ pub(super) fn two_first_requests(root: &Root) {
         }
         let stats = store.stats();
         assert_eq!((stats.variants, stats.orphaned_variants), (1, 0), "I10");
+        finish(store).await;
+    });
+}
+
+/// A variant that somebody has changed is made anew for two who ask, under the name of the first
+/// one, while the kernel's word of the first one's deletion comes in.
+pub(super) fn changed_variant(root: &Root) {
+    block_on(async {
+        let store = root.store(8, 0);
+        put(&store, 0).await;
+        assert!(run_variant(&store, 0).await);
+        let parts = &store.shared.parts;
+        let file = parts.index.lock(|index| index.peek(&blob(0).0)).unwrap().file;
+        let path = parts.disk.root_path().join(file.variant_path());
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        begin(&store);
+        let askers = [(); 2].map(|()| {
+            caller(&store, async |store| {
+                assert!(run_variant(&store, 0).await, "nobody has taken the blob away");
+            })
+        });
+        let word = caller(&store, async move |store| {
+            store.shared.parts.forget_variants(&[file]);
+        });
+        for caller in askers.into_iter().chain([word]) {
+            caller.await.unwrap();
+        }
+        assert_eq!(store.stats().tampered_blobs, 1);
         finish(store).await;
     });
 }
@@ -301,6 +331,11 @@ fn i7_a_late_delete_hits_nothing_newer() {
 #[test]
 fn i10_first_requests_share_one_variant_and_are_all_answered() {
     check(two_first_requests);
+}
+
+#[test]
+fn i7_a_late_word_does_not_hit_a_variant_that_was_made_anew() {
+    check(changed_variant);
 }
 
 #[test]
