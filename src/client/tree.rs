@@ -162,7 +162,10 @@ impl LoadedTree {
 
     /// A directory of it.
     pub(super) fn directory(&self, digest: &Digest) -> Result<Arc<Directory>, ClientError> {
-        self.directories.get(digest).cloned().ok_or(ClientError::Missing(vec![*digest]))
+        // A `Tree` message need not hold the empty one.
+        let empty = || digest.is_empty().then(Arc::<Directory>::default);
+        let found = self.directories.get(digest).cloned().or_else(empty);
+        found.ok_or(ClientError::Absent(*digest))
     }
 
     /// Goes through what is in it, or in its root alone, in the order of names.
@@ -195,6 +198,13 @@ impl LoadedTree {
             open.extend(below.map(|it| (joined(&path, it.name.as_str()), it.digest)));
         }
         Ok(())
+    }
+
+    /// The blobs of all its files, each once.
+    pub(super) fn file_digests(&self) -> Vec<Digest> {
+        let files = self.directories.values().flat_map(|it| &it.files);
+        let digests: HashSet<Digest> = files.map(|it| it.digest).collect();
+        digests.into_iter().filter(|it| !it.is_empty()).collect()
     }
 
     /// The number of paths it stands for. Refuses what is deeper than any path may be, and
