@@ -82,7 +82,7 @@ async fn a_result_that_cannot_be_had_is_not_stored() {
         ("{\"file\": [{}]}", 64, "\"file\" is none of files"),
         ("{\"files\": [{\"path\": \"a\"}]}", 64, "has no \"digest\""),
         ("{\"files\": [{\"path\": \"a\", \"digest\": \"x\"}]}", 64, "HASH/SIZE"),
-        ("{\"files\": [{\"path\": \"../a\"}]}", 64, "out of it"),
+        ("{\"symlinks\": [{\"path\": \"../a\", \"target\": \"b\"}]}", 64, "out of it"),
         ("{\"symlinks\": [{\"path\": \"/a\", \"target\": \"b\"}]}", 64, "a name is empty"),
         ("{\"symlinks\": [{\"path\": \"a\", \"to\": \"b\"}]}", 64, "\"to\" is none of"),
         (&format!("{{\"files\": [{{\"path\": \"a\", \"digest\": \"{missing}\"}}]}}"), 1, &missing),
