@@ -105,6 +105,7 @@ fi
 
 queue=${1:?usage: worker.sh QUEUE}
 mkdir -p "$queue/failed" "$queue/done"
+queue=$(realpath "$queue") # commands run elsewhere
 # In the queue, so that answers are moved within one file system: they are there as a whole.
 scratch=$(mktemp -d "$queue/.worker-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT

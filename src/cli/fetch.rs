@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &FetchArguments) -> ExitCode {
     };
     let fetched = arguments.worker.run(async |mut worker| {
         with_progress(arguments.quiet, async |shown| {
-            worker.fetch(request, |progress| shown.set(snapshot(progress))).await
+            worker.fetch(request, |progress| *shown.lock() = snapshot(progress)).await
         })
         .await
     });

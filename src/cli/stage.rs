@@ -156,7 +156,8 @@ impl StageArguments {
         }
         print(lease_id);
         if !self.quiet {
-            let text = format!("{files} files, {}, {copied_files} of them copied", bytes(*size));
+            let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+            let text = format!("{files}, {}, {copied_files} copied", bytes(*size));
             drop(writeln!(std::io::stderr(), "{text}"));
         }
     }
@@ -171,7 +172,7 @@ pub(super) fn run(arguments: &StageArguments) -> ExitCode {
     let is_held = request.lease_duration.is_none();
     let staged = arguments.worker.run(async |mut worker| {
         let staging = with_progress(arguments.quiet, async |shown| {
-            worker.stage(request, |progress| shown.set(snapshot(progress))).await
+            worker.stage(request, |progress| *shown.lock() = snapshot(progress)).await
         });
         let mut staged = staging.await?;
         arguments.say(&staged.tree);

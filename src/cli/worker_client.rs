@@ -1,11 +1,11 @@
 //! What the subcommands of workers share: which server on this machine is asked, and how.
 
-use std::cell::Cell;
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use castellan_proto::worker::StageProgress;
 use clap::Args;
+use parking_lot::Mutex;
 
 use super::transfer::{is_drawn, with_line};
 use super::{EX_USAGE, fail};
@@ -52,14 +52,14 @@ impl WorkerFlags {
 /// Does work on a tree; draws how far it is, as the work tells what it is given.
 pub(super) async fn with_progress<T, F>(
     is_quiet: bool,
-    work: impl FnOnce(Rc<Cell<Snapshot>>) -> F,
+    work: impl FnOnce(Arc<Mutex<Snapshot>>) -> F,
 ) -> T
 where
     F: Future<Output = T>,
 {
-    let shown = Rc::new(Cell::new(Snapshot::default()));
-    let working = work(Rc::clone(&shown));
-    with_line(is_drawn(is_quiet), || shown.get(), working).await
+    let shown = Arc::new(Mutex::new(Snapshot::default()));
+    let working = work(Arc::clone(&shown));
+    with_line(is_drawn(is_quiet), || *shown.lock(), working).await
 }
 
 /// How far the server is.

@@ -78,7 +78,7 @@ answered() {
 work_on() {
   mkdir -p "$work/queue" "$work/elsewhere-cwd"
   touch "$work/queue/${1/\//-}"
-  (cd "$work/elsewhere-cwd" && bash "$WORKER" "$work/queue") >"$work/logs/worker.log" 2>&1
+  (cd "$work/elsewhere-cwd" && bash "$WORKER" ../queue) >"$work/logs/worker.log" 2>&1
   equals 'done failed' "$(ls -A "$work/queue" | xargs)" 'what is in the queue afterwards'
   equals '' "$(ls -A "$work/elsewhere-cwd")" 'what commands leave in the directory of the worker'
   equals '' "$(ls -A "$work/root")" 'what is left of trees'
