@@ -12,8 +12,8 @@ use crate::digest::Digest;
 use crate::trees::directory::{Directory, FileEntry, SymlinkEntry};
 use crate::trees::tree::Tree;
 
-/// How deep a tree may be.
-pub(super) const MAX_DEPTH: usize = 512;
+/// How many levels of directories a tree may have: as many as are staged.
+pub(super) const MAX_LEVELS: usize = 512;
 /// How many paths it may have.
 pub(super) const MAX_PATHS: u64 = 2_000_000;
 /// The most that is read of one tree.
@@ -84,7 +84,7 @@ impl Client {
         let mut level = vec![root];
         let mut depth = 0;
         while !level.is_empty() {
-            if depth > MAX_DEPTH {
+            if depth >= MAX_LEVELS {
                 return Err(too_deep(root));
             }
             depth += 1;
@@ -134,7 +134,7 @@ fn decode(digest: Digest, bytes: &[u8]) -> Result<Directory, ClientError> {
 }
 
 fn too_deep(root: Digest) -> ClientError {
-    ClientError::invalid(root.to_string(), format!("is deeper than {MAX_DEPTH} levels"))
+    ClientError::invalid(root.to_string(), format!("is deeper than {MAX_LEVELS} levels"))
 }
 
 /// What is below a directory, itself counted.
@@ -234,7 +234,7 @@ impl LoadedTree {
                     extent.depth = extent.depth.max(below.depth + 1);
                 }
             }
-            if extent.depth > MAX_DEPTH {
+            if extent.depth >= MAX_LEVELS {
                 return Err(too_deep(self.root));
             }
             known.insert(digest, extent);

@@ -192,6 +192,29 @@ async fn a_download_looks_like_a_staged_tree() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_deep_to_be_staged_is_too_deep_to_be_downloaded() {
+    let worker = Worker::start().await;
+    let cli = Cli::of_worker(&worker);
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = vec![directory(&[], &[])];
+    for _ in 0..512 {
+        let above = directory(&[], &[("d", chain.last().unwrap())]);
+        chain.push(above);
+    }
+    put(&worker.server, &chain[1..]).await;
+    for (root, expected) in [(&chain[511], 0), (&chain[512], 1)] {
+        let (digest, name) = (format!("dir:{}", root.digest), expected.to_string());
+        let to = folder.path().join(&name);
+        let download = cli.run(&["download", &digest, to.to_str().unwrap()]);
+        for (code, _, errors) in [cli.run(&["stage", &digest, &name]), download] {
+            assert_eq!(code, Some(expected), "{errors}");
+            assert!(errors.contains("512 levels") == (expected == 1), "{errors}");
+        }
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_or_held_is_said() {
     let worker = Worker::start().await;
     let cli = Cli::of_worker(&worker);
