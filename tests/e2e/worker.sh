@@ -79,7 +79,7 @@ work_on() {
   mkdir -p "$work/queue" "$work/elsewhere-cwd"
   touch "$work/queue/${1/\//-}"
   (cd "$work/elsewhere-cwd" && bash "$WORKER" ../queue) >"$work/logs/worker.log" 2>&1
-  equals 'done failed' "$(ls -A "$work/queue" | xargs)" 'what is in the queue afterwards'
+  equals $'done\nfailed' "$(ls -A "$work/queue")" 'what is in the queue afterwards'
   equals '' "$(ls -A "$work/elsewhere-cwd")" 'what commands leave in the directory of the worker'
   equals '' "$(ls -A "$work/root")" 'what is left of trees'
 }
@@ -156,6 +156,15 @@ an_action_that_fails_is_not_cached() {
   action=$(create_action --output x -- no-such-command)
   work_on "$action"
   is_failed "$action" 'no-such-command'
+}
+
+# Its process is gone: no process has this number.
+what_a_killed_worker_left_goes() {
+  local action
+  mkdir -p "$work/root/action-99999999-left/sub"
+  action=$(create_action --output y -- touch y)
+  work_on "$action"
+  is_cached "$action"
 }
 
 an_action_ends_in_time() {
@@ -278,6 +287,7 @@ main() {
   step "outputs are relative to the working directory" outputs_are_relative_to_the_working_directory
   step "an action needs no outputs" outputs_are_not_needed
   step "an action that fails is not cached, and says why" an_action_that_fails_is_not_cached
+  step "what a killed worker left goes" what_a_killed_worker_left_goes
   step "an action ends when its time is over" an_action_ends_in_time
   step "what must not be cached is not" what_must_not_be_cached_is_not
   step "no command runs without its tree" no_command_runs_without_its_tree
