@@ -109,7 +109,7 @@ queue=$(realpath "$queue") # commands run elsewhere
 # Trees that workers left who were killed: nobody else removes them.
 for tree in "$CASTELLAN_WORKER_ROOT"/action-*; do
   owner=${tree##*/action-}
-  [[ ! -d $tree ]] || kill -0 "${owner%%-*}" 2>/dev/null || rm -rf "$tree"
+  [[ ! -d $tree || -d /proc/${owner%%-*} ]] || rm -rf "$tree"
 done
 # In the queue, so that answers are moved within one file system: they are there as a whole.
 scratch=$(mktemp -d "$queue/.worker-XXXXXX")
