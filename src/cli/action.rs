@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use castellan_proto::protobuf::Duration as WireDuration;
 use castellan_proto::v2;
 use clap::{Args, Subcommand};
+use nativelink_config::units::parse_duration;
 use serde_json::{Map, Value, json};
 
 use super::download;
@@ -15,6 +17,10 @@ use super::{EX_USAGE, fail};
 use crate::client::{Client, NewAction, ReferenceKind, read_digest, wire_digest};
 use crate::digest::Digest;
 
+/// What `result` exits with when there is none.
+const NO_RESULT: u8 = 2;
+/// What it exits with when the command had failed.
+const COMMAND_FAILED: u8 = 3;
 /// The largest list of outputs that is read.
 const MAX_OUTPUTS_BYTES: u64 = 64 << 20;
 
@@ -31,7 +37,8 @@ enum ActionCommand {
     Create(CreateArguments),
     /// Print an action and its command as JSON.
     Show(ShowArguments),
-    /// Print the result of an action as JSON; exit with 1 when there is none.
+    /// Print the result of an action as JSON; exit with 2 when there is none, with 3 when the
+    /// command had failed.
     Result(ResultArguments),
     /// Store the result of an action.
     Finish(FinishArguments),
@@ -43,7 +50,8 @@ struct CreateArguments {
     #[arg(long, value_name = "DIGEST")]
     input_root: String,
 
-    /// A file or a directory that the command makes; may be given several times.
+    /// A file or a directory that the command makes, relative to its working directory; may be
+    /// given several times.
     #[arg(long = "output", value_name = "PATH")]
     outputs: Vec<String>,
 
@@ -54,6 +62,14 @@ struct CreateArguments {
     /// Where in the input root it runs.
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
     workdir: String,
+
+    /// How long it may run.
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+
+    /// Its result must not be stored for others.
+    #[arg(long)]
+    do_not_cache: bool,
 
     #[command(flatten)]
     remote: RemoteFlags,
@@ -144,28 +160,38 @@ where
 }
 
 fn run_create(arguments: &CreateArguments) -> ExitCode {
-    let CreateArguments { input_root, outputs, environment, workdir, remote, argv } = arguments;
-    let directory = Some(ReferenceKind::Directory);
-    let input_root = match remote.digest_of("--input-root", input_root, directory) {
-        Ok(digest) => digest,
-        Err(problem) => return fail(EX_USAGE, &problem),
-    };
-    let variable = |text: &String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("error: --env: {text:?} is not NAME=VALUE")),
-    };
-    let environment: Vec<_> = match environment.iter().map(variable).collect() {
-        Ok(environment) => environment,
-        Err(problem) => return fail(EX_USAGE, &problem),
-    };
-    let action = NewAction {
-        arguments: argv.clone(),
-        input_root,
-        output_paths: outputs.clone(),
-        environment,
-        working_directory: workdir.clone(),
-    };
-    run_client(remote, |session| create(action, remote.json, session))
+    let remote = &arguments.remote;
+    match arguments.action() {
+        Ok(action) => run_client(remote, |session| create(action, remote.json, session)),
+        Err(problem) => fail(EX_USAGE, &problem),
+    }
+}
+
+impl CreateArguments {
+    fn action(&self) -> Result<NewAction, String> {
+        let directory = Some(ReferenceKind::Directory);
+        let input_root = self.remote.digest_of("--input-root", &self.input_root, directory)?;
+        let variable = |text: &String| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(format!("error: --env: {text:?} is not NAME=VALUE")),
+        };
+        let down = |flag: &str, path: &str| {
+            let checked = outputs::check_path(path);
+            checked.map_err(|problem| format!("error: {flag}: {path:?}: {problem}"))
+        };
+        self.outputs.iter().try_for_each(|path| down("--output", path))?;
+        down("--workdir", &self.workdir)?;
+        let timeout = self.timeout.as_deref().map(parse_duration).transpose();
+        Ok(NewAction {
+            arguments: self.argv.clone(),
+            input_root,
+            output_paths: self.outputs.clone(),
+            environment: self.environment.iter().map(variable).collect::<Result<_, _>>()?,
+            working_directory: self.workdir.clone(),
+            timeout: timeout.map_err(|error| format!("error: --timeout: {error}"))?,
+            do_not_cache: self.do_not_cache,
+        })
+    }
 }
 
 async fn create(action: NewAction, is_json: bool, session: Session) -> Result<(), Failure> {
@@ -183,7 +209,7 @@ async fn create(action: NewAction, is_json: bool, session: Session) -> Result<()
     Ok(())
 }
 
-#[expect(deprecated, reason = "older clients say the platform there alone")]
+#[expect(deprecated, reason = "older clients say the platform and the outputs there alone")]
 async fn show(digest: Digest, Session { client, .. }: Session) -> Result<(), Failure> {
     let function = digest.function;
     let action = client.action(digest).await?;
@@ -191,11 +217,16 @@ async fn show(digest: Digest, Session { client, .. }: Session) -> Result<(), Fai
     let v2::Command {
         arguments,
         environment_variables,
-        output_paths,
+        mut output_paths,
+        output_files,
+        output_directories,
         working_directory,
         platform,
         ..
     } = client.command(command).await?;
+    if output_paths.is_empty() {
+        output_paths = [output_files, output_directories].concat();
+    }
     let environment: Map<String, Value> =
         environment_variables.into_iter().map(|it| (it.name, json!(it.value))).collect();
     let properties = action.platform.or(platform).unwrap_or_default().properties;
@@ -209,10 +240,17 @@ async fn show(digest: Digest, Session { client, .. }: Session) -> Result<(), Fai
         "output_paths": output_paths,
         "working_directory": working_directory,
         "platform": properties.collect::<Vec<Value>>(),
-        "timeout_seconds": action.timeout.map(|it| it.seconds),
+        "timeout_seconds": action.timeout.as_ref().map(seconds),
         "do_not_cache": action.do_not_cache,
     }));
     Ok(())
+}
+
+fn seconds(duration: &WireDuration) -> Value {
+    match duration.nanos {
+        0 => json!(duration.seconds),
+        nanos => json!(duration.seconds as f64 + f64::from(nanos) / 1e9),
+    }
 }
 
 async fn result(
@@ -221,7 +259,7 @@ async fn result(
     Session { client, progress }: Session,
 ) -> Result<(), Failure> {
     let Some(result) = client.action_result(action).await? else {
-        return Err(Failure::Failed(format!("no result of {action}")));
+        return Err(Failure::Other(NO_RESULT, format!("no result of {action}")));
     };
     let mut object = outputs::object(action.function, &result);
     if let Some(to) = &arguments.download {
@@ -231,7 +269,10 @@ async fn result(
         }
     }
     print(&object);
-    Ok(())
+    match result.exit_code {
+        0 => Ok(()),
+        code => Err(Failure::Other(COMMAND_FAILED, format!("the command exited with {code}"))),
+    }
 }
 
 async fn finish(

@@ -30,18 +30,24 @@ pub(super) fn run(arguments: &CatArguments) -> ExitCode {
     run_client(&arguments.remote, |session| print(digest, session))
 }
 
-async fn print(digest: Digest, Session { client, .. }: Session) -> Result<(), Failure> {
+/// Writes a blob to standard output.
+pub(super) async fn print(digest: Digest, Session { client, .. }: Session) -> Result<(), Failure> {
     let mut reading = client.read(digest);
-    let mut output = io::stdout();
-    loop {
-        let written = match reading.next().await? {
-            Some(chunk) => output.write_all(&chunk),
-            None => return output.flush().or_else(|error| ignore_closed(&error)),
+    while let Some(chunk) = reading.next().await? {
+        // Whoever reads may take as long as he likes, and a signal is heard meanwhile.
+        let write = move || {
+            let mut output = io::stdout().lock();
+            output.write_all(&chunk).and_then(|()| output.flush())
         };
-        if let Err(error) = written {
-            return ignore_closed(&error);
+        #[expect(clippy::disallowed_methods, reason = "one after the other")]
+        let writing = tokio::task::spawn_blocking(write);
+        match writing.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return ignore_closed(&error),
+            Err(error) => return Err(Failure::failed(&error)),
         }
     }
+    Ok(())
 }
 
 /// Whoever closed the output has read enough; a full disk has not.

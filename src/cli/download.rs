@@ -1,6 +1,6 @@
 //! `castellan download`: blobs and trees of a server become files and directories.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::remote_flags::{RemoteFlags, TypeFlag, kind_of};
 use super::transfer::{Failure, Session, print, run as run_client};
-use super::{EX_USAGE, fail};
+use super::{EX_USAGE, cat, fail};
 use crate::client::{Downloaded, ReferenceKind, TreeKind};
 use crate::digest::Digest;
 
@@ -18,7 +18,7 @@ pub(super) struct DownloadArguments {
     /// `HASH/SIZE`, with `dir:` or `tree:` before it for a directory, as `upload` prints it.
     digest: String,
 
-    /// The file or the directory that it becomes.
+    /// The file or the directory that it becomes; `-` writes a blob to standard output.
     dest: PathBuf,
 
     /// What the digest stands for, where nothing before it says so [default: blob].
@@ -40,7 +40,19 @@ pub(super) fn run(arguments: &DownloadArguments) -> ExitCode {
         Ok(checked) => checked,
         Err(problem) => return fail(EX_USAGE, &problem),
     };
+    if is_output(&arguments.dest) {
+        if kind != ReferenceKind::Blob || arguments.remote.json {
+            let problem = "error: DEST: standard output takes a blob and nothing else";
+            return fail(EX_USAGE, &problem);
+        }
+        return run_client(&arguments.remote, |session| cat::print(digest, session));
+    }
     run_client(&arguments.remote, |session| download(arguments, kind, digest, session))
+}
+
+/// Whether this is what standard output is called. A file could not take its place.
+fn is_output(path: &Path) -> bool {
+    ["-", "/dev/stdout"].iter().any(|name| path == Path::new(name))
 }
 
 async fn download(

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed while running or nothing found, 64 (`EX_USAGE`) flags or
 //! configuration are wrong; then every problem is on standard error, a line each, before any port
-//! is opened.
+//! is opened. `action result` has two of its own.
 
 mod action;
 mod admin_client;
@@ -10,7 +10,9 @@ mod capture;
 mod cat;
 mod config;
 mod config_file;
+mod disk_usage;
 mod download;
+mod fetch;
 mod format;
 mod ls;
 mod outputs;
@@ -66,6 +68,10 @@ enum Command {
     Capture(capture::CaptureArguments),
     /// Give a staged tree back.
     Release(stage::ReleaseArguments),
+    /// Make everything of a tree local, on a worker's machine.
+    Fetch(fetch::FetchArguments),
+    /// Say what the store takes and what of it staged trees hold, on a worker's machine.
+    DiskUsage(disk_usage::DiskUsageArguments),
     /// Store files and directories on any server of remote execution.
     Upload(upload::UploadArguments),
     /// Write a blob or a directory of a server to the disk.
@@ -89,6 +95,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Stage(arguments) }) => stage::run(&arguments),
         Ok(Arguments { command: Command::Capture(arguments) }) => capture::run(&arguments),
         Ok(Arguments { command: Command::Release(arguments) }) => stage::release(&arguments),
+        Ok(Arguments { command: Command::Fetch(arguments) }) => fetch::run(&arguments),
+        Ok(Arguments { command: Command::DiskUsage(arguments) }) => disk_usage::run(&arguments),
         Ok(Arguments { command: Command::Upload(arguments) }) => upload::run(&arguments),
         Ok(Arguments { command: Command::Download(arguments) }) => download::run(&arguments),
         Ok(Arguments { command: Command::Ls(arguments) }) => ls::run(&arguments),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Reference, wire_digest};
 use crate::digest::{Digest, DigestFunction};
+use crate::trees::name::{InvalidName, Name};
 
 /// Reads the outputs of an action into its result. What is not known is refused: a name that is
 /// misspelt would lose an output.
@@ -33,6 +34,14 @@ pub(super) fn read(
     Ok(())
 }
 
+/// Refuses a path that is absolute or leads up. "" is the working directory itself.
+pub(super) fn check_path(path: &str) -> Result<(), InvalidName> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    path.split('/').try_for_each(|name| Name::new(name).map(drop))
+}
+
 struct Entry<'v> {
     fields: &'v Map<String, Value>,
     function: DigestFunction,
@@ -47,6 +56,12 @@ impl Entry<'_> {
     fn text(&self, name: &str) -> Result<String, String> {
         let text = self.fields.get(name).and_then(Value::as_str);
         text.map(str::to_owned).ok_or_else(|| format!("has no text {name:?}"))
+    }
+
+    fn path(&self) -> Result<String, String> {
+        let path = self.text("path")?;
+        check_path(&path).map_err(|problem| format!("\"path\": {problem}"))?;
+        Ok(path)
     }
 
     /// `None` when it is absent or null.
@@ -71,7 +86,7 @@ impl Entry<'_> {
         };
         let digest = self.digest("digest")?.ok_or("has no \"digest\"")?;
         Ok(v2::OutputFile {
-            path: self.text("path")?,
+            path: self.path()?,
             digest: Some(digest),
             is_executable,
             ..v2::OutputFile::default()
@@ -80,7 +95,7 @@ impl Entry<'_> {
 
     fn symlink(&self) -> Result<v2::OutputSymlink, String> {
         self.only(&["path", "target"])?;
-        let (path, target) = (self.text("path")?, self.text("target")?);
+        let (path, target) = (self.path()?, self.text("target")?);
         Ok(v2::OutputSymlink { path, target, ..v2::OutputSymlink::default() })
     }
 
@@ -88,7 +103,7 @@ impl Entry<'_> {
         self.only(&["path", "tree_digest", "root_directory_digest"])?;
         let tree_digest = self.digest("tree_digest")?.ok_or("has no \"tree_digest\"")?;
         Ok(v2::OutputDirectory {
-            path: self.text("path")?,
+            path: self.path()?,
             tree_digest: Some(tree_digest),
             root_directory_digest: self.digest("root_directory_digest")?,
             ..v2::OutputDirectory::default()
@@ -108,9 +123,9 @@ pub(super) fn digest_value(function: DigestFunction, digest: Option<&v2::Digest>
     })
 }
 
-/// The result of an action: its outputs as they are read here, and how it ended.
+/// What an action made, as it is read here.
 #[expect(deprecated, reason = "older workers fill nothing else")]
-pub(super) fn object(function: DigestFunction, result: &v2::ActionResult) -> Value {
+pub(super) fn lists(function: DigestFunction, result: &v2::ActionResult) -> Value {
     let digest = |it: &Option<v2::Digest>| digest_value(function, it.as_ref());
     let files = result.output_files.iter().map(|file| {
         json!({
@@ -129,18 +144,28 @@ pub(super) fn object(function: DigestFunction, result: &v2::ActionResult) -> Val
             "root_directory_digest": digest(&directory.root_directory_digest),
         })
     });
-    let mut object = json!({
-        "exit_code": result.exit_code,
+    json!({
         "files": files.collect::<Vec<Value>>(),
         "symlinks": symlinks.collect::<Vec<Value>>(),
         "directories": directories.collect::<Vec<Value>>(),
-        "stdout_digest": digest(&result.stdout_digest),
-        "stderr_digest": digest(&result.stderr_digest),
-    });
+    })
+}
+
+/// The result of an action: how it ended, and what it made.
+pub(super) fn object(function: DigestFunction, result: &v2::ActionResult) -> Value {
+    let mut object = Map::from_iter([("exit_code".to_owned(), json!(result.exit_code))]);
+    if let Value::Object(lists) = lists(function, result) {
+        object.extend(lists);
+    }
+    for (name, digest) in
+        [("stdout_digest", &result.stdout_digest), ("stderr_digest", &result.stderr_digest)]
+    {
+        object.insert(name.to_owned(), digest_value(function, digest.as_ref()));
+    }
     for (name, raw) in [("stdout", &result.stdout_raw), ("stderr", &result.stderr_raw)] {
-        if let (Some(object), false) = (object.as_object_mut(), raw.is_empty()) {
+        if !raw.is_empty() {
             object.insert(name.to_owned(), json!(String::from_utf8_lossy(raw)));
         }
     }
-    object
+    Value::Object(object)
 }

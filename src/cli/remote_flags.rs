@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::client::{ClientOptions, Reference, ReferenceKind, ServerAddress};
+use crate::client::{ClientOptions, Reference, ReferenceKind, ServerAddress, TreeKind};
 use crate::digest::{Digest, DigestFunction};
 
 /// Where blobs, trees and actions are.
@@ -16,14 +16,8 @@ pub(super) struct RemoteFlags {
     #[arg(long, env = "CASTELLAN_INSTANCE", value_name = "NAME")]
     instance: Option<String>,
 
-    /// What digests are made with, and read as where they do not say it.
-    #[arg(
-        long,
-        env = "CASTELLAN_DIGEST_FUNCTION",
-        value_name = "FUNCTION",
-        default_value = "sha256"
-    )]
-    digest_function: FunctionFlag,
+    #[command(flatten)]
+    digests: FunctionFlags,
 
     /// Metadata sent with every call, such as `authorization=Bearer TOKEN`; may be given several
     /// times.
@@ -37,6 +31,19 @@ pub(super) struct RemoteFlags {
     /// Print JSON: one object a line.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// How digests are read.
+#[derive(Debug, Args)]
+pub(super) struct FunctionFlags {
+    /// What digests are made with, and read as where they do not say it.
+    #[arg(
+        long,
+        env = "CASTELLAN_DIGEST_FUNCTION",
+        value_name = "FUNCTION",
+        default_value = "sha256"
+    )]
+    digest_function: FunctionFlag,
 }
 
 /// A digest function.
@@ -77,20 +84,12 @@ impl RemoteFlags {
             None => Err(format!("error: --header: {text:?} is not NAME=VALUE")),
         };
         let headers = self.headers.iter().map(header).collect::<Result<_, _>>()?;
-        Ok(ClientOptions { server, function: self.function(), headers })
-    }
-
-    fn function(&self) -> DigestFunction {
-        match self.digest_function {
-            FunctionFlag::Sha256 => DigestFunction::Sha256,
-            FunctionFlag::Blake3 => DigestFunction::Blake3,
-        }
+        Ok(ClientOptions { server, function: self.digests.function(), headers })
     }
 
     /// Reads a digest and what it stands for.
     pub(super) fn reference(&self, text: &str) -> Result<Reference, String> {
-        Reference::parse(text, self.function())
-            .map_err(|problem| format!("error: DIGEST: {problem}"))
+        self.digests.reference("DIGEST", text)
     }
 
     /// Reads the digest of a blob; it may be called a directory by `kind` as well.
@@ -100,12 +99,36 @@ impl RemoteFlags {
         text: &str,
         kind: Option<ReferenceKind>,
     ) -> Result<Digest, String> {
-        let reference = Reference::parse(text, self.function())
-            .map_err(|problem| format!("error: {what}: {problem}"))?;
+        let reference = self.digests.reference(what, text)?;
         if reference.kind.is_some_and(|it| it != ReferenceKind::Blob && Some(it) != kind) {
             return Err(format!("error: {what}: {text:?} is the digest of something else"));
         }
         Ok(reference.digest)
+    }
+}
+
+impl FunctionFlags {
+    pub(super) fn function(&self) -> DigestFunction {
+        match self.digest_function {
+            FunctionFlag::Sha256 => DigestFunction::Sha256,
+            FunctionFlag::Blake3 => DigestFunction::Blake3,
+        }
+    }
+
+    fn reference(&self, what: &str, text: &str) -> Result<Reference, String> {
+        Reference::parse(text, self.function())
+            .map_err(|problem| format!("error: {what}: {problem}"))
+    }
+
+    /// Reads the digest of a tree, as a `Directory` message where nothing before it says what it
+    /// is.
+    pub(super) fn tree(&self, text: &str) -> Result<(TreeKind, Digest), String> {
+        let reference = self.reference("DIGEST", text)?;
+        match reference.kind.unwrap_or(ReferenceKind::Directory) {
+            ReferenceKind::Directory => Ok((TreeKind::Directories, reference.digest)),
+            ReferenceKind::Tree => Ok((TreeKind::Tree, reference.digest)),
+            ReferenceKind::Blob => Err(format!("error: DIGEST: {text:?} is no directory")),
+        }
     }
 }
 

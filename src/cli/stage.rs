@@ -12,15 +12,18 @@ use nativelink_config::units::parse_duration;
 use serde_json::json;
 
 use super::format::bytes;
-use super::worker_client::{WorkerFlags, parse_digest};
+use super::remote_flags::FunctionFlags;
+use super::transfer::print;
+use super::worker_client::{WorkerFlags, snapshot, with_progress};
 use super::{EX_USAGE, fail};
+use crate::client::TreeKind;
+use crate::client::worker::worker_digest;
 use crate::shutdown::Signals;
 
 /// Flags of `stage`.
 #[derive(Debug, Args)]
 pub(super) struct StageArguments {
-    /// The input root: the digest of a `Directory` message, as HASH/SIZE; `tree:HASH/SIZE` for a
-    /// `Tree` message.
+    /// The input root: `HASH/SIZE` of a directory, with `tree:` before it for a `Tree` message.
     #[arg(value_name = "DIGEST")]
     digest: String,
 
@@ -31,6 +34,9 @@ pub(super) struct StageArguments {
     #[command(flatten)]
     worker: WorkerFlags,
 
+    #[command(flatten)]
+    digests: FunctionFlags,
+
     /// How files get there.
     #[arg(long, value_enum, default_value_t = Link::Auto)]
     link_mode: Link,
@@ -39,14 +45,36 @@ pub(super) struct StageArguments {
     #[arg(long = "mkdir", value_name = "DIR")]
     directories: Vec<String>,
 
+    /// The user that directories and copied files are to belong to [default: the server's].
+    #[arg(long, value_name = "NUMBER")]
+    uid: Option<u32>,
+
+    /// Their group [default: the server's].
+    #[arg(long, value_name = "NUMBER")]
+    gid: Option<u32>,
+
+    /// Bits taken from the modes of directories and copied files, in octal [default: 022].
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    umask: Option<u32>,
+
     /// How long what is staged is kept from eviction, if it is not released before; `0` for as
     /// long as this command runs, which then waits for SIGINT or SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     lease: String,
 
+    /// Show no progress, and do not say what was staged.
+    #[arg(long, short)]
+    quiet: bool,
+
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// Permission bits in octal.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|it| *it <= 0o777);
+    mode.ok_or_else(|| "is no octal number up to 777".to_owned())
 }
 
 /// How a file gets into a directory.
@@ -90,46 +118,48 @@ pub(super) struct ReleaseArguments {
 
 impl StageArguments {
     fn request(&self) -> Result<StageTreeRequest, String> {
-        let (is_tree, digest) = match self.digest.strip_prefix("tree:") {
-            Some(digest) => (true, digest),
-            None => (false, self.digest.strip_prefix("dir:").unwrap_or(&self.digest)),
+        let (kind, digest) = self.digests.tree(&self.digest)?;
+        let wire = worker_digest(&digest);
+        let root = match kind {
+            TreeKind::Directories => Root::InputRootDigest(wire),
+            TreeKind::Tree => Root::TreeDigest(wire),
         };
-        let digest = parse_digest(digest)?;
-        let root = if is_tree { Root::TreeDigest(digest) } else { Root::InputRootDigest(digest) };
-        let lease = parse_duration(&self.lease).map_err(|error| format!("--lease: {error}"))?;
+        let lease = parse_duration(&self.lease);
+        let lease = lease.map_err(|error| format!("error: --lease: {error}"))?;
         let wire = WireDuration {
             seconds: i64::try_from(lease.as_secs()).unwrap_or(i64::MAX),
             nanos: i32::try_from(lease.subsec_nanos()).unwrap_or(0),
         };
         Ok(StageTreeRequest {
             instance_name: self.worker.instance.clone(),
+            digest_function: digest.function.to_wire(),
             root: Some(root),
             path: self.dir.clone(),
             link_mode: LinkMode::from(self.link_mode).into(),
             writable_directories: self.directories.clone(),
+            uid: self.uid,
+            gid: self.gid,
+            umask: self.umask,
             lease_duration: (!lease.is_zero()).then_some(wire),
-            ..StageTreeRequest::default()
         })
     }
 
+    /// The lease alone is on standard output. A closed one is no reason to give the tree back.
     fn say(&self, tree: &StagedTree) {
-        let text = if self.json {
-            let StagedTree { lease_id, files, directories, symlinks, bytes, copied_files } = tree;
-            let json = json!({
+        let StagedTree { lease_id, files, directories, symlinks, bytes: size, copied_files } = tree;
+        if self.json {
+            print(&json!({
                 "lease_id": lease_id, "files": files, "directories": directories,
-                "symlinks": symlinks, "bytes": bytes, "copied_files": copied_files,
-            });
-            format!("{json}\n")
-        } else {
-            let (files, size) = (tree.files, bytes(tree.bytes));
-            format!(
-                "{}\n{files} files, {size}, {} of them copied\n",
-                tree.lease_id, tree.copied_files
-            )
-        };
-        // A closed output is no reason to give the tree back.
-        drop(std::io::stdout().write_all(text.as_bytes()));
-        drop(std::io::stdout().flush());
+                "symlinks": symlinks, "bytes": size, "copied_files": copied_files,
+            }));
+            return;
+        }
+        print(lease_id);
+        if !self.quiet {
+            let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+            let text = format!("{files}, {}, {copied_files} copied", bytes(*size));
+            drop(writeln!(std::io::stderr(), "{text}"));
+        }
     }
 }
 
@@ -137,11 +167,14 @@ impl StageArguments {
 pub(super) fn run(arguments: &StageArguments) -> ExitCode {
     let request = match arguments.request() {
         Ok(request) => request,
-        Err(problem) => return fail(EX_USAGE, &format_args!("error: {problem}")),
+        Err(problem) => return fail(EX_USAGE, &problem),
     };
     let is_held = request.lease_duration.is_none();
     let staged = arguments.worker.run(async |mut worker| {
-        let mut staged = worker.stage(request, |_| {}).await?;
+        let staging = with_progress(arguments.quiet, async |shown| {
+            worker.stage(request, |progress| *shown.lock() = snapshot(progress)).await
+        });
+        let mut staged = staging.await?;
         arguments.say(&staged.tree);
         if is_held && let Ok(mut signals) = Signals::install() {
             tokio::select! {

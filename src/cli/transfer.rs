@@ -28,6 +28,8 @@ pub(super) enum Failure {
     Usage(String),
     /// It did not work.
     Failed(String),
+    /// It worked, and came to something that has an exit code of its own.
+    Other(u8, String),
 }
 
 impl From<ClientError> for Failure {
@@ -54,6 +56,7 @@ impl Failure {
         match self {
             Self::Usage(problem) => fail(EX_USAGE, problem),
             Self::Failed(problem) => fail(1, problem),
+            Self::Other(code, outcome) => fail(*code, outcome),
         }
     }
 }
@@ -78,10 +81,14 @@ where
         Err(error) => return fail(1, &format_args!("error: start the runtime: {error}")),
     };
     raise_descriptor_limit();
-    let is_drawn = !flags.quiet && std::io::stderr().is_terminal();
-    let outcome = runtime.block_on(work_until_signal(options, is_drawn, work));
+    let outcome = runtime.block_on(work_until_signal(options, is_drawn(flags.quiet), work));
     runtime.shutdown_timeout(END_TIMEOUT);
     outcome.map_or_else(|failure| failure.exit_code(), |()| ExitCode::SUCCESS)
+}
+
+/// Whether progress is shown.
+pub(super) fn is_drawn(is_quiet: bool) -> bool {
+    !is_quiet && std::io::stderr().is_terminal()
 }
 
 async fn work_until_signal<F>(
@@ -112,13 +119,17 @@ where
     };
     // What was begun is given up where it is, so that half files go.
     tokio::select! {
-        outcome = with_line(is_drawn, &shown, working) => outcome,
+        outcome = with_line(is_drawn, || shown.snapshot(), working) => outcome,
         () = signals.next() => Err(Failure::Failed("error: interrupted".to_owned())),
     }
 }
 
 /// Does the work and draws meanwhile.
-async fn with_line<T>(is_drawn: bool, progress: &Progress, work: impl Future<Output = T>) -> T {
+pub(super) async fn with_line<T>(
+    is_drawn: bool,
+    now: impl Fn() -> Snapshot,
+    work: impl Future<Output = T>,
+) -> T {
     if !is_drawn {
         return work.await;
     }
@@ -133,7 +144,7 @@ async fn with_line<T>(is_drawn: bool, progress: &Progress, work: impl Future<Out
                 line.clear();
                 return outcome;
             }
-            _ = ticks.tick() => line.draw(progress.snapshot()),
+            _ = ticks.tick() => line.draw(now()),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What the subcommands of workers share: which server on this machine is asked, and how.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use castellan_proto::worker::Digest as WireDigest;
+use castellan_proto::worker::StageProgress;
 use clap::Args;
-use serde_json::{Value, json};
+use parking_lot::Mutex;
 
+use super::transfer::{is_drawn, with_line};
 use super::{EX_USAGE, fail};
+use crate::client::Snapshot;
 use crate::client::worker::{Worker, WorkerError};
 
 /// Which server is asked.
@@ -46,16 +49,22 @@ impl WorkerFlags {
     }
 }
 
-/// Reads `HASH/SIZE`.
-pub(super) fn parse_digest(text: &str) -> Result<WireDigest, String> {
-    let parsed = text.split_once('/').and_then(|(hash, size)| {
-        let size_bytes = size.parse().ok().filter(|it| *it >= 0)?;
-        (!hash.is_empty()).then(|| WireDigest { hash: hash.to_owned(), size_bytes })
-    });
-    parsed.ok_or_else(|| format!("{text:?} is no digest; HASH/SIZE is"))
+/// Does work on a tree; draws how far it is, as the work tells what it is given.
+pub(super) async fn with_progress<T, F>(
+    is_quiet: bool,
+    work: impl FnOnce(Arc<Mutex<Snapshot>>) -> F,
+) -> T
+where
+    F: Future<Output = T>,
+{
+    let shown = Arc::new(Mutex::new(Snapshot::default()));
+    let working = work(Arc::clone(&shown));
+    with_line(is_drawn(is_quiet), || *shown.lock(), working).await
 }
 
-/// A digest as all subcommands print it.
-pub(super) fn digest_json(digest: Option<&WireDigest>) -> Value {
-    digest.map_or(Value::Null, |it| json!(format!("{}/{}", it.hash, it.size_bytes)))
+/// How far the server is.
+pub(super) fn snapshot(progress: &StageProgress) -> Snapshot {
+    let StageProgress { files_total, files_done, bytes_total, bytes_done } = *progress;
+    let bytes_moved = bytes_done;
+    Snapshot { files_total, files_done, bytes_total, bytes_done, bytes_moved, ..Default::default() }
 }

@@ -1,8 +1,10 @@
 //! Actions and their results.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use castellan_proto::protobuf::Duration as WireDuration;
 use castellan_proto::v2;
 use prost::Message;
 
@@ -27,6 +29,10 @@ pub struct NewAction {
     pub environment: Vec<(String, String)>,
     /// Where in the input root it runs; "" for the root.
     pub working_directory: String,
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+    /// Whether its result is not for others.
+    pub do_not_cache: bool,
 }
 
 /// An action that is on the server.
@@ -39,12 +45,10 @@ pub struct CreatedAction {
 }
 
 impl Client {
-    /// Stores an action whose input root is on the server.
+    /// Stores an action whose input root is a directory on the server.
     pub async fn create_action(&self, action: NewAction) -> Result<CreatedAction, ClientError> {
         let input_root = action.input_root;
-        if self.find_missing(&[input_root]).await? != [false] {
-            return Err(ClientError::Absent(input_root));
-        }
+        self.load_directory(input_root).await?;
         // Sorted, and each once: the digest must not depend on the order of flags.
         let mut output_paths = action.output_paths;
         output_paths.sort_unstable();
@@ -63,6 +67,11 @@ impl Client {
         let message = v2::Action {
             command_digest: Some(wire_digest(&command)),
             input_root_digest: Some(wire_digest(&input_root)),
+            timeout: action.timeout.map(|timeout| WireDuration {
+                seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+                nanos: i32::try_from(timeout.subsec_nanos()).unwrap_or_default(),
+            }),
+            do_not_cache: action.do_not_cache,
             ..v2::Action::default()
         };
         let action = self.put(Bytes::from(message.encode_to_vec())).await?;
@@ -125,10 +134,19 @@ impl Client {
             name(directory.tree_digest.as_ref(), &directory.path)?;
             name(directory.root_directory_digest.as_ref(), &directory.path)?;
         }
-        let missing = self.find_missing(&named).await?;
-        let first = named.iter().zip(missing).find(|(_, is_missing)| *is_missing);
-        if let Some((digest, _)) = first {
-            return Err(ClientError::Absent(*digest));
+        let absent = self.absent(&named).await?;
+        match absent.as_slice() {
+            [] => {}
+            [one] => return Err(ClientError::Absent(*one)),
+            _ => return Err(ClientError::Missing(absent)),
+        }
+        // It may have left the server since it was begun; what is there must be one.
+        match self.action(action).await {
+            Err(ClientError::Absent(_)) => {}
+            found => {
+                let command = found?.command_digest;
+                read_digest(self.function, command.as_ref(), &format!("action {action}"))?;
+            }
         }
         let key = Key::action_result(self.instance, action);
         let data = Bytes::from(result.encode_to_vec());

@@ -45,6 +45,9 @@ const KEPT_BYTES: u64 = 16 << 20;
 /// What all of them keep.
 const KEPT_IN_ALL_BYTES: u64 = 128 << 20;
 
+/// The most digests in one question.
+const DIGESTS_PER_QUESTION: usize = 2000;
+
 /// Which server is asked, and how.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -78,9 +81,12 @@ pub enum ClientError {
     /// A blob is absent.
     #[error("{0} is not on the server")]
     Absent(Digest),
-    /// Parts of a tree are absent, each named once.
-    #[error("{} directories of the tree are not on the server: {}", .0.len(), first_of(.0))]
+    /// Several blobs are absent, each named once.
+    #[error("{} blobs are not on the server: {}", .0.len(), first_of(.0))]
     Missing(Vec<Digest>),
+    /// Blobs that were sent or there already are not there any more.
+    #[error("the server has not kept {} of the blobs: {}", .0.len(), first_of(.0))]
+    Lost(Vec<Digest>),
     /// A tree, a message or a file is one that cannot be used.
     #[error("{what}: {problem}")]
     Invalid {
@@ -124,6 +130,15 @@ impl ClientError {
     /// A file of the user that cannot be used.
     fn unfit(path: &Path, problem: impl std::fmt::Display) -> Self {
         Self::invalid(format!("{:?}", path.to_string_lossy()), problem)
+    }
+
+    /// Whether it is that a blob is absent.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Absent(_) => true,
+            Self::At { source, .. } => source.is_absence(),
+            _ => false,
+        }
     }
 
     /// The same with the place it is about.
@@ -190,6 +205,19 @@ impl Client {
     pub async fn find_missing(&self, digests: &[Digest]) -> Result<Vec<bool>, ClientError> {
         let keys: Vec<Key> = digests.iter().copied().map(Key::blob).collect();
         Ok(persist(|| self.blobs.find_missing(&keys)).await?)
+    }
+
+    /// Those of many blobs that are absent, each once.
+    async fn absent(&self, digests: &[Digest]) -> Result<Vec<Digest>, ClientError> {
+        let mut absent = Vec::new();
+        for some in digests.chunks(DIGESTS_PER_QUESTION) {
+            let missing = self.find_missing(some).await?;
+            let pairs = some.iter().zip(missing);
+            absent.extend(pairs.filter(|(_, is_missing)| *is_missing).map(|(digest, _)| *digest));
+        }
+        absent.sort_unstable();
+        absent.dedup();
+        Ok(absent)
     }
 
     /// The bytes of a file of the user; `-` is standard input.

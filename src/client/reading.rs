@@ -60,9 +60,11 @@ impl Reading {
                         std::mem::replace(&mut self.hasher, Hasher::new(self.digest.function));
                     let is_whole = self.position == self.digest.size_bytes;
                     if !is_whole || hasher.finish() != self.digest.hash {
-                        let what = self.digest.to_string();
-                        return Err(ClientError::invalid(what, "the server sent other bytes"));
+                        return Err(self.other_bytes());
                     }
+                }
+                Err(ClientError::Store(StoreError::Corrupt { .. })) => {
+                    return Err(self.other_bytes());
                 }
                 Err(ClientError::Store(error)) => {
                     self.reader = None;
@@ -73,6 +75,13 @@ impl Reading {
         }
         let last = std::mem::take(&mut self.held);
         Ok(Some(last).filter(|it| !it.is_empty()))
+    }
+
+    fn other_bytes(&self) -> ClientError {
+        ClientError::invalid(
+            self.digest.to_string(),
+            "the server has other bytes under this digest",
+        )
     }
 
     /// All of it. The caller bounds the size beforehand.

@@ -1,5 +1,8 @@
-//! What is said on the command line, read and refused.
+//! What is said on the command line, read and refused, and what servers say.
 
+use tonic::Status;
+
+use super::worker::WorkerError;
 use super::{InvalidServer, Reference, ReferenceKind, ServerAddress};
 use crate::digest::{Digest, DigestFunction};
 
@@ -45,4 +48,16 @@ fn references_are_read_as_they_are_printed() {
     for text in ["", "dir:", &digest.replace('/', "-"), &format!("file:{digest}"), "a/b", "ab/1"] {
         assert!(Reference::parse(text, DigestFunction::Sha256).is_err(), "{text}");
     }
+}
+
+#[test]
+fn what_a_worker_is_told_says_what_happened() {
+    let refused = |status| WorkerError::from(status).to_string();
+    let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    assert!(refused(Status::from_error(Box::new(broken))).contains("went away"));
+    assert!(refused(Status::unimplemented("")).contains("--worker-listen"));
+    // An instance that has its blobs elsewhere says so.
+    let other = refused(Status::unimplemented("no files here"));
+    assert_eq!(other, "Unimplemented: no files here");
+    assert_eq!(refused(Status::not_found("no lease")), "NotFound: no lease");
 }

@@ -12,8 +12,8 @@ use crate::digest::Digest;
 use crate::trees::directory::{Directory, FileEntry, SymlinkEntry};
 use crate::trees::tree::Tree;
 
-/// How deep a tree may be.
-pub(super) const MAX_DEPTH: usize = 512;
+/// How many levels of directories a tree may have: as many as are staged.
+pub(super) const MAX_LEVELS: usize = 512;
 /// How many paths it may have.
 pub(super) const MAX_PATHS: u64 = 2_000_000;
 /// The most that is read of one tree.
@@ -84,7 +84,7 @@ impl Client {
         let mut level = vec![root];
         let mut depth = 0;
         while !level.is_empty() {
-            if depth > MAX_DEPTH {
+            if depth >= MAX_LEVELS {
                 return Err(too_deep(root));
             }
             depth += 1;
@@ -134,7 +134,7 @@ fn decode(digest: Digest, bytes: &[u8]) -> Result<Directory, ClientError> {
 }
 
 fn too_deep(root: Digest) -> ClientError {
-    ClientError::invalid(root.to_string(), format!("is deeper than {MAX_DEPTH} levels"))
+    ClientError::invalid(root.to_string(), format!("is deeper than {MAX_LEVELS} levels"))
 }
 
 /// What is below a directory, itself counted.
@@ -162,7 +162,10 @@ impl LoadedTree {
 
     /// A directory of it.
     pub(super) fn directory(&self, digest: &Digest) -> Result<Arc<Directory>, ClientError> {
-        self.directories.get(digest).cloned().ok_or(ClientError::Missing(vec![*digest]))
+        // A `Tree` message need not hold the empty one.
+        let empty = || digest.is_empty().then(Arc::<Directory>::default);
+        let found = self.directories.get(digest).cloned().or_else(empty);
+        found.ok_or(ClientError::Absent(*digest))
     }
 
     /// Goes through what is in it, or in its root alone, in the order of names.
@@ -197,6 +200,13 @@ impl LoadedTree {
         Ok(())
     }
 
+    /// The blobs of all its files, each once.
+    pub(super) fn file_digests(&self) -> Vec<Digest> {
+        let files = self.directories.values().flat_map(|it| &it.files);
+        let digests: HashSet<Digest> = files.map(|it| it.digest).collect();
+        digests.into_iter().filter(|it| !it.is_empty()).collect()
+    }
+
     /// The number of paths it stands for. Refuses what is deeper than any path may be, and
     /// directories that are not there.
     fn check(&self) -> Result<u64, ClientError> {
@@ -224,7 +234,7 @@ impl LoadedTree {
                     extent.depth = extent.depth.max(below.depth + 1);
                 }
             }
-            if extent.depth > MAX_DEPTH {
+            if extent.depth >= MAX_LEVELS {
                 return Err(too_deep(self.root));
             }
             known.insert(digest, extent);

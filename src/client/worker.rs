@@ -6,14 +6,20 @@ use castellan_proto::worker::stage_tree_response::Event;
 use castellan_proto::worker::worker_client::WorkerClient;
 use castellan_proto::worker::{
     CaptureFilesRequest, CaptureFilesResponse, CaptureTreeRequest, CaptureTreeResponse,
+    Digest as WireDigest, FetchTreeRequest, GetDiskUsageRequest, GetDiskUsageResponse,
     ReleaseTreeRequest, StageProgress, StageTreeRequest, StageTreeResponse, StagedTree,
 };
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
+
+use super::wire_digest;
+use crate::digest::Digest;
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest message that a server sends.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Why a worker's call came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +46,14 @@ pub enum WorkerError {
     /// The server says no.
     #[error("{0}")]
     Refused(String),
-    /// The stream ended before the tree was there.
-    #[error("the server went away before the tree was there")]
+    /// The connection broke, or the stream ended before its end.
+    #[error("the server went away before it was done")]
     Interrupted,
+    /// A server answers, and has never heard of workers.
+    #[error(
+        "there is no worker API at this address; the server's --worker-listen says where it is"
+    )]
+    NotServed,
 }
 
 impl From<Status> for WorkerError {
@@ -53,6 +64,13 @@ impl From<Status> for WorkerError {
         let missing: Vec<String> =
             missing.map(|it| it.subject.trim_start_matches("blobs/").to_owned()).collect();
         if missing.is_empty() {
+            // The transport makes a status of what it meets.
+            if std::error::Error::source(&status).is_some() {
+                return Self::Interrupted;
+            }
+            if status.code() == Code::Unimplemented && status.message().is_empty() {
+                return Self::NotServed;
+            }
             return Self::Refused(format!("{:?}: {}", status.code(), status.message()));
         }
         Self::Missing(missing)
@@ -94,7 +112,8 @@ impl Worker {
             address: address.to_owned(),
             problem: with_source(&error),
         })?;
-        Ok(Self { client: WorkerClient::new(channel) })
+        let client = WorkerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Self { client })
     }
 
     /// Stages a tree; `on_progress` is told how far it is.
@@ -104,22 +123,39 @@ impl Worker {
         mut on_progress: impl FnMut(&StageProgress),
     ) -> Result<Staged, WorkerError> {
         let mut stream = self.client.stage_tree(request).await?.into_inner();
-        let mut missing = Vec::new();
-        loop {
-            let message = match stream.message().await {
-                Ok(message) => message.ok_or(WorkerError::Interrupted)?,
-                // A status has no room for many; these came before it.
-                Err(_) if !missing.is_empty() => return Err(WorkerError::Missing(missing)),
-                Err(status) => return Err(status.into()),
-            };
-            missing
-                .extend(message.missing.iter().map(|it| format!("{}/{}", it.hash, it.size_bytes)));
-            match message.event {
-                Some(Event::Progress(progress)) => on_progress(&progress),
-                Some(Event::Staged(tree)) => return Ok(Staged { tree, stream }),
-                None => {}
+        let staged = follow(&mut stream, |message| match message.event {
+            Some(Event::Progress(progress)) => {
+                on_progress(&progress);
+                (message.missing, None)
             }
-        }
+            Some(Event::Staged(tree)) => (message.missing, Some(tree)),
+            None => (message.missing, None),
+        });
+        let tree = staged.await?;
+        Ok(Staged { tree, stream })
+    }
+
+    /// Makes everything of a tree local; `on_progress` is told how far it is.
+    pub async fn fetch(
+        &mut self,
+        request: FetchTreeRequest,
+        mut on_progress: impl FnMut(&StageProgress),
+    ) -> Result<(), WorkerError> {
+        let mut stream = self.client.fetch_tree(request).await?.into_inner();
+        let fetched = follow(&mut stream, |message| {
+            message.progress.iter().for_each(&mut on_progress);
+            (message.missing, message.is_done.then_some(()))
+        });
+        fetched.await
+    }
+
+    /// What the store of an instance takes.
+    pub async fn disk_usage(
+        &mut self,
+        instance_name: String,
+    ) -> Result<GetDiskUsageResponse, WorkerError> {
+        let request = GetDiskUsageRequest { instance_name };
+        Ok(self.client.get_disk_usage(request).await?.into_inner())
     }
 
     /// Ends a lease.
@@ -142,6 +178,34 @@ impl Worker {
         request: CaptureTreeRequest,
     ) -> Result<CaptureTreeResponse, WorkerError> {
         Ok(self.client.capture_tree(request).await?.into_inner())
+    }
+}
+
+/// A digest as the worker API has it.
+pub fn worker_digest(digest: &Digest) -> WireDigest {
+    let castellan_proto::v2::Digest { hash, size_bytes } = wire_digest(digest);
+    WireDigest { hash, size_bytes }
+}
+
+/// Follows a stream to what it is about; `read` says which blobs a message calls missing, and
+/// whether it is the one.
+async fn follow<M, T>(
+    stream: &mut Streaming<M>,
+    mut read: impl FnMut(M) -> (Vec<WireDigest>, Option<T>),
+) -> Result<T, WorkerError> {
+    let mut missing = Vec::new();
+    loop {
+        let message = match stream.message().await {
+            Ok(message) => message.ok_or(WorkerError::Interrupted)?,
+            // A status has no room for many; these came before it.
+            Err(_) if !missing.is_empty() => return Err(WorkerError::Missing(missing)),
+            Err(status) => return Err(status.into()),
+        };
+        let (absent, done) = read(message);
+        missing.extend(absent.iter().map(|it| format!("{}/{}", it.hash, it.size_bytes)));
+        if let Some(done) = done {
+            return Ok(done);
+        }
     }
 }
 

@@ -60,32 +60,56 @@ trees_come_back() {
   castellan ls -R "dir:$inputs" | grep -q 'lib/greet.c'
 }
 
-# create_action OUTPUT ARGV...: as any build machine does; prints its digest.
+# create_action FLAGS... -- ARGV...: as any build machine does; prints its digest.
 create_action() {
-  local output=$1
-  shift
-  castellan action create --input-root "$inputs" --output "$output" --env PATH=/usr/bin:/bin -- "$@"
+  castellan action create --input-root "$inputs" --env PATH=/usr/bin:/bin "$@"
 }
 
 compile_action() {
-  create_action out/app ./tool.sh cc -I. -o out/app app/main.c lib/greet.c
+  create_action --output out/app -- ./tool.sh cc -I. -o out/app app/main.c lib/greet.c
 }
 
-# work_on ACTION: lets the worker do it.
+# answered DIR ACTION: where the worker says what came of it, if not in the cache.
+answered() {
+  echo "$work/queue/$1/${2/\//-}"
+}
+
+# work_on ACTION: lets the worker do it. Whatever comes of it, nothing is left of it but an answer.
 work_on() {
-  mkdir -p "$work/queue"
+  mkdir -p "$work/queue" "$work/elsewhere-cwd"
   touch "$work/queue/${1/\//-}"
-  bash "$WORKER" "$work/queue" >"$work/logs/worker.log" 2>&1
-  [[ -z $(ls "$work/queue") ]]
+  (cd "$work/elsewhere-cwd" && bash "$WORKER" ../queue) >"$work/logs/worker.log" 2>&1
+  equals $'done\nfailed' "$(ls -A "$work/queue")" 'what is in the queue afterwards'
+  equals '' "$(ls -A "$work/elsewhere-cwd")" 'what commands leave in the directory of the worker'
+  equals '' "$(ls -A "$work/root")" 'what is left of trees'
+}
+
+# has_no_result ACTION
+has_no_result() {
+  local status=0
+  castellan action result "$1" >"$work/logs/no-result.log" 2>&1 || status=$?
+  equals 2 "$status" 'the exit code where there is no result'
+}
+
+# is_cached ACTION: it has a result, and nothing is said of it in the queue.
+is_cached() {
+  [[ ! -e $(answered failed "$1") && ! -e $(answered done "$1") ]]
+  castellan action result "$1" --download "$work/result-${1%/*}" >"$work/result.json"
+}
+
+# is_failed ACTION TEXT: it has none, and the queue says why.
+is_failed() {
+  has_no_result "$1"
+  grep -q "$2" "$(answered failed "$1")"
+  grep -q "$2" "$work/logs/worker.log"
 }
 
 a_worker_compiles() {
   compile=$(compile_action)
-  fails castellan action result "$compile" >/dev/null
+  has_no_result "$compile"
   work_on "$compile"
   castellan action result "$compile" --download "$work/first" >"$work/result.json"
   equals hello "$("$work/first/out/app")" 'what the program says'
-  [[ -z $(ls "$work/root") ]]
 }
 
 # Same sources, same command, elsewhere: nothing is left to do.
@@ -101,22 +125,138 @@ another_machine_has_a_hit() {
 
 a_directory_can_be_an_output() {
   local action
-  action=$(create_action generated sh -c 'mkdir -p generated/deep; echo 1 >generated/deep/one; ln -s deep/one generated/link')
+  action=$(create_action --output generated -- sh -c 'mkdir -p generated/deep; echo 1 >generated/deep/one; ln -s deep/one generated/link')
   work_on "$action"
   castellan action result "$action" --download "$work/third" >/dev/null
   equals 1 "$(cat "$work/third/generated/link")" 'what a link in an output directory leads to'
 }
 
-an_action_that_fails_says_so() {
-  local failing
-  failing=$(create_action out/x cc -o out/x missing.c)
-  work_on "$failing"
-  castellan action result "$failing" | jq -e '.exit_code != 0'
+outputs_are_relative_to_the_working_directory() {
+  local action
+  action=$(create_action --workdir app --output main.o --output deep/er/x -- \
+    sh -c 'cc -I.. -c main.c && echo 1 >deep/er/x')
+  work_on "$action"
+  is_cached "$action"
+  equals 'deep/er/x main.o' "$(jq -r '.files[].path' "$work/result.json" | sort | xargs)" 'the outputs'
+}
+
+outputs_are_not_needed() {
+  local action
+  action=$(create_action -- sh -c 'echo said')
+  work_on "$action"
+  is_cached "$action"
+  equals said "$(castellan cat "$(jq -r .stdout_digest "$work/result.json")")" 'what it said'
+}
+
+an_action_that_fails_is_not_cached() {
+  local action
+  action=$(create_action --output out/x -- cc -o out/x missing.c)
+  work_on "$action"
+  is_failed "$action" 'missing.c'
+  action=$(create_action --output x -- no-such-command)
+  work_on "$action"
+  is_failed "$action" 'no-such-command'
+}
+
+# Its process is gone: no process has this number.
+what_a_killed_worker_left_goes() {
+  local action
+  mkdir -p "$work/root/action-99999999-left/sub"
+  action=$(create_action --output y -- touch y)
+  work_on "$action"
+  is_cached "$action"
+}
+
+an_action_ends_in_time() {
+  local action
+  action=$(create_action --timeout 100ms --output x -- sh -c 'echo begun; touch x; exec sleep 1000')
+  work_on "$action"
+  is_failed "$action" 'exited with 124'
+  grep -q begun "$(answered failed "$action")"
+}
+
+what_must_not_be_cached_is_not() {
+  local action
+  action=$(create_action --do-not-cache --output now -- sh -c 'echo now >now')
+  work_on "$action"
+  has_no_result "$action"
+  equals now "$(castellan cat "$(jq -r '.files[0].digest' "$(answered done "$action")")")" 'the output'
+}
+
+# What an action needs cannot be had: its command is not run, least of all elsewhere.
+no_command_runs_without_its_tree() {
+  local action given=$inputs
+  mkdir -p "$work/lacking/sub"
+  echo kept >"$work/lacking/here"
+  echo "$RANDOM gone" >"$work/lacking/sub/gone"
+  ln -s / "$work/lacking/out-of-it"
+  inputs=$(castellan upload --json "$work/lacking" | jq -r .digest)
+  action=$(create_action --workdir nowhere --output x -- sh -c 'touch x')
+  work_on "$action"
+  is_failed "$action" nowhere
+  action=$(create_action --workdir out-of-it --output x -- sh -c "touch '$work/elsewhere-cwd/x'")
+  work_on "$action"
+  is_failed "$action" 'leads out'
+  action=$(create_action --output x -- sh -c "touch x '$work/elsewhere-cwd/x'")
+  castellan purge --yes --dir "$work/data" --digest "$(castellan ls -R "$inputs" --json |
+    jq -r 'select(.path == "sub/gone").digest')" >"$work/logs/purge.log"
+  work_on "$action"
+  is_failed "$action" missing
+  inputs=$given
+}
+
+# Messages as every language writes them; bash has no NUL, and these have none.
+varint() {
+  local rest=$1
+  while ((rest > 127)); do
+    printf '%b' "$(printf '\\x%02x' $((rest & 127 | 128)))"
+    rest=$((rest >> 7))
+  done
+  printf '%b' "$(printf '\\x%02x' "$rest")"
+}
+
+field() {
+  varint $(($1 << 3 | 2))
+  varint "$(printf %s "$2" | wc -c)"
+  printf %s "$2"
+}
+
+digest_field() {
+  field "$1" "$(field 1 "${2%/*}"; varint 16; varint "${2##*/}")"
+}
+
+# upload_message: stores what comes; prints its digest.
+upload_message() {
+  cat >"$work/message"
+  castellan upload "$work/message" | cut -d ' ' -f 1
+}
+
+# hostile_action FIELD PATH: `castellan action create` would not make it.
+hostile_action() {
+  local command
+  command=$({
+    field 1 touch
+    field 1 made
+    field "$1" "$2"
+  } | upload_message)
+  { digest_field 1 "$command"; digest_field 2 "$inputs"; } | upload_message
+}
+
+what_leads_out_is_refused() {
+  local action path
+  for path in .. ../elsewhere-cwd app/../../.. /tmp; do
+    action=$(hostile_action 6 "$path") # working_directory
+    work_on "$action"
+    is_failed "$action" 'leads out'
+    action=$(hostile_action 7 "$path") # output_paths
+    work_on "$action"
+    is_failed "$action" 'leads out'
+  done
 }
 
 inputs_cannot_be_changed_in_place() {
   local lease
-  lease=$(castellan stage "$inputs" staged --json | jq -r .lease_id)
+  lease=$(castellan stage "$inputs" staged 2>"$work/logs/stage.log")
   [[ -x $work/root/staged/tool.sh ]]
   equals 444 "$(stat -c %a "$work/root/staged/app/main.c")" 'the mode of an input'
   # The files of the tree are inodes of the store.
@@ -144,7 +284,14 @@ main() {
   step "a worker compiles in a tree of links" a_worker_compiles
   step "another machine has a hit" another_machine_has_a_hit
   step "an output can be a directory" a_directory_can_be_an_output
-  step "an action that fails has a result" an_action_that_fails_says_so
+  step "outputs are relative to the working directory" outputs_are_relative_to_the_working_directory
+  step "an action needs no outputs" outputs_are_not_needed
+  step "an action that fails is not cached, and says why" an_action_that_fails_is_not_cached
+  step "what a killed worker left goes" what_a_killed_worker_left_goes
+  step "an action ends when its time is over" an_action_ends_in_time
+  step "what must not be cached is not" what_must_not_be_cached_is_not
+  step "no command runs without its tree" no_command_runs_without_its_tree
+  step "what leads out is refused" what_leads_out_is_refused
   step "a staged tree is links, and is given back" inputs_cannot_be_changed_in_place
   step "missing inputs are listed" missing_inputs_are_listed
   step "SIGTERM drains and exits 0" stop_server

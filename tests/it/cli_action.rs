@@ -31,7 +31,7 @@ async fn an_action_that_one_client_finishes_is_another_ones_hit() {
     assert_eq!(format!("dir:{}", shown["input_root_digest"].as_str().unwrap()), root);
 
     let (code, text, errors) = cli.run(&["action", "result", action]);
-    assert_eq!((code, text.as_str()), (Some(1), ""));
+    assert_eq!((code, text.as_str()), (Some(2), ""));
     assert_eq!(errors, format!("no result of {action}\n"));
 
     make_file(&output.join("made/a"), b"program", true);
@@ -82,6 +82,8 @@ async fn a_result_that_cannot_be_had_is_not_stored() {
         ("{\"file\": [{}]}", 64, "\"file\" is none of files"),
         ("{\"files\": [{\"path\": \"a\"}]}", 64, "has no \"digest\""),
         ("{\"files\": [{\"path\": \"a\", \"digest\": \"x\"}]}", 64, "HASH/SIZE"),
+        ("{\"symlinks\": [{\"path\": \"../a\", \"target\": \"b\"}]}", 64, "out of it"),
+        ("{\"symlinks\": [{\"path\": \"/a\", \"target\": \"b\"}]}", 64, "a name is empty"),
         ("{\"symlinks\": [{\"path\": \"a\", \"to\": \"b\"}]}", 64, "\"to\" is none of"),
         (&format!("{{\"files\": [{{\"path\": \"a\", \"digest\": \"{missing}\"}}]}}"), 1, &missing),
     ];
@@ -92,11 +94,68 @@ async fn a_result_that_cannot_be_had_is_not_stored() {
         assert_eq!(code, Some(expected), "{text}: {errors}");
         assert!(errors.contains(problem), "{text}: {errors}");
     }
-    assert_eq!(cli.run(&["action", "result", &action]).0, Some(1));
+    assert_eq!(cli.run(&["action", "result", &action]).0, Some(2));
     let create = ["action", "create", "--input-root", &missing, "--", "true"];
     let (code, _, errors) = cli.run(&create);
     assert_eq!(code, Some(1));
     assert_eq!(errors, format!("error: {missing} is not on the server\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_exit_code_says_what_came_of_an_action() {
+    let server = TestServer::start().await;
+    let cli = Cli::of(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("outputs.json");
+    make_file(&list, b"{}", false);
+    let action = Blob::new("an action that somebody else has").digest.to_string();
+    assert_eq!(cli.run(&["action", "result", &action]).0, Some(2));
+    assert_eq!(Cli::at("grpc://127.0.0.1:1").run(&["action", "result", &action]).0, Some(1));
+    for (exit_code, expected) in [("0", 0), ("127", 3), ("-9", 3)] {
+        let finish = ["action", "finish", &action, "--outputs", list.to_str().unwrap()];
+        cli.ok(&[&finish[..], &["--exit-code", exit_code]].concat());
+        let (code, text, errors) = cli.run(&["action", "result", &action]);
+        assert_eq!(code, Some(expected), "{exit_code}: {errors}");
+        let result: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(result["exit_code"].to_string(), exit_code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn actions_that_nobody_could_run_are_not_made() {
+    let server = TestServer::start().await;
+    let cli = Cli::of(&server);
+    let text = Blob::new("no message at all\n");
+    let root = directory(&[], &[]);
+    server.put(&[&text, &root]).await;
+    let (text, root) = (text.digest.to_string(), root.digest.to_string());
+    let wrong: &[(&[&str], i32, &str)] = &[
+        (&[&text], 1, "directory"),
+        (&[&root, "--output", "../x"], 64, "--output: \"../x\""),
+        (&[&root, "--output", "a/../x"], 64, "--output: \"a/../x\""),
+        (&[&root, "--output", "/x"], 64, "--output: \"/x\""),
+        (&[&root, "--output", "x/"], 64, "--output: \"x/\""),
+        (&[&root, "--workdir", "../.."], 64, "--workdir: \"../..\""),
+        (&[&root, "--workdir", "."], 64, "--workdir: \".\""),
+        (&[&root, "--timeout", "soon"], 64, "--timeout: "),
+    ];
+    for (arguments, expected, problem) in wrong {
+        let create = [&["action", "create", "--input-root"], *arguments, &["--", "true"]].concat();
+        let (code, text, errors) = cli.run(&create);
+        assert_eq!((code, text.as_str()), (Some(*expected), ""), "{arguments:?}: {errors}");
+        assert!(errors.contains(problem), "{arguments:?}: {errors}");
+    }
+    let create = ["action", "create", "--input-root", &root, "--timeout", "1500ms"];
+    let action = cli.ok(&[&create[..], &["--do-not-cache", "--output", "", "--", "true"]].concat());
+    let shown: Value = serde_json::from_str(&cli.ok(&["action", "show", action.trim()])).unwrap();
+    assert_eq!((&shown["timeout_seconds"], &shown["do_not_cache"]), (&json!(1.5), &json!(true)));
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("outputs.json");
+    make_file(&list, b"{}", false);
+    let finish = ["action", "finish", &text, "--exit-code", "0", "--outputs"];
+    let (code, _, errors) = cli.run(&[&finish[..], &[list.to_str().unwrap()]].concat());
+    assert!(code == Some(1) && errors.contains("action"), "{errors}");
+    assert_eq!(cli.run(&["action", "result", &text]).0, Some(2));
 }
 
 /// Whoever stored the result chose its paths.

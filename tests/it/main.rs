@@ -19,7 +19,11 @@ mod capabilities;
 #[cfg(test)]
 mod cli_action;
 #[cfg(test)]
+mod cli_download;
+#[cfg(test)]
 mod cli_transfer;
+#[cfg(test)]
+mod cli_worker;
 #[cfg(test)]
 mod config_command;
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! One file that is downloaded.
 
 use std::ffi::OsString;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::ClientError;
-use super::Download;
+use super::{Download, parts};
 use crate::digest::{Digest, Hasher};
 use crate::trees::directory::{FileEntry, Properties};
-use crate::trees::on_disk::{File, Folder, Kind, set_mode, set_mtime};
+use crate::trees::on_disk::{File, Folder, Kind, set_mtime};
 
 /// Files of so many bytes are written in one step.
 const ONE_STEP_BYTES: u64 = 1 << 20;
@@ -30,6 +30,7 @@ pub(super) struct Place {
 /// How a file is, besides its bytes.
 #[derive(Clone, Copy, Debug)]
 struct Look {
+    /// Before the umask.
     mode: u32,
     properties: Properties,
     is_executable: bool,
@@ -44,11 +45,6 @@ struct Part {
     is_placed: bool,
 }
 
-/// A name that is not taken and that no tree can know.
-pub(super) fn part_name() -> String {
-    format!(".castellan-{:016x}.part", RandomState::new().hash_one(0_u8))
-}
-
 impl Place {
     pub(super) fn new(folder: Arc<Folder>, name: OsString, path: String) -> Self {
         Self { folder, name, path }
@@ -58,9 +54,13 @@ impl Place {
         ClientError::file(operation, &self.path, error)
     }
 
-    /// Whether the right bytes are there, and can be run if they are to be.
+    /// Whether the right bytes are there, and can be run if they are to be. A device and the like
+    /// is not replaced.
     fn has(&self, digest: Digest, look: Look) -> Result<bool, ClientError> {
         let Ok(metadata) = self.folder.metadata_of(&self.name) else { return Ok(false) };
+        if metadata.kind == Kind::Other {
+            return Err(ClientError::unfit(Path::new(&self.path), super::NOT_REPLACED));
+        }
         let is_alike = metadata.kind == Kind::File
             && metadata.size_bytes == digest.size_bytes
             && metadata.is_executable() == look.is_executable
@@ -85,15 +85,17 @@ impl Look {
     fn of(entry: Option<&FileEntry>) -> Self {
         let properties = entry.map(|it| it.properties).unwrap_or_default();
         let is_executable = entry.is_some_and(|it| it.is_executable);
-        Self { mode: if is_executable { 0o777 } else { 0o666 }, properties, is_executable }
+        let run = if is_executable { 0o111 } else { 0 };
+        // Bits that lend the rights of an owner are not taken from a server.
+        let mode = (properties.unix_mode.unwrap_or(0o666) | run) & 0o777;
+        Self { mode, properties, is_executable }
     }
 }
 
 impl Part {
     fn create(place: Place, look: Look) -> Result<Self, ClientError> {
-        let name = part_name();
-        let file = place.folder.create_file(&name, look.mode);
-        let file = file.map_err(|error| place.error("make", error))?;
+        let made = parts::create(&place.folder, look.mode);
+        let (name, file) = made.map_err(|error| place.error("make", error))?;
         Ok(Self { place, name, file, is_placed: false })
     }
 
@@ -103,13 +105,9 @@ impl Part {
 
     /// Gives it its name.
     fn place(mut self, look: Look) -> Result<(), ClientError> {
-        let failed = |error| self.place.error("set the mode or the time of", error);
-        if let Some(mode) = look.properties.unix_mode {
-            // Bits that lend the rights of an owner are not taken from a server.
-            set_mode(&self.file, mode & 0o777).map_err(failed)?;
-        }
         if let Some(mtime) = look.properties.mtime {
-            set_mtime(&self.file, mtime).map_err(failed)?;
+            set_mtime(&self.file, mtime)
+                .map_err(|error| self.place.error("set the time of", error))?;
         }
         let Place { folder, name, .. } = &self.place;
         let renamed = folder.rename(&self.name, folder, name);
@@ -122,7 +120,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.is_placed {
-            // What cannot be removed is litter under a name that says so.
+            // What cannot be removed the next download may sweep away.
             drop(self.place.folder.remove_file(&self.name));
         }
     }

@@ -4,6 +4,7 @@
 //! already is left as it is, so that a download that ended early goes on.
 
 mod file;
+mod parts;
 mod results;
 
 use std::path::Path;
@@ -22,6 +23,9 @@ use crate::trees::on_disk::{Folder, Kind};
 
 /// Files that are written at once; small ones travel together.
 const FILE_CONCURRENCY: usize = 64;
+
+/// What is said of them where a file or a link belongs.
+const NOT_REPLACED: &str = "is a pipe, a socket or a device, which is not replaced";
 
 /// What a download came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +70,16 @@ impl Client {
         progress: &Arc<Progress>,
     ) -> Result<Downloaded, ClientError> {
         let target = to.to_owned();
-        let (folder, name) = self.jobs.run(move || parent_of(&target)).await?;
+        let job = move || {
+            // One that a link leads to is meant as well.
+            if target.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+                return Err(ClientError::unfit(&target, NOT_REPLACED));
+            }
+            let (folder, name) = parent_of(&target)?;
+            parts::sweep(&folder);
+            Ok((folder, name))
+        };
+        let (folder, name) = self.jobs.run(job).await?;
         progress.expect(1, digest.size_bytes);
         progress.expect_no_more();
         let place = Place::new(Arc::new(folder), name, to.display().to_string());
@@ -95,7 +108,21 @@ impl Client {
             path: String::new(),
             may_have,
         };
-        self.download(progress).tree(tree, root).await
+        match self.download(progress).tree(tree, root).await {
+            Err(error) => Err(self.all_absent(error, &tree.file_digests()).await),
+            done => done,
+        }
+    }
+
+    /// Where a blob was absent, an error that tells of all others too that are.
+    async fn all_absent(&self, error: ClientError, digests: &[Digest]) -> ClientError {
+        if !error.is_absence() {
+            return error;
+        }
+        match self.absent(digests).await {
+            Ok(absent) if absent.len() > 1 => ClientError::Missing(absent),
+            _ => error,
+        }
     }
 
     fn download(self: &Arc<Self>, progress: &Arc<Progress>) -> Arc<Download> {
@@ -106,7 +133,10 @@ impl Client {
     async fn target_folder(&self, to: &Path) -> Result<(Folder, bool), ClientError> {
         let target = to.to_owned();
         let job = move || match Folder::open_root(&target) {
-            Ok(folder) => Ok((folder, true)),
+            Ok(folder) => {
+                parts::sweep(&folder);
+                Ok((folder, true))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let (parent, name) = parent_of(&target)?;
                 let made = parent.make_folder(&name, 0o777);
@@ -238,24 +268,37 @@ fn open_or_make(visit: &Visit) -> Result<(Arc<Folder>, bool), ClientError> {
         Err(error) => Err(error),
     };
     let folder = made.map_err(|error| ClientError::file("make", path, error))?;
+    parts::sweep(&folder);
     Ok((Arc::new(folder), true))
 }
 
 /// Makes a symbolic link, or one that leads elsewhere lead there.
 fn put_symlink(folder: &Folder, entry: &SymlinkEntry, path: &str) -> Result<(), ClientError> {
     let name = &entry.name;
-    let failed = |error| ClientError::file("link", joined(path, name.as_str()), error);
-    match folder.symlink(name, &entry.target) {
+    let path = joined(path, name.as_str());
+    let failed = |error| ClientError::file("link", &path, error);
+    let make = |name: &str| {
+        folder.symlink(name, &entry.target)?;
+        // It has no mode of its own.
+        entry.properties.mtime.map_or(Ok(()), |mtime| folder.set_mtime_of(name, mtime))
+    };
+    match make(name.as_str()) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         outcome => return outcome.map_err(failed),
     }
-    let is_link = folder.metadata_of(name).map_err(failed)?.kind == Kind::Symlink;
-    if is_link && folder.read_link(name).map_err(failed)?.to_str() == Some(&*entry.target) {
+    let kind = folder.metadata_of(name).map_err(failed)?.kind;
+    if kind == Kind::Other {
+        return Err(ClientError::unfit(Path::new(&path), NOT_REPLACED));
+    }
+    let is_right = kind == Kind::Symlink
+        && entry.properties.mtime.is_none()
+        && folder.read_link(name).map_err(failed)?.to_str() == Some(&*entry.target);
+    if is_right {
         return Ok(());
     }
-    let other = file::part_name();
-    folder.symlink(&other, &entry.target).map_err(failed)?;
-    folder.rename(&other, folder, name).map_err(|error| {
+    let other = parts::name();
+    let placed = make(&other).and_then(|()| folder.rename(&other, folder, name));
+    placed.map_err(|error| {
         // A directory is in the way, and nothing is to be left beside it.
         drop(folder.remove_file(&other));
         failed(error)

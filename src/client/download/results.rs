@@ -1,5 +1,6 @@
 //! What an action made, as files.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::super::actions::read_digest;
 use super::super::tree::{TreeKind, joined};
 use super::super::{Client, ClientError, Listing, LoadedTree, Progress};
 use super::file::Place;
-use super::{Download, Downloaded, Visit, put_symlink};
+use super::{Download, Downloaded, Visit, parts, put_symlink};
 use crate::digest::Digest;
 use crate::trees::directory::{FileEntry, Properties, SymlinkEntry};
 use crate::trees::name::Name;
@@ -33,11 +34,16 @@ impl Client {
         progress: &Arc<Progress>,
     ) -> Result<Downloaded, ClientError> {
         let outputs = self.outputs(result).await?;
+        let mut digests = Vec::new();
         for (_, output) in &outputs {
             match output {
-                Output::File(file) => progress.expect(1, file.digest.size_bytes),
+                Output::File(file) => {
+                    progress.expect(1, file.digest.size_bytes);
+                    digests.push(file.digest);
+                }
                 Output::Symlink(_) => {}
                 Output::Directory(_, tree) | Output::Everything(tree) => {
+                    digests.extend(tree.file_digests());
                     tree.list(true, |_, entry| {
                         if let Listing::File(file) = entry {
                             progress.expect(1, file.digest.size_bytes);
@@ -51,8 +57,13 @@ impl Client {
         let root = Arc::new(root);
         let download = self.download(progress);
         let mut done = Downloaded::default();
+        let mut parents = HashSet::new();
         for (parent, output) in outputs {
-            done.add(download.output(&root, parent, output).await?);
+            let is_new = parents.insert(parent.clone());
+            match download.output(&root, parent, output, is_new).await {
+                Ok(more) => done.add(more),
+                Err(error) => return Err(self.all_absent(error, &digests).await),
+            }
         }
         Ok(done)
     }
@@ -122,9 +133,17 @@ impl Download {
         root: &Arc<Folder>,
         parent: String,
         output: Output,
+        is_new: bool,
     ) -> Result<Downloaded, ClientError> {
         let (from, below) = (Arc::clone(root), parent.clone());
-        let folder = Arc::new(self.client.jobs.run(move || make_path(&from, &below)).await?);
+        let job = move || {
+            let folder = make_path(&from, &below)?;
+            if is_new {
+                parts::sweep(&folder);
+            }
+            Ok(folder)
+        };
+        let folder = Arc::new(self.client.jobs.run(job).await?);
         let visit = |name: Option<Name>, tree: &LoadedTree| Visit {
             parent: Arc::clone(&folder),
             path: name.as_ref().map_or_else(String::new, |it| joined(&parent, it.as_str())),

@@ -106,7 +106,8 @@ impl Counts {
 
 impl Client {
     /// Stores a file, or a directory with everything in it; of a directory also its `Tree` message
-    /// if that is wanted. Only what the server lacks is sent.
+    /// if that is wanted. Only what the server lacks is sent. In the end all of it is there, or it
+    /// is an error.
     pub async fn upload(
         self: &Arc<Self>,
         path: &Path,
@@ -137,7 +138,10 @@ impl Client {
             Ok(root)
         };
         let ((digest, tree), ()) = tokio::try_join!(walking, job.send_all(queue))?;
-        Ok(job.uploaded(digest, tree))
+        // What came last may have taken the place of what came first.
+        let asked: Vec<Digest> = job.asked.lock().iter().copied().collect();
+        let lost = self.absent(&asked).await?;
+        if lost.is_empty() { Ok(job.uploaded(digest, tree)) } else { Err(ClientError::Lost(lost)) }
     }
 }
 

@@ -9,15 +9,13 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
 use super::super::patience::{Patience, persist};
-use super::super::{ClientError, KEPT_BYTES};
+use super::super::{ClientError, DIGESTS_PER_QUESTION, KEPT_BYTES};
 use super::walk::open_deep;
 use super::{Counts, IN_FLIGHT_KIB, Item, Job, Source};
 use crate::digest::Digest;
 use crate::store::{BeginPut, BlobStore as _, Key, StoreError, Upload};
 use crate::trees::on_disk::File;
 
-/// The most digests in one question.
-const ITEMS_PER_QUESTION: usize = 2000;
 /// Questions, and what follows of them, at once.
 const QUESTIONS: usize = 2;
 /// Blobs of one question that are sent at once; small ones travel together.
@@ -26,8 +24,9 @@ const SENDS: usize = 64;
 const WHOLE_BYTES: u64 = 4 << 20;
 /// What is read at once of a larger one.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// Digests that are remembered to have been asked for.
-const MAX_ASKED: usize = 1 << 20;
+/// Digests that are remembered to have been asked for: as many as a tree can have that is
+/// downloaded.
+const MAX_ASKED: usize = 1 << 21;
 
 impl Job {
     /// Sends what comes out of the queue, until it ends.
@@ -37,7 +36,7 @@ impl Job {
     ) -> Result<(), ClientError> {
         let batches = stream::unfold(queue, |mut queue| async move {
             let mut batch = Vec::new();
-            let count = queue.recv_many(&mut batch, ITEMS_PER_QUESTION).await;
+            let count = queue.recv_many(&mut batch, DIGESTS_PER_QUESTION).await;
             (count > 0).then_some((batch, queue))
         });
         let sending = batches.map(|batch| Arc::clone(self).send_batch(batch));

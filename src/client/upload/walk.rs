@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::super::ClientError;
-use super::super::tree::{MAX_DEPTH, joined};
+use super::super::tree::{MAX_LEVELS, joined};
 use super::{Counts, Item, Job, Source};
 use crate::digest::{Digest, DigestFunction, Hasher};
 use crate::store::StoreError;
@@ -99,8 +99,8 @@ impl Walk {
     ) -> BoxFuture<'static, Result<(Digest, Bytes), ClientError>> {
         let walk = Arc::clone(self);
         Box::pin(async move {
-            if depth > MAX_DEPTH {
-                let problem = format!("is deeper than {MAX_DEPTH} levels");
+            if depth >= MAX_LEVELS {
+                let problem = format!("is deeper than {MAX_LEVELS} levels");
                 return Err(walk.refused(&path, problem));
             }
             let (folder, sorted) = walk.list(&path).await?;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,11 +15,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::worker::Worker;
 use super::{Process, TestServer};
 
 /// The program with a server that it works with.
 pub(crate) struct Cli {
     server: String,
+    worker: Option<String>,
 }
 
 impl Cli {
@@ -28,12 +30,28 @@ impl Cli {
     }
 
     pub(crate) fn at(server: &str) -> Self {
-        Self { server: server.to_owned() }
+        Self { server: server.to_owned(), worker: None }
+    }
+
+    /// On the machine of a server that workers reach.
+    pub(crate) fn of_worker(worker: &Worker) -> Self {
+        let socket = worker.server.directory.path().join("worker.sock");
+        let address = format!("unix:{}", socket.display());
+        Self { worker: Some(address), ..Self::of(&worker.server) }
+    }
+
+    /// A command that is not run yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Process::command(arguments);
+        command.env("CASTELLAN_SERVER", &self.server);
+        if let Some(worker) = &self.worker {
+            command.env("CASTELLAN_WORKER", worker);
+        }
+        command
     }
 
     fn output(&self, arguments: &[&str]) -> Output {
-        let mut command = Process::command(arguments);
-        command.env("CASTELLAN_SERVER", &self.server);
+        let mut command = self.command(arguments);
         // The server is in this process and needs the other threads of the runtime.
         tokio::task::block_in_place(|| command.output().unwrap())
     }
