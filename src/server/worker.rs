@@ -19,6 +19,7 @@ use crate::listener;
 use crate::shutdown;
 use crate::socket::{ListenAddress, SocketListener};
 use crate::staging::Stager;
+use crate::staging::workshop::Workshop;
 use crate::trees::on_disk::Folder;
 
 /// Who may connect to a socket in the file system: the user that the server runs as, and root.
@@ -40,6 +41,7 @@ pub struct WorkerSettings {
 pub(super) struct BoundWorker {
     sockets: Vec<(ListenAddress, SocketListener)>,
     root: Folder,
+    workshop: Arc<Workshop>,
     options: WorkerOptions,
     plan: Plan,
 }
@@ -84,13 +86,14 @@ impl Plan {
     }
 
     /// What stages from each; instances that share their blobs share what is known of them.
-    fn open(self, stores: &Stores) -> WorkerInstances {
+    fn open(self, stores: &Stores, workshop: &Arc<Workshop>) -> WorkerInstances {
         let mut opened: HashMap<usize, Result<Local, &'static str>> = HashMap::new();
         let mut open = |cas: Option<usize>| {
             let cas = cas.ok_or("it has no content-addressable storage")?;
             let local = opened.entry(cas).or_insert_with(|| {
                 let (files, store) = stores.files_of(cas)?;
-                let stager = Stager::new(Cas::new(store), Arc::clone(&files));
+                let workshop = Some(Arc::clone(workshop));
+                let stager = Stager::with(Cas::new(store), Arc::clone(&files), workshop);
                 Ok(Local { stager, files })
             });
             local.clone()
@@ -110,7 +113,8 @@ impl BoundWorker {
     ) -> Result<Option<Self>, ServerError> {
         let Some(WorkerSettings { addresses, root, options }) = settings else { return Ok(None) };
         let failed = |source| ServerError::WorkerRoot { root: root.display().to_string(), source };
-        let root = worker::open_root(&root).map_err(failed)?;
+        let folder = worker::open_root(&root).map_err(failed)?;
+        let workshop = Workshop::open(&folder).await.map_err(failed)?;
         let mut sockets = Vec::new();
         for address in addresses {
             let socket = listeners::bind_with(&address, SOCKET_MODE, false).await?;
@@ -119,7 +123,7 @@ impl BoundWorker {
             warn_if_open(&bound);
             sockets.push((bound, socket));
         }
-        Ok(Some(Self { sockets, root, options, plan: Plan::new(listeners) }))
+        Ok(Some(Self { sockets, root: folder, workshop, options, plan: Plan::new(listeners) }))
     }
 }
 
@@ -130,9 +134,9 @@ impl RunningWorker {
         stores: &Stores,
         behind: &Behind,
     ) -> Option<Self> {
-        let BoundWorker { sockets, root, options, plan } = bound?;
+        let BoundWorker { sockets, root, workshop, options, plan } = bound?;
         let metrics = Arc::clone(&behind.metrics);
-        let instances = plan.open(stores);
+        let instances = plan.open(stores, &workshop);
         let WorkerFront { routes, handle } = worker::build(instances, root, options, metrics).await;
         let services = routes.into_axum_router();
         let (mut addresses, mut tasks) = (Vec::new(), Vec::new());

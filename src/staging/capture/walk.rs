@@ -245,10 +245,13 @@ impl Walker {
                 continue;
             }
             let path = || self.inventory.path(at, name.as_str());
-            if self.inventory.files_in(folder).iter().any(|it| it.name == *name) {
+            // In order, as they were listed.
+            let files = self.inventory.files_in(folder);
+            let symlinks = self.inventory.symlinks_in(folder);
+            if files.binary_search_by(|it| it.name.cmp(name)).is_ok() {
                 return Err(refuse(path(), no_directory(Kind::File)));
             }
-            if self.inventory.symlinks_in(folder).iter().any(|it| it.name == *name) {
+            if symlinks.binary_search_by(|it| it.name.cmp(name)).is_ok() {
                 return Err(refuse(path(), no_directory(Kind::Symlink)));
             }
             return Ok(None);
