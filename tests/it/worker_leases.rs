@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::support::wait::eventually;
-use crate::support::worker::{PATIENCE, Worker, files, put, request, small_tree};
+use crate::support::worker::{PATIENCE, Worker, files, listing, put, request, small_tree};
 use crate::support::{Blob, Scrape, assert_code};
 
 async fn release(worker: &Worker, lease_id: &str, remove: bool) -> Result<(), Status> {
@@ -174,8 +174,6 @@ async fn the_end_of_the_server_ends_streams_and_leases_and_keeps_directories() {
     };
     let (directory, ()) = tokio::join!(stopping, ends);
     let directory = directory.expect("the end waits for nothing that hangs");
-    let left: Vec<_> =
-        std::fs::read_dir(&root).unwrap().map(|it| it.unwrap().file_name()).collect();
-    assert_eq!(left, ["held"]);
+    assert_eq!(listing(&root), ["held"]);
     drop(directory);
 }

@@ -72,13 +72,9 @@ impl Worker {
         self.server.directory.path().join("work")
     }
 
-    /// What is in the worker root, sorted.
+    /// What is in the worker root, sorted, without what the server has there for itself.
     pub(crate) fn listing(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.root()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
+        listing(&self.root())
     }
 
     /// Begins to stage.
@@ -128,6 +124,15 @@ impl Worker {
         drop(self.client);
         drop(self.server.stop().await);
     }
+}
+
+/// What is in a worker root, sorted, without what the server has there for itself.
+pub(crate) fn listing(root: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(root).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name != ".castellan-staging").collect();
+    names.sort();
+    names
 }
 
 /// A connection to a socket.
