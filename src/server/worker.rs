@@ -22,14 +22,15 @@ use crate::staging::Stager;
 use crate::staging::workshop::Workshop;
 use crate::trees::on_disk::Folder;
 
-/// Who may connect to a socket in the file system: the user that the server runs as, and root.
-const SOCKET_MODE: u32 = 0o600;
-
 /// Where workers are served, and which directories are theirs.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
     /// Where to listen; port 0 picks a free one.
     pub addresses: Vec<ListenAddress>,
+    /// The mode of sockets in the file system: who may connect does all that workers may.
+    pub socket_mode: u32,
+    /// Their group; `None` for the server's.
+    pub socket_group: Option<u32>,
     /// The directory below which all directories of requests are.
     pub root: PathBuf,
     /// The bounds.
@@ -105,19 +106,31 @@ impl Plan {
     }
 }
 
+impl WorkerSettings {
+    /// Sockets are for the user that the server runs as, and root.
+    pub const SOCKET_MODE: u32 = 0o600;
+
+    /// Serves workers here.
+    pub fn new(addresses: Vec<ListenAddress>, root: PathBuf, options: WorkerOptions) -> Self {
+        let socket_mode = Self::SOCKET_MODE;
+        Self { addresses, socket_mode, socket_group: None, root, options }
+    }
+}
+
 impl BoundWorker {
     /// Takes the addresses, if there are any.
     pub(super) async fn bind(
         settings: Option<WorkerSettings>,
         listeners: &[GrpcListener],
     ) -> Result<Option<Self>, ServerError> {
-        let Some(WorkerSettings { addresses, root, options }) = settings else { return Ok(None) };
+        let Some(settings) = settings else { return Ok(None) };
+        let WorkerSettings { addresses, socket_mode, socket_group, root, options } = settings;
         let failed = |source| ServerError::WorkerRoot { root: root.display().to_string(), source };
         let folder = worker::open_root(&root).map_err(failed)?;
         let workshop = Workshop::open(&folder).await.map_err(failed)?;
         let mut sockets = Vec::new();
         for address in addresses {
-            let socket = listeners::bind_with(&address, SOCKET_MODE, false).await?;
+            let socket = listeners::bind_with(&address, (socket_mode, socket_group), false).await?;
             let bound = socket.address();
             let bound = bound.map_err(|source| ServerError::Listen { address, source })?;
             warn_if_open(&bound);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
-const OPTIONS: BindOptions = BindOptions { mode: 0o600, backlog: 16, freebind: false };
+const OPTIONS: BindOptions = BindOptions { mode: 0o600, group: None, backlog: 16, freebind: false };
 
 async fn bind(path: &Path) -> io::Result<SocketListener> {
     SocketListener::bind(&ListenAddress::Unix(path.to_owned()), OPTIONS).await

@@ -46,7 +46,10 @@ pub(super) struct Site {
 #[derive(Debug)]
 enum State {
     /// Under a name of its own, in the workshop or not.
-    Building { name: String, is_in_workshop: bool },
+    Building {
+        name: String,
+        is_in_workshop: bool,
+    },
     /// Under the target's name; an empty directory with this mode has gone for it.
     InPlace(Option<u32>),
     Kept,

@@ -4,6 +4,9 @@
 //! Every process has a directory of its own in it, which it holds a lock on for as long as it
 //! lives: several may share a worker root, and none removes what another still works on.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::process;
 use std::sync::Arc;
@@ -121,39 +124,4 @@ impl Workshop {
 /// Whether the lock is this process's. Where the file system has none, nobody sweeps.
 fn lock(own: &Folder) -> bool {
     own.try_lock().unwrap_or(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(root: &Folder) -> Vec<String> {
-        let listed = root.open_folder(WORKSHOP).unwrap().list(99).unwrap();
-        let mut names: Vec<_> =
-            listed.into_iter().map(|it| it.name.into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[tokio::test]
-    async fn what_killed_processes_have_left_is_removed_and_nothing_else() {
-        let place = tempfile::tempdir().unwrap();
-        let root = Folder::open_root(place.path()).unwrap();
-        let living = Workshop::open(&root).await.unwrap();
-        living.own.make_folder("tree", 0o755).unwrap();
-        let killed = living.all.make_folder("killed", 0o755).unwrap();
-        killed.make_folder("tree", 0o755).unwrap().create_file("file", 0o444).unwrap();
-        drop(killed);
-
-        let next = Workshop::open(&root).await.unwrap();
-        let mut both = vec![living.name.clone(), next.name.clone()];
-        both.sort();
-        assert_eq!(names(&root), both);
-        assert!(!living.own.is_empty().unwrap());
-
-        drop(living);
-        assert_eq!(names(&root), [next.name.as_str()]);
-        drop(next);
-        assert!(root.is_empty().unwrap());
-    }
 }

@@ -83,11 +83,7 @@ impl Root {
 
     /// Removes a directory with everything in it; false when it is not there any more, or another
     /// has its name.
-    pub(super) async fn remove(
-        &self,
-        target: &Target,
-        identity: Identity,
-    ) -> Result<bool, Status> {
+    pub(super) async fn remove(&self, target: &Target, identity: Identity) -> Result<bool, Status> {
         let (root, Target { parent, name }) = (Arc::clone(&self.folder), target.clone());
         let remove = move || {
             let parent = root.find_beneath(&parent)?;

@@ -198,8 +198,7 @@ pub(super) async fn release(
     request: ReleaseTreeRequest,
 ) -> Result<bool, Status> {
     let ReleaseTreeRequest { lease_id, remove } = request;
-    let ended =
-        || Status::not_found("lease_id: no lease has this name; it may have ended before");
+    let ended = || Status::not_found("lease_id: no lease has this name; it may have ended before");
     if !remove {
         return worker.leases.take(&lease_id).map(|_| false).ok_or_else(ended);
     }

@@ -132,7 +132,7 @@ impl FileStoring {
         let (opened, inode) = opened.await??;
         match self.stager.files.adopt(digest, opened).await {
             Ok(is_adopted) => Ok(is_adopted.then_some(Adopted { file, inode })),
-            // It was given back, and whatever the store cannot do with it, it may be able to copy it.
+            // It was given back; what cannot be taken over may still be copied.
             Err(error @ StoreError::Io { .. }) => {
                 tracing::debug!(%error, %digest, "a file is copied that was to be adopted");
                 Ok(None)
@@ -166,7 +166,10 @@ impl FileStoring {
         at: usize,
     ) -> Result<(File, Bytes), StageError> {
         let this = Arc::clone(self);
-        self.stager.capture_jobs.run(move || this.read(this.open(digest, at)?, digest, at, 0)).await?
+        self.stager
+            .capture_jobs
+            .run(move || this.read(this.open(digest, at)?, digest, at, 0))
+            .await?
     }
 
     async fn next_piece(

@@ -61,7 +61,7 @@ impl Worker {
             ListenAddress::Tcp(super::listeners::LOOPBACK.into()),
         ];
         let stores = stores(directory.path());
-        let worker = WorkerSettings { addresses, root, options };
+        let worker = WorkerSettings::new(addresses, root, options);
         let server = TestServer::start_for_workers(directory, stores, instances, worker).await;
         let client = WorkerClient::new(connect(&server.directory.path().join("worker.sock")).await);
         Self { server, client }

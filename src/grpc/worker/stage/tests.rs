@@ -154,3 +154,32 @@ async fn a_release_removes_what_was_staged_and_nothing_that_has_its_name() {
     std::fs::remove_dir(world.path("tree")).unwrap();
     assert!(!world.release(&third).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_removal_that_fails_can_be_tried_again() {
+    let world = World::new().await;
+    let leases = &world.worker.leases;
+    let lease_id = world.staged(&mut world.start("tree")).await;
+    world.rest().await;
+    let mut held = Arc::into_inner(leases.take(&lease_id).unwrap()).unwrap();
+    // No directory is called that, so that it cannot be looked for.
+    held.target.name = "a/b".to_owned();
+    let lease = leases.place().unwrap().fill(Arc::new(held)).unwrap().unwrap();
+    for _ in 0..2 {
+        assert_eq!(world.release(&lease.id()).await.unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(leases.count(|_| true), 1);
+    }
+    assert!(world.path("tree").is_dir());
+}
+
+#[tokio::test]
+async fn i22_removals_need_a_turn_and_the_lease_waits_for_it() {
+    let world = World::new().await;
+    let lease_id = world.staged(&mut world.start("tree")).await;
+    world.rest().await;
+    let joined: Vec<_> = (0..10).map(|_| world.worker.removals.join().unwrap()).collect();
+    let refused = world.release(&lease_id).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    drop(joined);
+    assert!(world.release(&lease_id).await.unwrap());
+}
