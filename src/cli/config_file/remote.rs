@@ -63,11 +63,6 @@ fn endpoint(endpoint: &GrpcEndpoint, problems: &mut Problems) -> Option<Endpoint
         http2_keepalive_timeout: endpoint.http2_keepalive_timeout,
         ..Endpoint::new(&*endpoint.address.value)
     };
-    if read.address.starts_with("unix:") {
-        // Sockets are for workers, who need no more than the command line.
-        problems.add(endpoint.address.place.problem("is the address of a socket, not of a server"));
-        return None;
-    }
     if let Err(error) = read.check() {
         problems.add(endpoint.address.place.problem(error.to_string()));
         return None;
