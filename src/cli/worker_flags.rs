@@ -15,19 +15,18 @@ const ROOT: &str = "--worker-root";
 
 /// See the module documentation.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "what the flags are called")]
 pub(super) struct WorkerFlags {
     /// Where to listen for workers on this machine, as `unix:PATH` or `HOST:PORT`; may be given
     /// several times, or with commas between [default: nowhere].
     #[arg(long, env = "CASTELLAN_WORKER_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
     worker_listen: Vec<String>,
 
-    #[expect(clippy::doc_markdown, reason = "help text, not documentation")]
     /// Who may connect to a socket of --worker-listen, as an octal mode; whoever may does all that
     /// workers may [default: 600].
     #[arg(long, env = "CASTELLAN_WORKER_SOCKET_MODE", value_name = "MODE")]
     worker_socket_mode: Option<String>,
 
-    #[expect(clippy::doc_markdown, reason = "help text, not documentation")]
     /// The group of a socket of --worker-listen, as a number [default: the server's own].
     #[arg(long, env = "CASTELLAN_WORKER_SOCKET_GROUP", value_name = "GID")]
     worker_socket_group: Option<u32>,

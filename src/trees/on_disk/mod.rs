@@ -44,6 +44,18 @@ impl AsFd for Folder {
     }
 }
 
+/// `None` where there is nothing, or something else.
+fn if_there<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    use rustix::io::Errno;
+    let none = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV];
+    match opened {
+        Err(error) if none.iter().any(|it| error.raw_os_error() == Some(it.raw_os_error())) => {
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
+}
+
 /// Refuses what is not one component of a path.
 fn component(name: &OsStr) -> io::Result<&OsStr> {
     Name::check(name.as_bytes())
@@ -73,15 +85,7 @@ impl Folder {
 
     /// The same; `None` when no directory is there.
     pub fn find_beneath(&self, relative: &str) -> io::Result<Option<Self>> {
-        use rustix::io::Errno;
-        let is_none = |error: &io::Error| {
-            let none = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV];
-            none.iter().any(|it| error.raw_os_error() == Some(it.raw_os_error()))
-        };
-        match self.open_beneath(relative) {
-            Err(error) if is_none(&error) => Ok(None),
-            opened => opened.map(Some),
-        }
+        if_there(self.open_beneath(relative))
     }
 
     /// Opens a directory in this one.
@@ -125,6 +129,15 @@ impl Folder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
         }
         Ok(fd.into())
+    }
+
+    /// The same; `None` when no regular file is there.
+    pub fn find_file(&self, name: impl AsRef<OsStr>) -> io::Result<Option<File>> {
+        match self.open_file(name) {
+            // Something else.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            opened => if_there(opened),
+        }
     }
 
     /// What is in it, in no order; an error when that is more than `at_most`.

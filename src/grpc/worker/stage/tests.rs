@@ -1,5 +1,7 @@
 //! Staged trees and their leases, with streams that the tests take messages from by hand.
 
+#![expect(clippy::disallowed_methods, reason = "the tests do what a worker does")]
+
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -32,7 +34,7 @@ impl World {
         let place = tempfile::tempdir().unwrap();
         let options = FilesystemOptions::new(place.path().join("store"), Cap::Bytes(64 << 20));
         let files = FilesystemStore::open(options).await.unwrap();
-        let cas = Cas::new(files.clone());
+        let cas = Cas::new(Arc::<FilesystemStore>::clone(&files));
         cas.put(Digest::of(DigestFunction::Sha256, b""), Bytes::new()).await.unwrap();
         let stager = Stager::new(cas, Arc::clone(&files));
         let instances = WorkerInstances {
