@@ -27,6 +27,18 @@ async fn only_those_of_its_mode_may_connect_and_the_file_goes_with_the_listener(
 }
 
 #[tokio::test]
+async fn a_socket_may_be_shared_with_a_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("worker.sock");
+    let group = rustix::process::getgid().as_raw();
+    let options = BindOptions { mode: 0o660, group: Some(group), ..OPTIONS };
+    let listener = SocketListener::bind(&ListenAddress::Unix(path.clone()), options).await.unwrap();
+    let found = path.metadata().unwrap();
+    assert_eq!((found.gid(), found.permissions().mode() & 0o777), (group, 0o660));
+    drop(listener);
+}
+
+#[tokio::test]
 async fn what_a_killed_process_left_is_replaced_and_what_is_in_use_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");

@@ -46,6 +46,7 @@ async fn a_tree_becomes_a_directory_of_hard_links() {
     assert_eq!(std::fs::read_link(at("bin/link")).unwrap(), Path::new("../text"));
     assert!(at("empty").is_dir());
     assert_eq!((mode(&at("text")), mode(&at("bin/tool"))), (0o444, 0o555));
+    assert_eq!(mode(&worker.server.directory.path().join("worker.sock")), 0o600);
     assert_eq!(at("text").metadata().unwrap().nlink(), 2);
     let usage = worker.usage().await;
     assert_eq!(usage.leases, 1);

@@ -54,8 +54,8 @@ impl Worker {
         options: WorkerOptions,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // Made by the server.
         let root = directory.path().join("work");
-        std::fs::create_dir(&root).unwrap();
         let addresses = vec![
             ListenAddress::Unix(directory.path().join("worker.sock")),
             ListenAddress::Tcp(super::listeners::LOOPBACK.into()),
