@@ -11,6 +11,7 @@ pub use crate::socket::{ListenAddress as AdminAddress, SocketStream as AdminStre
 const OPTIONS: BindOptions = BindOptions {
     // The user that the server runs as, and root. Who reaches a port may purge, whoever it is.
     mode: 0o600,
+    group: None,
     // Operators are few.
     backlog: 16,
     freebind: false,

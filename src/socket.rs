@@ -53,6 +53,8 @@ pub type SocketStream = Either<UnixStream, TcpStream>;
 pub(crate) struct BindOptions {
     /// The mode of a socket in the file system.
     pub(crate) mode: u32,
+    /// Its group; `None` for what the system gives it.
+    pub(crate) group: Option<u32>,
     /// Connections that wait to be accepted.
     pub(crate) backlog: u32,
     /// Whether the address of a port may be one that no interface has yet.
@@ -149,6 +151,9 @@ async fn bind_unix(path: &Path, options: BindOptions) -> io::Result<(UnixListene
     let inode = fs::symlink_metadata(&begun)?.ino();
     let mut file = SocketFile { path: begun.clone(), inode };
     // Before it listens: until then nobody can connect, whatever the mode says.
+    if options.group.is_some() {
+        std::os::unix::fs::lchown(&begun, None, options.group)?;
+    }
     fs::set_permissions(&begun, Permissions::from_mode(options.mode))?;
     let listener = socket.listen(options.backlog)?;
     take_place(&begun, path)?;

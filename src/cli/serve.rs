@@ -16,7 +16,7 @@ use super::problems::Problems;
 use super::served::{Served, resolve};
 use super::store_flags::{self, StoreFlags};
 use super::values_flags::ValuesFlags;
-use super::worker_flags::WorkerFlags;
+use super::worker_flags::{self, WorkerFlags};
 use super::{EX_USAGE, fail};
 use crate::admin_socket::AdminAddress;
 use crate::http::HttpOptions;
@@ -204,6 +204,9 @@ fn plan(
             config_file::plan(path, env, &store_settings, &mut problems)
         }
     };
+    if let (Some(worker), Some(served)) = (&worker, &served) {
+        worker_flags::refuse_in_store(worker, &served.stores, &mut problems);
+    }
     match (served, filter, http_listen, admin, drain_timeout, otlp) {
         (
             Some(served),

@@ -347,6 +347,8 @@ fn workers_need_an_address_and_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().to_str().unwrap();
     let good = ["--worker-root", root, "--worker-listen"];
+    // Neither there yet, nor named as it is.
+    let below = format!("{root}/../{}/not/there", directory.path().file_name().unwrap().display());
     let worker = |flags: &[&str]| serve::worker_of(&arguments(flags).unwrap(), &env);
     assert!(worker(&[]).is_none());
     let both = [&good[..], &["unix:/run/w.sock,127.0.0.1:0", "--worker-listen", ":7"]].concat();
@@ -354,11 +356,21 @@ fn workers_need_an_address_and_a_directory() {
     let addresses: Vec<_> = settings.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["unix:/run/w.sock", "127.0.0.1:0", "0.0.0.0:7"]);
     assert_eq!(settings.root, directory.path());
+    assert_eq!((settings.socket_mode, settings.socket_group), (0o600, None));
+    let shared = ["--worker-socket-mode", "0660", "--worker-socket-group", "7"];
+    let settings = worker(&[&both[..], &shared].concat()).unwrap();
+    assert_eq!((settings.socket_mode, settings.socket_group), (0o660, Some(7)));
     for (flags, problem) in [
         (&["--worker-listen", "unix:/run/w.sock"][..], "--worker-root must say"),
         (&["--worker-root", root], "without --worker-listen"),
         (&[good[0], good[1], good[2], "nowhere"], "error: --worker-listen: "),
-        (&[good[0], "/no/such/directory", good[2], ":7"], "/no/such/directory is no directory"),
+        (&[good[0], "/dev/null", good[2], ":7"], "/dev/null is no directory"),
+        (&[good[0], root, good[2], ":7", "--worker-socket-mode", "rw"], "--worker-socket-mode: "),
+        (&[good[0], root, good[2], ":7", "--worker-socket-mode", "4755"], "is no octal mode"),
+        (&[good[0], root, good[2], ":7", "--dir", root], "is the directory of a store"),
+        (&[good[0], &below, good[2], ":7", "--dir", root], "is inside of the directory of"),
+        (&[good[0], root, good[2], ":7", "--dir", &below], "is around the directory of"),
+        (&[good[0], "/", good[2], ":7"], "is around the directory of"),
     ] {
         let found = problems(flags);
         assert!(found.contains(problem) && found.lines().count() == 1, "{flags:?}: {found}");

@@ -152,16 +152,16 @@ pub(super) async fn bind(
     address: &ListenAddress,
     freebind: bool,
 ) -> Result<SocketListener, ServerError> {
-    bind_with(address, SOCKET_MODE, freebind).await
+    bind_with(address, (SOCKET_MODE, None), freebind).await
 }
 
-/// The same, with the mode of a socket in the file system.
+/// The same, with the mode and the group of a socket in the file system.
 pub(super) async fn bind_with(
     address: &ListenAddress,
-    mode: u32,
+    (mode, group): (u32, Option<u32>),
     freebind: bool,
 ) -> Result<SocketListener, ServerError> {
-    let options = BindOptions { mode, backlog: LISTEN_BACKLOG, freebind };
+    let options = BindOptions { mode, group, backlog: LISTEN_BACKLOG, freebind };
     let failed = |source| ServerError::Listen { address: address.clone(), source };
     SocketListener::bind(address, options).await.map_err(failed)
 }

@@ -19,16 +19,18 @@ use crate::listener;
 use crate::shutdown;
 use crate::socket::{ListenAddress, SocketListener};
 use crate::staging::Stager;
+use crate::staging::workshop::Workshop;
 use crate::trees::on_disk::Folder;
-
-/// Who may connect to a socket in the file system: the user that the server runs as, and root.
-const SOCKET_MODE: u32 = 0o600;
 
 /// Where workers are served, and which directories are theirs.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
     /// Where to listen; port 0 picks a free one.
     pub addresses: Vec<ListenAddress>,
+    /// The mode of sockets in the file system: who may connect does all that workers may.
+    pub socket_mode: u32,
+    /// Their group; `None` for the server's.
+    pub socket_group: Option<u32>,
     /// The directory below which all directories of requests are.
     pub root: PathBuf,
     /// The bounds.
@@ -40,6 +42,7 @@ pub struct WorkerSettings {
 pub(super) struct BoundWorker {
     sockets: Vec<(ListenAddress, SocketListener)>,
     root: Folder,
+    workshop: Arc<Workshop>,
     options: WorkerOptions,
     plan: Plan,
 }
@@ -84,13 +87,14 @@ impl Plan {
     }
 
     /// What stages from each; instances that share their blobs share what is known of them.
-    fn open(self, stores: &Stores) -> WorkerInstances {
+    fn open(self, stores: &Stores, workshop: &Arc<Workshop>) -> WorkerInstances {
         let mut opened: HashMap<usize, Result<Local, &'static str>> = HashMap::new();
         let mut open = |cas: Option<usize>| {
             let cas = cas.ok_or("it has no content-addressable storage")?;
             let local = opened.entry(cas).or_insert_with(|| {
                 let (files, store) = stores.files_of(cas)?;
-                let stager = Stager::new(Cas::new(store), Arc::clone(&files));
+                let workshop = Some(Arc::clone(workshop));
+                let stager = Stager::with(Cas::new(store), Arc::clone(&files), workshop);
                 Ok(Local { stager, files })
             });
             local.clone()
@@ -102,24 +106,37 @@ impl Plan {
     }
 }
 
+impl WorkerSettings {
+    /// Sockets are for the user that the server runs as, and root.
+    pub const SOCKET_MODE: u32 = 0o600;
+
+    /// Serves workers here.
+    pub fn new(addresses: Vec<ListenAddress>, root: PathBuf, options: WorkerOptions) -> Self {
+        let socket_mode = Self::SOCKET_MODE;
+        Self { addresses, socket_mode, socket_group: None, root, options }
+    }
+}
+
 impl BoundWorker {
     /// Takes the addresses, if there are any.
     pub(super) async fn bind(
         settings: Option<WorkerSettings>,
         listeners: &[GrpcListener],
     ) -> Result<Option<Self>, ServerError> {
-        let Some(WorkerSettings { addresses, root, options }) = settings else { return Ok(None) };
+        let Some(settings) = settings else { return Ok(None) };
+        let WorkerSettings { addresses, socket_mode, socket_group, root, options } = settings;
         let failed = |source| ServerError::WorkerRoot { root: root.display().to_string(), source };
-        let root = worker::open_root(&root).map_err(failed)?;
+        let folder = worker::open_root(&root).map_err(failed)?;
+        let workshop = Workshop::open(&folder).await.map_err(failed)?;
         let mut sockets = Vec::new();
         for address in addresses {
-            let socket = listeners::bind_with(&address, SOCKET_MODE, false).await?;
+            let socket = listeners::bind_with(&address, (socket_mode, socket_group), false).await?;
             let bound = socket.address();
             let bound = bound.map_err(|source| ServerError::Listen { address, source })?;
             warn_if_open(&bound);
             sockets.push((bound, socket));
         }
-        Ok(Some(Self { sockets, root, options, plan: Plan::new(listeners) }))
+        Ok(Some(Self { sockets, root: folder, workshop, options, plan: Plan::new(listeners) }))
     }
 }
 
@@ -130,9 +147,9 @@ impl RunningWorker {
         stores: &Stores,
         behind: &Behind,
     ) -> Option<Self> {
-        let BoundWorker { sockets, root, options, plan } = bound?;
+        let BoundWorker { sockets, root, workshop, options, plan } = bound?;
         let metrics = Arc::clone(&behind.metrics);
-        let instances = plan.open(stores);
+        let instances = plan.open(stores, &workshop);
         let WorkerFront { routes, handle } = worker::build(instances, root, options, metrics).await;
         let services = routes.into_axum_router();
         let (mut addresses, mut tasks) = (Vec::new(), Vec::new());

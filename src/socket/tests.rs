@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
-const OPTIONS: BindOptions = BindOptions { mode: 0o600, backlog: 16, freebind: false };
+const OPTIONS: BindOptions = BindOptions { mode: 0o600, group: None, backlog: 16, freebind: false };
 
 async fn bind(path: &Path) -> io::Result<SocketListener> {
     SocketListener::bind(&ListenAddress::Unix(path.to_owned()), OPTIONS).await
@@ -24,6 +24,18 @@ async fn only_those_of_its_mode_may_connect_and_the_file_goes_with_the_listener(
     assert_eq!(listener.address().unwrap(), ListenAddress::Unix(path.clone()));
     drop(listener);
     assert!(!path.exists() && !answers(&path).await);
+}
+
+#[tokio::test]
+async fn a_socket_may_be_shared_with_a_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("worker.sock");
+    let group = rustix::process::getgid().as_raw();
+    let options = BindOptions { mode: 0o660, group: Some(group), ..OPTIONS };
+    let listener = SocketListener::bind(&ListenAddress::Unix(path.clone()), options).await.unwrap();
+    let found = path.metadata().unwrap();
+    assert_eq!((found.gid(), found.permissions().mode() & 0o777), (group, 0o660));
+    drop(listener);
 }
 
 #[tokio::test]

@@ -6,23 +6,25 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::store::StoreError;
 
 /// Work on so many bytes is done where they are; a hop to another thread would cost more.
 const INLINE_BYTES: usize = 64 << 10;
 
-/// Places for jobs, as many as there are processors.
-#[derive(Debug)]
+/// Places for jobs, as many as there are processors. Clones share them.
+#[derive(Clone, Debug)]
 pub(super) struct Jobs {
     permits: Arc<Semaphore>,
+    running: TaskTracker,
     width: usize,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
         let width = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self { permits: Arc::new(Semaphore::new(width)), width }
+        Self { permits: Arc::new(Semaphore::new(width)), running: TaskTracker::new(), width }
     }
 }
 
@@ -39,9 +41,10 @@ impl Jobs {
     ) -> Result<R, StoreError> {
         let permits = Arc::clone(&self.permits);
         let permit = permits.acquire_owned().await.map_err(|_| StoreError::ShuttingDown)?;
+        let token = self.running.token();
         let metered = move || {
             let result = job();
-            drop(permit);
+            drop((permit, token));
             result
         };
         spawn(&Handle::current(), metered).await.map_err(|error| StoreError::Io {
@@ -59,12 +62,24 @@ impl Jobs {
         if bytes <= INLINE_BYTES { Ok(job()) } else { self.run(job).await }
     }
 
-    /// Runs `job` some time; nobody waits for it. Bounded by the calls that were broken off.
-    pub(super) fn detach(job: impl FnOnce() + Send + 'static) {
+    /// Runs `job` some time; its caller does not wait for it. Bounded by the calls that were broken
+    /// off.
+    pub(super) fn detach(&self, job: impl FnOnce() + Send + 'static) {
+        let token = self.running.token();
+        let tracked = move || {
+            job();
+            drop(token);
+        };
         match Handle::try_current() {
-            Ok(runtime) => drop(spawn(&runtime, job)),
-            Err(_) => job(),
+            Ok(runtime) => drop(spawn(&runtime, tracked)),
+            Err(_) => tracked(),
         }
+    }
+
+    /// Waits until no job runs. Cancel safe.
+    pub(super) async fn at_rest(&self) {
+        self.running.close();
+        self.running.wait().await;
     }
 }
 

@@ -86,6 +86,16 @@ impl<T> Leases<T> {
         self.remove(&decoded).map(|held| held.what)
     }
 
+    /// What the lease with this name holds; `None` when it has ended.
+    pub fn get(&self, id: &str) -> Option<T>
+    where
+        T: Clone,
+    {
+        let mut decoded = LeaseId::default();
+        const_hex::decode_to_slice(id, &mut decoded).ok()?;
+        self.table.lock().held.get(&decoded).map(|held| held.what.clone())
+    }
+
     fn remove(&self, id: &LeaseId) -> Option<Held<T>> {
         let mut table = self.table.lock();
         let held = table.held.remove(id)?;

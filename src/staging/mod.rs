@@ -2,7 +2,7 @@
 //!
 //! All of it works on a [`FilesystemStore`] on the same machine, whose inodes the links share.
 //! [`plan`] decides what a tree is, [`pinning`] and [`fetch`] get what it needs, [`place`] makes it
-//! at a [`site`].
+//! at a [`site`], which is in a [`workshop`].
 
 mod cache;
 pub mod capture;
@@ -18,6 +18,7 @@ mod tests;
 mod writable;
 
 pub mod leases;
+pub mod workshop;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use stage::StagedTree;
 
 use cache::DirectoryCache;
 use jobs::Jobs;
+use workshop::Workshop;
 
 /// What decoded directories take that are kept for the next tree.
 const CACHE_BYTES: usize = 64 << 20;
@@ -188,13 +190,34 @@ pub struct Stager {
     /// What the links are made to.
     files: Arc<FilesystemStore>,
     directories: DirectoryCache,
+    /// Where trees are made; `None` for beside their targets.
+    workshop: Option<Arc<Workshop>>,
     jobs: Jobs,
+    /// Of their own, so that no tree waits until large outputs are hashed.
+    capture_jobs: Jobs,
 }
 
 impl Stager {
-    /// Stages trees of `cas` with links to the blobs of `files`, which stands behind it.
+    /// Stages trees of `cas` with links to the blobs of `files`, which stands behind it. Trees are
+    /// made beside their targets; a process that is killed leaves them there.
     pub fn new(cas: Cas, files: Arc<FilesystemStore>) -> Arc<Self> {
+        Self::with(cas, files, None)
+    }
+
+    /// The same, and trees are made in a workshop.
+    pub fn with(
+        cas: Cas,
+        files: Arc<FilesystemStore>,
+        workshop: Option<Arc<Workshop>>,
+    ) -> Arc<Self> {
         let directories = DirectoryCache::new(CACHE_BYTES);
-        Arc::new(Self { cas, files, directories, jobs: Jobs::default() })
+        let (jobs, capture_jobs) = (Jobs::default(), Jobs::default());
+        Arc::new(Self { cas, files, directories, workshop, jobs, capture_jobs })
+    }
+
+    /// Waits until nothing goes on any more of calls that were broken off. Cancel safe.
+    pub async fn at_rest(&self) {
+        self.jobs.at_rest().await;
+        self.capture_jobs.at_rest().await;
     }
 }

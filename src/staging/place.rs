@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::pinning::Pins;
 use super::plan::{Node, Plan, invalid, join};
-use super::site::{Site, failed};
+use super::site::{Grounds, Site, failed};
 use super::writable::Writable;
 use super::{LinkMode, Progress, StageError, StageOptions};
 use crate::digest::Digest;
@@ -112,10 +112,10 @@ pub(super) struct Tools {
 
 impl Work {
     /// Begins to make a tree at what is to become `target` in `parent`.
-    pub(super) fn begin(tools: Tools, parent: Folder, target: &str) -> Result<Self, StageError> {
+    pub(super) fn begin(tools: Tools, grounds: Grounds, target: &str) -> Result<Self, StageError> {
         let Tools { plan, pins, files, options, writable, progress, runtime } = tools;
         let mode = DIRECTORY_MODE & !options.umask;
-        let (site, root) = Site::begin(parent, target, mode)?;
+        let (site, root) = Site::begin(grounds, target, mode)?;
         let own = root.metadata().map_err(failed("look at the directory beside", target))?;
         let is_masked = own.mode & 0o777 != mode;
         let work = Self {
@@ -147,6 +147,10 @@ impl Work {
             if let Err(error) = self.perform(task) {
                 self.fail(error);
             }
+        }
+        if self.site.is_abandoned() {
+            // Each has a descriptor, and who removes what was made needs some.
+            self.stack.lock().tasks.clear();
         }
     }
 

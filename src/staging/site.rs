@@ -1,37 +1,55 @@
-//! Where a tree is built: a directory beside its target, which takes the target's name at the end
-//! or goes with everything in it.
+//! Where a tree is built: a directory in the workshop, or beside its target where there is none
+//! or it is on another mount. It takes the target's name at the end or goes with everything in it.
 
 use std::io;
 use std::path::PathBuf;
 use std::process;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::StageError;
-use crate::trees::on_disk::{Folder, Kind};
+use super::workshop::Workshop;
+use crate::trees::on_disk::{Folder, Identity, Kind};
 
-/// Begins the names of trees that are not finished. A process that is killed leaves them.
+/// Begins the names of trees that are not finished. A process that is killed leaves them where
+/// there is no workshop.
 const PREFIX: &str = ".castellan-staging-";
+/// What its owner needs to change a directory.
+const OWNER_ALL: u32 = 0o700;
 /// Names that others may have taken.
 const MAX_TRIES: usize = 1_000;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// The directory that a tree goes to, and where it is built before.
+#[derive(Debug)]
+pub(super) struct Grounds {
+    pub(super) parent: Folder,
+    pub(super) workshop: Option<Arc<Workshop>>,
+}
+
 /// A directory that is removed with everything in it when this is dropped before it is kept. All
 /// of it is blocking.
 #[derive(Debug)]
 pub(super) struct Site {
-    parent: Folder,
+    grounds: Grounds,
     target: String,
+    /// What is built.
+    root: Folder,
+    identity: Identity,
     state: Mutex<State>,
     is_abandoned: AtomicBool,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Under a name of its own.
-    Building(String),
+    /// Under a name of its own, in the workshop or not.
+    Building {
+        name: String,
+        is_in_workshop: bool,
+    },
     /// Under the target's name; an empty directory with this mode has gone for it.
     InPlace(Option<u32>),
     Kept,
@@ -54,32 +72,64 @@ pub(super) fn failed(
     move |source| StageError::Target { operation, path, source }
 }
 
+impl Grounds {
+    /// Whether what is built in the workshop can be moved to where it goes.
+    fn has_workshop(&self) -> bool {
+        self.workshop.as_ref().is_some_and(|it| it.leads_to(&self.parent))
+    }
+
+    /// Where it is built.
+    fn place(&self, is_in_workshop: bool) -> &Folder {
+        let workshop = self.workshop.as_ref().filter(|_| is_in_workshop);
+        workshop.map_or(&self.parent, |it| it.folder())
+    }
+}
+
 impl Site {
     /// Makes a directory for what shall become `target` in `parent`, and opens it.
     pub(super) fn begin(
-        parent: Folder,
+        grounds: Grounds,
         target: &str,
         mode: u32,
     ) -> Result<(Self, Folder), StageError> {
-        check_vacant(&parent, target)?;
+        check_vacant(&grounds.parent, target)?;
+        let failed = |error| failed("make a directory for", target)(error);
+        let mut is_in_workshop = grounds.has_workshop();
         for _ in 0..MAX_TRIES {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let name = format!("{PREFIX}{}-{number}", process::id());
-            match parent.make_folder(&name, mode) {
-                Ok(folder) => {
-                    let state = Mutex::new(State::Building(name));
-                    let is_abandoned = AtomicBool::new(false);
-                    return Ok((
-                        Self { parent, target: target.to_owned(), state, is_abandoned },
-                        folder,
-                    ));
+            match grounds.place(is_in_workshop).make_folder(&name, mode) {
+                Ok(root) => {
+                    let state = State::Building { name: name.clone(), is_in_workshop };
+                    let known = root.try_clone().and_then(|it| Ok((it, root.identity()?)));
+                    let (own, identity) = known.map_err(|error| {
+                        drop(grounds.place(is_in_workshop).remove_folder(&name));
+                        failed(error)
+                    })?;
+                    let site = Self {
+                        grounds,
+                        target: target.to_owned(),
+                        root: own,
+                        identity,
+                        state: Mutex::new(state),
+                        is_abandoned: AtomicBool::new(false),
+                    };
+                    return Ok((site, root));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed("make a directory beside", target)(error)),
+                // A worker has removed the workshop.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_in_workshop => {
+                    is_in_workshop = false;
+                }
+                Err(error) => return Err(failed(error)),
             }
         }
-        let error = io::ErrorKind::AlreadyExists.into();
-        Err(failed("make a directory beside", target)(error))
+        Err(failed(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Which directory it is, whatever its name.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Nobody waits for it any more.
@@ -93,14 +143,30 @@ impl Site {
 
     /// Gives it its name.
     pub(super) fn put_in_place(&self) -> Result<(), StageError> {
-        let replaced = check_vacant(&self.parent, &self.target)?;
+        let replaced = check_vacant(&self.grounds.parent, &self.target)?;
         let mut state = self.state.lock();
-        if let State::Building(name) = &*state {
-            let renamed = self.parent.rename(name, &self.parent, &self.target);
+        if let State::Building { name, is_in_workshop } = &*state {
+            let renamed = self.rename(name, *is_in_workshop);
             renamed.map_err(failed("give its name to", &self.target))?;
             *state = State::InPlace(replaced);
         }
         Ok(())
+    }
+
+    fn rename(&self, name: &str, is_in_workshop: bool) -> io::Result<()> {
+        let Grounds { parent, .. } = &self.grounds;
+        let place = self.grounds.place(is_in_workshop);
+        match place.rename(name, parent, &self.target) {
+            // A directory that gets another parent is changed itself, and the tree may say that
+            // this one cannot be.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_in_workshop => {
+                let mode = self.root.metadata()?.mode;
+                self.root.set_mode(mode | OWNER_ALL)?;
+                place.rename(name, parent, &self.target)?;
+                self.root.set_mode(mode)
+            }
+            renamed => renamed,
+        }
     }
 
     /// It stays.
@@ -111,12 +177,15 @@ impl Site {
     /// Removes it, unless it is kept.
     pub(super) fn remove(&self) -> io::Result<()> {
         let mut state = self.state.lock();
+        let Grounds { parent, .. } = &self.grounds;
         match &*state {
-            State::Building(name) => self.parent.remove_all(name)?,
+            State::Building { name, is_in_workshop } => {
+                self.grounds.place(*is_in_workshop).remove_all(name)?;
+            }
             State::InPlace(replaced) => {
-                self.parent.remove_all(&self.target)?;
-                if let Some(mode) = replaced {
-                    self.parent.make_folder(&self.target, 0o700)?.set_mode(*mode)?;
+                let is_removed = parent.remove_this(&self.target, &self.identity)?;
+                if let Some(mode) = replaced.filter(|_| is_removed) {
+                    parent.make_folder(&self.target, 0o700)?.set_mode(mode)?;
                 }
             }
             State::Kept => {}

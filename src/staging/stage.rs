@@ -9,18 +9,19 @@ use super::jobs::Jobs;
 use super::pinning::Pins;
 use super::place::{Tools, Work};
 use super::plan::invalid;
-use super::site::failed;
+use super::site::Grounds;
 use super::writable::Writable;
 use super::{LinkMode, Progress, StageError, StageOptions, Stager, Totals, TreeRoot};
 use crate::store::StoreError;
 use crate::trees::name::Name;
-use crate::trees::on_disk::Folder;
+use crate::trees::on_disk::{Folder, Identity};
 
 /// A tree in its place. What it is linked to stays in the store until this is dropped; the
 /// directory stays after that.
 #[derive(Debug)]
 pub struct StagedTree {
     totals: Totals,
+    identity: Identity,
     /// `None` where every file is a copy.
     _pins: Option<Arc<Pins>>,
 }
@@ -30,26 +31,34 @@ impl StagedTree {
     pub fn totals(&self) -> Totals {
         self.totals
     }
+
+    /// Which directory it is, whatever becomes of its name.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
 }
 
 /// Has what is half made removed when its caller goes away.
-struct Guard(Option<Arc<Work>>);
+struct Guard {
+    work: Option<Arc<Work>>,
+    jobs: Jobs,
+}
 
 impl Guard {
     /// What is made stays.
-    fn keep(&mut self) {
-        if let Some(work) = self.0.take() {
-            work.site.keep();
-        }
+    fn keep(&mut self) -> Option<Identity> {
+        let work = self.work.take()?;
+        work.site.keep();
+        Some(work.site.identity())
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(work) = self.0.take() {
+        if let Some(work) = self.work.take() {
             work.site.abandon();
             // The last one who has it removes it: this job, or one that still works on it.
-            Jobs::detach(move || drop(work));
+            self.jobs.detach(move || drop(work));
         }
     }
 }
@@ -84,20 +93,23 @@ impl Stager {
             runtime: Handle::current(),
         };
         let target = name.to_owned();
-        let begin = move || Work::begin(tools, parent, &target).map(Arc::new);
-        let mut guard = Guard(Some(self.jobs.run(begin).await??));
+        let grounds = Grounds { parent, workshop: self.workshop.clone() };
+        let begin = move || Work::begin(tools, grounds, &target).map(Arc::new);
+        let work = Some(self.jobs.run(begin).await??);
+        let mut guard = Guard { work, jobs: self.jobs.clone() };
         match self.carry_out(&guard).await {
             Ok((copied_files, pins)) => {
                 totals.copied_files = copied_files;
-                guard.keep();
+                let identity = guard.keep().ok_or(StoreError::ShuttingDown)?;
                 let has_links = matches!(options.link_mode, LinkMode::Auto | LinkMode::HardLink);
-                Ok(StagedTree { totals, _pins: has_links.then_some(pins) })
+                Ok(StagedTree { totals, identity, _pins: has_links.then_some(pins) })
             }
             Err(error) => {
                 // The guard would do it, but later.
-                let Some(work) = guard.0.take() else { return Err(error) };
-                let removed = self.jobs.run(move || work.site.remove()).await?;
-                removed.map_err(failed("remove what was made of", name))?;
+                let Some(work) = guard.work.take() else { return Err(error) };
+                if let Ok(Err(error)) = self.jobs.run(move || work.site.remove()).await {
+                    tracing::warn!(%error, name, "what was made of a tree stays");
+                }
                 Err(error)
             }
         }
@@ -105,7 +117,7 @@ impl Stager {
 
     /// Makes everything and puts it in its place; says how many files were copied.
     async fn carry_out(&self, guard: &Guard) -> Result<(u64, Arc<Pins>), StageError> {
-        let Some(work) = &guard.0 else { return Err(StoreError::ShuttingDown.into()) };
+        let Some(work) = &guard.work else { return Err(StoreError::ShuttingDown.into()) };
         let runs = (0..self.jobs.width()).map(|_| {
             let work = Arc::clone(work);
             self.jobs.run(move || work.run())

@@ -46,6 +46,7 @@ async fn a_tree_becomes_a_directory_of_hard_links() {
     assert_eq!(std::fs::read_link(at("bin/link")).unwrap(), Path::new("../text"));
     assert!(at("empty").is_dir());
     assert_eq!((mode(&at("text")), mode(&at("bin/tool"))), (0o444, 0o555));
+    assert_eq!(mode(&worker.server.directory.path().join("worker.sock")), 0o600);
     assert_eq!(at("text").metadata().unwrap().nlink(), 2);
     let usage = worker.usage().await;
     assert_eq!(usage.leases, 1);
@@ -270,7 +271,8 @@ async fn what_a_worker_made_is_stored_and_staged_again() {
 
     let single = CaptureFilesRequest {
         base: "made".to_owned(),
-        paths: paths(&["out/tool", "nothing", "out/link"]),
+        // Directories among them are left out, for CaptureTree.
+        paths: paths(&["out/tool", "nothing", "out/sub", "out/link"]),
         give_up_files: true,
         ..CaptureFilesRequest::default()
     };
@@ -280,6 +282,13 @@ async fn what_a_worker_made_is_stored_and_staged_again() {
     assert_eq!(tool.digest, Some(digest(&Blob::new("#!/bin/sh\n"))));
     let [link] = &captured.symlinks[..] else { panic!("{captured:?}") };
     assert_eq!((link.path.as_str(), link.target.as_str()), ("out/link", "sub/text"));
+
+    let file = CaptureTreeRequest {
+        base: "made".to_owned(),
+        paths: paths(&["out/sub/text"]),
+        ..CaptureTreeRequest::default()
+    };
+    assert_code(worker.client.clone().capture_tree(file).await, Code::InvalidArgument);
 
     let roots = [
         Root::InputRootDigest(out.root_directory_digest.clone().unwrap()),

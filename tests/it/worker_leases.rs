@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::support::wait::eventually;
-use crate::support::worker::{PATIENCE, Worker, files, put, request, small_tree};
+use crate::support::worker::{PATIENCE, Worker, files, listing, put, request, small_tree};
 use crate::support::{Blob, Scrape, assert_code};
 
 async fn release(worker: &Worker, lease_id: &str, remove: bool) -> Result<(), Status> {
@@ -174,8 +174,44 @@ async fn the_end_of_the_server_ends_streams_and_leases_and_keeps_directories() {
     };
     let (directory, ()) = tokio::join!(stopping, ends);
     let directory = directory.expect("the end waits for nothing that hangs");
-    let left: Vec<_> =
-        std::fs::read_dir(&root).unwrap().map(|it| it.unwrap().file_name()).collect();
-    assert_eq!(left, ["held"]);
+    assert_eq!(listing(&root), ["held"]);
     drop(directory);
+}
+
+#[tokio::test]
+async fn what_a_killed_server_has_left_half_made_goes_at_the_next_start() {
+    let left = Path::new("work/.castellan-staging/1-0/.castellan-staging-1-0/deep");
+    let stores = |directory: &Path| {
+        std::fs::create_dir_all(directory.join(left)).unwrap();
+        std::fs::write(directory.join(left).join("file"), "half").unwrap();
+        vec![files(directory, "data")]
+    };
+    let any = Instances::Any(InstanceSettings::new(0, 0));
+    let worker = Worker::start_on(stores, any, WorkerOptions::default()).await;
+    assert!(!worker.server.directory.path().join("work/.castellan-staging/1-0").exists());
+
+    // Trees that are not finished are no business of workers.
+    let within = request(&Blob::new(""), ".castellan-staging/a");
+    assert_code(worker.stage(within).await.map(drop), Code::InvalidArgument);
+    // Who removes them, and their place, takes nothing from those that come after.
+    let tree = small_tree();
+    put(&worker.server, &tree).await;
+    std::fs::remove_dir_all(worker.root().join(".castellan-staging")).unwrap();
+    let (_, _held) = worker.stage(request(&tree[0], "a")).await.unwrap();
+    assert_eq!(worker.listing(), ["a"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_leaves_alone_what_has_the_name_now() {
+    let (worker, tree) = worker_with_tree(WorkerOptions::default()).await;
+    let (first, _first) = worker.stage(request(&tree[0], "a")).await.unwrap();
+    std::fs::rename(worker.root().join("a"), worker.root().join("b")).unwrap();
+    let (second, _second) = worker.stage(request(&tree[0], "a")).await.unwrap();
+    release(&worker, &first.lease_id, true).await.unwrap();
+    assert_eq!(worker.listing(), ["a", "b"]);
+    assert_eq!(worker.usage().await.leases, 1);
+    release(&worker, &second.lease_id, true).await.unwrap();
+    assert_eq!(worker.listing(), ["b"]);
+    worker.stop().await;
 }

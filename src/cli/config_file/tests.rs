@@ -227,6 +227,10 @@ fn what_cannot_run_is_said_with_its_place() {
             "evict_bytes is not below max_bytes",
         ),
         (
+            "{ name: 'A', grpc: { store_type: 'cas', endpoints: [{ address: 'unix:/s' }] } }",
+            "is not the address of a server",
+        ),
+        (
             "{ name: 'A', grpc: { store_type: 'cas', endpoints: [{ address: 'grpcs://h:1',
             tls_config: { ca_file: '/no/such/file' } }] } }",
             "/no/such/file",

@@ -42,7 +42,8 @@ async fn run(local: Local, root: TreeRoot, waiting: Waiting, events: Events<Fetc
     }
     let progress = Some(super::events::snapshot(&progress));
     let done = FetchTreeResponse { progress, is_done: true, missing: Vec::new() };
-    if !events.deliver(done).await {
-        events.fail(Failure::Stopping).await;
+    match events.deliver(done).await {
+        Ok(()) => events.finish(),
+        Err(failure) => events.fail(failure).await,
     }
 }

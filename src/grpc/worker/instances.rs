@@ -31,6 +31,12 @@ pub struct WorkerInstances {
 }
 
 impl WorkerInstances {
+    /// Those of all instances.
+    pub(super) fn stagers(&self) -> impl Iterator<Item = &Stager> {
+        let all = self.named.values().chain(&self.any);
+        all.filter_map(|it| it.as_ref().ok()).map(|local| &*local.stager)
+    }
+
     /// What an instance has.
     pub(super) fn get(&self, name: &str) -> Result<Local, Status> {
         check_instance_name(name)?;

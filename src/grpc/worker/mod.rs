@@ -51,6 +51,9 @@ use crate::trees::on_disk::Folder;
 
 /// The largest message either way: some ten thousand paths.
 const MESSAGE_BYTES: usize = 16 << 20;
+/// Captures at once, each of which takes memory for its entries, and descriptors; removals, each of
+/// which takes a thread that the store may need.
+const MAX_WALKS: usize = 16;
 const NAME: &str = WorkerServer::<Service>::NAME;
 
 /// The bounds of the worker API.
@@ -59,7 +62,7 @@ pub struct WorkerOptions {
     /// The greatest number of staged trees that are leased at once.
     pub max_leases: usize,
     /// The greatest number of trees that are staged at once; as many are fetched, and as many calls
-    /// capture.
+    /// capture and as many directories are removed, but no more than 16.
     pub max_running: usize,
     /// The greatest number of calls of each kind that wait for their turn.
     pub max_waiting: usize,
@@ -92,10 +95,11 @@ struct Service {
 struct Worker {
     instances: WorkerInstances,
     root: Root,
-    leases: Arc<Leases<Held>>,
+    leases: Arc<Leases<Arc<Held>>>,
     stages: Turns,
     fetches: Turns,
     captures: Turns,
+    removals: Turns,
     options: WorkerOptions,
     metrics: Arc<Metrics>,
     /// What goes on beside its call.
@@ -138,9 +142,16 @@ impl WorkerHandle {
     /// Ends all leases, once nothing is under way any more, or after this time. What has been
     /// staged stays where it is.
     pub async fn stop(self, patience: Duration) {
-        let Worker { tasks, leases, .. } = &*self.worker;
+        let Worker { tasks, leases, instances, .. } = &*self.worker;
         tasks.close();
-        if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+        let at_rest = async {
+            tasks.wait().await;
+            // What calls have left behind that were broken off.
+            for stager in instances.stagers() {
+                stager.at_rest().await;
+            }
+        };
+        if tokio::time::timeout(patience, at_rest).await.is_err() {
             tracing::warn!("trees are still being staged or removed, not waiting any longer");
         }
         leases.close();
@@ -148,9 +159,9 @@ impl WorkerHandle {
     }
 }
 
-/// Opens the directory below which all directories of requests are.
+/// Opens the directory below which all directories of requests are; makes it when it is not there.
 pub fn open_root(path: &Path) -> io::Result<Folder> {
-    Folder::open_root(path)
+    Folder::make_root(path)
 }
 
 /// Builds the worker API over directories below `root`. Cancel safe.
@@ -160,15 +171,16 @@ pub async fn build(
     options: WorkerOptions,
     metrics: Arc<Metrics>,
 ) -> WorkerFront {
-    let turns = || Turns::new(options.max_running, options.max_waiting, options.turn_timeout);
+    let turns = |running| Turns::new(running, options.max_waiting, options.turn_timeout);
     let leases = Leases::new(options.max_leases);
     let worker = Arc::new(Worker {
         instances,
         root: Root::new(root),
         leases: Arc::clone(&leases),
-        stages: turns(),
-        fetches: turns(),
-        captures: turns(),
+        stages: turns(options.max_running),
+        fetches: turns(options.max_running),
+        captures: turns(options.max_running.min(MAX_WALKS)),
+        removals: turns(options.max_running.min(MAX_WALKS)),
         metrics: Arc::clone(&metrics),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -224,8 +236,8 @@ impl WorkerService for Service {
         &self,
         request: Request<ReleaseTreeRequest>,
     ) -> Result<Response<ReleaseTreeResponse>, Status> {
-        stage::release(&self.worker, request.into_inner()).await?;
-        Ok(Response::new(ReleaseTreeResponse {}))
+        let is_removed = stage::release(&self.worker, request.into_inner()).await?;
+        Ok(Response::new(ReleaseTreeResponse { is_removed }))
     }
 
     async fn capture_tree(

@@ -11,7 +11,8 @@ use tonic::Status;
 
 use crate::digest::shorten;
 use crate::grpc::status::{from_folder, invalid_field};
-use crate::trees::on_disk::Folder;
+use crate::staging::workshop::WORKSHOP;
+use crate::trees::on_disk::{Folder, Identity};
 
 /// What Linux takes.
 const MAX_PATH_BYTES: usize = 4095;
@@ -71,21 +72,25 @@ impl Root {
 
     /// Opens a directory whose path has been checked.
     pub(super) async fn open(&self, field: &str, path: &str) -> Result<Folder, Status> {
+        if path.split('/').next() == Some(WORKSHOP) {
+            let problem = "is where the server has its unfinished trees";
+            return Err(invalid_field(field, format_args!("{:?} {problem}", shorten(path))));
+        }
         let (root, relative) = (Arc::clone(&self.folder), path.to_owned());
         let opened = blocking(move || root.open_beneath(&relative)).await;
         opened.map_err(|error| from_folder(field, path, &error))
     }
 
-    /// Removes a directory with everything in it; what is not there is removed.
-    pub(super) async fn remove(&self, target: &Target) -> Result<(), Status> {
+    /// Removes a directory with everything in it; false when it is not there any more, or another
+    /// has its name.
+    pub(super) async fn remove(&self, target: &Target, identity: Identity) -> Result<bool, Status> {
         let (root, Target { parent, name }) = (Arc::clone(&self.folder), target.clone());
-        let removed = blocking(move || root.open_beneath(&parent)?.remove_all(&name)).await;
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(from_folder("path", &target.name, &error))
-            }
-            _ => Ok(()),
-        }
+        let remove = move || {
+            let parent = root.find_beneath(&parent)?;
+            parent.map_or(Ok(false), |parent| parent.remove_this(&name, &identity))
+        };
+        let removed = blocking(remove).await;
+        removed.map_err(|error| from_folder("path", &target.name, &error))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::telemetry::metrics::{Metrics, StageOutcome};
 /// What a lease holds.
 #[derive(Debug)]
 pub(super) struct Held {
-    _tree: StagedTree,
+    tree: StagedTree,
     target: Target,
     pub(super) files: Arc<FilesystemStore>,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ impl Held {
     fn new(tree: StagedTree, work: &Work, metrics: &Arc<Metrics>) -> Self {
         metrics.staging.begin_lease();
         Self {
-            _tree: tree,
+            tree,
             target: work.target.clone(),
             files: Arc::clone(&work.local.files),
             metrics: Arc::clone(metrics),
@@ -95,7 +95,7 @@ pub(super) fn start(
 async fn run(
     worker: Arc<Worker>,
     work: Work,
-    place: Place<Held>,
+    place: Place<Arc<Held>>,
     waiting: Waiting,
     events: Events<StageTreeResponse>,
 ) {
@@ -109,36 +109,37 @@ async fn run(
     };
     let linked = totals.files.saturating_sub(totals.copied_files);
     worker.metrics.staging.count_files(linked, totals.copied_files);
-    if !events.deliver(message(&totals, lease.id())).await {
+    if let Err(failure) = events.deliver(message(&totals, lease.id())).await {
         // Nobody knows of it: as if it had not been made.
         if let Some(held) = lease.end() {
             give_back(&worker, &held).await;
         }
-        return events.fail(Failure::Stopping).await;
+        return events.fail(failure).await;
     }
     let Some(duration) = work.lease else { return hold(lease, events).await };
     lease.keep_until(Instant::now() + duration);
+    events.finish();
 }
 
 /// Makes the directory, and the lease of what is in it.
 async fn make(
     worker: &Worker,
     work: &Work,
-    place: Place<Held>,
+    place: Place<Arc<Held>>,
     waiting: Waiting,
     progress: &Arc<Progress>,
-) -> Result<(Totals, Lease<Held>), Failure> {
+) -> Result<(Totals, Lease<Arc<Held>>), Failure> {
     let _turn = waiting.turn().await?;
     let parent = worker.root.open("path", &work.target.parent).await?;
     let name = &work.target.name;
     let stager = &work.local.stager;
     let tree = stager.stage(work.root, parent, name, &work.options, Arc::clone(progress)).await?;
     let totals = tree.totals();
-    let held = Held::new(tree, work, &worker.metrics);
-    match place.fill(held) {
+    let held = Arc::new(Held::new(tree, work, &worker.metrics));
+    match place.fill(Arc::clone(&held)) {
         Ok(Some(lease)) => Ok((totals, lease)),
         outcome => {
-            worker.root.remove(&work.target).await?;
+            give_back(worker, &held).await;
             let failed = |error| Status::internal(format!("name a lease: {error}"));
             outcome.map_err(failed)?;
             Err(Failure::Stopping)
@@ -147,7 +148,7 @@ async fn make(
 }
 
 /// Keeps the lease for as long as the stream.
-async fn hold(lease: Lease<Held>, events: Events<StageTreeResponse>) {
+async fn hold(lease: Lease<Arc<Held>>, events: Events<StageTreeResponse>) {
     let is_stopped = tokio::select! {
         () = events.gone() => false,
         () = lease.ended() => false,
@@ -156,6 +157,8 @@ async fn hold(lease: Lease<Held>, events: Events<StageTreeResponse>) {
     drop(lease);
     if is_stopped {
         events.fail(Failure::Stopping).await;
+    } else {
+        events.finish();
     }
 }
 
@@ -179,30 +182,42 @@ fn message(totals: &Totals, lease_id: String) -> StageTreeResponse {
 
 /// Removes a directory that nobody has any more.
 async fn give_back(worker: &Worker, held: &Held) {
-    if let Err(status) = worker.root.remove(&held.target).await {
+    let turn = worker.removals.own_turn().await;
+    let removed = worker.root.remove(&held.target, held.tree.identity()).await;
+    drop(turn);
+    if let Err(status) = removed {
         let Target { parent, name } = &held.target;
         tracing::warn!(parent, name, status = status.message(), "staged directory not removed");
     }
 }
 
-/// Ends a lease. What it has begun it ends even when its client goes away.
+/// Ends a lease; says whether the directory was removed. What it has begun it ends even when its
+/// client goes away.
 pub(super) async fn release(
     worker: &Arc<Worker>,
     request: ReleaseTreeRequest,
-) -> Result<(), Status> {
-    let held = worker.leases.take(&request.lease_id).ok_or_else(|| {
-        Status::not_found("lease_id: no lease has this name; it may have ended before")
-    })?;
-    if !request.remove {
-        return Ok(());
+) -> Result<bool, Status> {
+    let ReleaseTreeRequest { lease_id, remove } = request;
+    let ended = || Status::not_found("lease_id: no lease has this name; it may have ended before");
+    if !remove {
+        return worker.leases.take(&lease_id).map(|_| false).ok_or_else(ended);
     }
-    let root = worker.root.clone();
-    // The tree is leased until its files are gone: until then they may be in use.
+    let held = worker.leases.get(&lease_id).ok_or_else(ended)?;
+    let turn = worker.removals.join()?.turn().await?;
+    let its = Arc::clone(worker);
+    // The tree is leased until its files are gone: until then they may be in use, and when not all
+    // of them go somebody has to try again.
     let removing = async move {
-        let removed = root.remove(&held.target).await;
-        drop(held);
+        let removed = its.root.remove(&held.target, held.tree.identity()).await;
+        drop(turn);
+        if removed.is_ok() {
+            drop(its.leases.take(&lease_id));
+        }
         removed
     };
     let removed = detached("release", worker.tasks.track_future(removing)).await;
     removed.unwrap_or_else(|| Err(Status::internal("the removal died")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,12 @@ impl Turns {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| busy())?;
         Ok(Waiting { running: Arc::clone(&self.running), place, patience: self.patience })
     }
+
+    /// Waits for a turn for what nobody asked for and has to be done all the same; `None` at the
+    /// end of the server. Cancel safe.
+    pub(super) async fn own_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.running).acquire_owned().await.ok()
+    }
 }
 
 /// A place among those who wait.

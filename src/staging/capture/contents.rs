@@ -16,8 +16,9 @@ use crate::staging::StageError;
 use crate::staging::jobs::Jobs;
 use crate::trees::on_disk::File;
 
-/// Files that are hashed in one job.
+/// Files that are hashed in one job, and bytes: then it is the turn of others.
 const FILES_PER_JOB: usize = 32;
+const BYTES_PER_JOB: usize = 64 << 20;
 /// Bytes that are read and hashed at once.
 const BUFFER_BYTES: usize = 256 << 10;
 /// Each has descriptors of its own.
@@ -68,6 +69,17 @@ struct Worker {
     hashing: Hashing,
     stop: Stop,
     buffer: Vec<u8>,
+    /// A file that is hashed in several jobs.
+    begun: Option<Begun>,
+}
+
+/// A file of which some is hashed.
+struct Begun {
+    file: File,
+    /// As it was before.
+    stamp: Stamp,
+    hasher: Hasher,
+    size_bytes: u64,
 }
 
 /// Hashes all files, in their order.
@@ -101,6 +113,7 @@ impl Worker {
             hashing,
             stop: stop.clone(),
             buffer: vec![0; BUFFER_BYTES],
+            begun: None,
         };
         let mut parts = Vec::new();
         loop {
@@ -109,54 +122,84 @@ impl Worker {
             if first >= end {
                 return Ok(parts);
             }
-            let job = move || {
-                let contents = worker.hash_some(first..end);
-                (worker, contents)
-            };
-            let contents;
-            (worker, contents) = jobs.run(job).await?;
-            parts.push((first, contents?));
+            let mut contents = Vec::new();
+            while first + contents.len() < end {
+                let rest = first + contents.len()..end;
+                let job = move || {
+                    let some = worker.hash_some(rest);
+                    (worker, some)
+                };
+                let some;
+                (worker, some) = jobs.run(job).await?;
+                contents.append(&mut some?);
+            }
+            parts.push((first, contents));
         }
     }
 
+    /// Hashes files as far as one job goes; gives those that it has come to the end of.
     fn hash_some(&mut self, files: Range<usize>) -> Result<Vec<Content>, StageError> {
-        files.map(|file| self.hash_one(file)).collect()
+        let mut bytes_left = BYTES_PER_JOB;
+        let mut contents = Vec::new();
+        for at in files {
+            let Some(content) = self.hash_one(at, &mut bytes_left)? else { break };
+            contents.push(content);
+        }
+        Ok(contents)
     }
 
-    fn hash_one(&mut self, at: usize) -> Result<Content, StageError> {
-        let mut file = self.cursor.file(at)?;
-        let inventory = Arc::clone(&self.inventory);
-        let path = || inventory.path_of_file(at);
-        let failed = |error| failed("read", path(), error);
-        let before = Stamp::of(&file).map_err(failed)?;
+    fn begin(&mut self, at: usize) -> Result<Begun, StageError> {
+        let file = self.cursor.file(at)?;
+        let stamp = Stamp::of(&file)
+            .map_err(|error| failed("read", self.inventory.path_of_file(at), error))?;
         let limit = self.hashing.max_blob_bytes;
-        if before.size_bytes > limit {
+        if stamp.size_bytes > limit {
             let problem = format!(
                 "has {} bytes, and values over {limit} bytes are not stored",
-                before.size_bytes
+                stamp.size_bytes
             );
-            return Err(refuse(path(), problem));
+            return Err(refuse(self.inventory.path_of_file(at), problem));
         }
-        let mut hasher = Hasher::new(self.hashing.function);
-        let mut size_bytes = 0;
+        Ok(Begun { file, stamp, hasher: Hasher::new(self.hashing.function), size_bytes: 0 })
+    }
+
+    /// Hashes a file; `None` when another job has to go on with it.
+    fn hash_one(
+        &mut self,
+        at: usize,
+        bytes_left: &mut usize,
+    ) -> Result<Option<Content>, StageError> {
+        let mut begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => self.begin(at)?,
+        };
+        let path = || self.inventory.path_of_file(at);
+        let failed = |error| failed("read", path(), error);
+        let before = begun.stamp;
         // One that grows as fast as it is read has an end all the same.
-        while size_bytes <= before.size_bytes {
+        while begun.size_bytes <= before.size_bytes {
             self.stop.check()?;
-            let len = match file.read(&mut self.buffer) {
+            if *bytes_left == 0 {
+                self.begun = Some(begun);
+                return Ok(None);
+            }
+            let len = match begun.file.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(failed(error)),
             };
-            hasher.update(self.buffer.get(..len).unwrap_or_default());
-            size_bytes += len as u64;
+            begun.hasher.update(self.buffer.get(..len).unwrap_or_default());
+            begun.size_bytes += len as u64;
+            *bytes_left = bytes_left.saturating_sub(len);
         }
+        let Begun { file, hasher, size_bytes, .. } = begun;
         if size_bytes != before.size_bytes || Stamp::of(&file).map_err(failed)? != before {
             return Err(changed(path()));
         }
         let digest = Digest { function: self.hashing.function, hash: hasher.finish(), size_bytes };
         // The owner's bit: group and others may have less by the worker's umask.
-        Ok(Content { digest, is_executable: before.mode & 0o100 != 0 })
+        Ok(Some(Content { digest, is_executable: before.mode & 0o100 != 0 }))
     }
 }
 

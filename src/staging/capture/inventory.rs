@@ -1,13 +1,13 @@
 //! What a walk has found, and the way back to it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::staging::StageError;
 use crate::trees::name::Name;
-use crate::trees::on_disk::{File, Folder, Kind};
+use crate::trees::on_disk::{File, Folder};
 
 /// The longest path in an error, in characters; of a longer one the end is named.
 const MAX_PATH_CHARS: usize = 1000;
@@ -131,7 +131,7 @@ impl Inventory {
     ) -> Result<Box<str>, StageError> {
         let path = || self.path(at, name.as_str());
         let target = folder.read_link(name).map_err(|error| {
-            let is_same = folder.metadata_of(name).is_ok_and(|it| it.kind == Kind::Symlink);
+            let is_same = ![ErrorKind::NotFound, ErrorKind::InvalidInput].contains(&error.kind());
             if is_same { failed("read", path(), error) } else { changed(path()) }
         })?;
         let target = target.into_string();
@@ -185,10 +185,8 @@ impl Cursor {
         let parent = self.open.last().map_or(&self.inventory.base, |(_, folder)| folder);
         let path = || self.inventory.path(next, "");
         let name = self.inventory.name_of(next).ok_or_else(|| changed(path()))?;
-        parent.open_folder(name).map_err(|error| {
-            let is_same = parent.metadata_of(name).is_ok_and(|it| it.kind == Kind::Folder);
-            if is_same { failed("open", path(), error) } else { changed(path()) }
-        })
+        let opened = parent.find_beneath(name.as_str());
+        opened.map_err(|error| failed("open", path(), error))?.ok_or_else(|| changed(path()))
     }
 
     /// A file, for reading. Blocking.
@@ -197,9 +195,7 @@ impl Cursor {
         let path = || inventory.path_of_file(file);
         let found = inventory.files.get(file).ok_or_else(|| changed(path()))?;
         let folder = self.folder(found.folder)?;
-        folder.open_file(&found.name).map_err(|error| {
-            let is_same = folder.metadata_of(&found.name).is_ok_and(|it| it.kind == Kind::File);
-            if is_same { failed("open", path(), error) } else { changed(path()) }
-        })
+        let opened = folder.find_file(&found.name);
+        opened.map_err(|error| failed("open", path(), error))?.ok_or_else(|| changed(path()))
     }
 }

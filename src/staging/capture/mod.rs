@@ -21,12 +21,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use super::jobs::Jobs;
 use super::{StageError, Stager};
 use crate::digest::{Digest, DigestFunction};
-use crate::store::StoreError;
 use crate::trees::on_disk::Folder;
 use caller::{Caller, Stop};
 use contents::{Content, Hashing};
@@ -34,9 +32,6 @@ use inventory::{Cursor, Inventory};
 use messages::{Messages, TreeSummary};
 use storing::{Adopted, FileStoring};
 use walk::Found;
-
-/// Captures under way at once, whoever asks; each takes memory for its entries, and descriptors.
-static CAPTURES: Semaphore = Semaphore::const_new(16);
 
 /// A directory that is stored with everything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,19 +92,18 @@ impl Stager {
         paths: &[String],
         give_up_files: bool,
     ) -> Result<Vec<CapturedDirectory>, StageError> {
-        let _turn = turn().await?;
         let caller = Caller::default();
         let (inventory, found) =
-            walked(&self.jobs, base, paths, caller.stop(), walk::folders).await?;
+            walked(&self.capture_jobs, base, paths, caller.stop(), walk::folders).await?;
         let contents = self.hashed(&inventory, function, &caller.stop()).await?;
         let adopted = self.store_files(&inventory, &contents, give_up_files).await?;
         let messages = {
             let inventory = Arc::clone(&inventory);
-            self.jobs.run(move || Messages::make(&inventory, &contents, function)).await??
+            self.capture_jobs.run(move || Messages::make(&inventory, &contents, function)).await??
         };
         storing::store_messages(&self.cas, messages.directories()).await?;
         let trees = self.store_trees(&inventory, messages, &found).await?;
-        storing::give_up(&self.jobs, &inventory, adopted).await;
+        storing::give_up(&self.capture_jobs, &inventory, adopted).await;
         let captured = paths.iter().zip(found).filter_map(|(path, root)| {
             let tree = trees.get(&root?)?;
             Some(CapturedDirectory {
@@ -132,13 +126,12 @@ impl Stager {
         paths: &[String],
         give_up_files: bool,
     ) -> Result<CapturedFiles, StageError> {
-        let _turn = turn().await?;
         let caller = Caller::default();
         let (inventory, found) =
-            walked(&self.jobs, base, paths, caller.stop(), walk::files).await?;
+            walked(&self.capture_jobs, base, paths, caller.stop(), walk::files).await?;
         let contents = self.hashed(&inventory, function, &caller.stop()).await?;
         let adopted = self.store_files(&inventory, &contents, give_up_files).await?;
-        storing::give_up(&self.jobs, &inventory, adopted).await;
+        storing::give_up(&self.capture_jobs, &inventory, adopted).await;
         let mut captured = CapturedFiles::default();
         for (path, found) in paths.iter().cloned().zip(found) {
             match found {
@@ -164,7 +157,7 @@ impl Stager {
         stop: &Stop,
     ) -> Result<Arc<[Content]>, StageError> {
         let hashing = Hashing { function, max_blob_bytes: self.cas.max_blob_bytes() };
-        Ok(contents::hash(&self.jobs, inventory, hashing, stop).await?.into())
+        Ok(contents::hash(&self.capture_jobs, inventory, hashing, stop).await?.into())
     }
 
     async fn store_files(
@@ -201,7 +194,7 @@ impl Stager {
                 (messages, made)
             };
             let made;
-            (messages, made) = self.jobs.run(job).await?;
+            (messages, made) = self.capture_jobs.run(job).await?;
             if let Some((tree, encoded)) = made? {
                 storing::store_messages(&self.cas, vec![(tree.tree_digest, encoded)]).await?;
                 trees.insert(root, tree);
@@ -209,10 +202,6 @@ impl Stager {
         }
         Ok(trees)
     }
-}
-
-async fn turn() -> Result<tokio::sync::SemaphorePermit<'static>, StageError> {
-    Ok(CAPTURES.acquire().await.map_err(|_| StoreError::ShuttingDown)?)
 }
 
 /// What looks at paths below a base.

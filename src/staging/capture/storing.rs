@@ -124,14 +124,21 @@ impl FileStoring {
             return Ok(None);
         }
         let this = Arc::clone(self);
-        let opened = self.stager.jobs.run(move || {
+        let opened = self.stager.capture_jobs.run(move || {
             let opened = this.open(digest, file)?;
             let stamp = Stamp::of(&opened).map_err(|error| this.failed(file, error))?;
             Ok::<_, StageError>((opened, stamp.inode))
         });
         let (opened, inode) = opened.await??;
-        let is_adopted = self.stager.files.adopt(digest, opened).await?;
-        Ok(is_adopted.then_some(Adopted { file, inode }))
+        match self.stager.files.adopt(digest, opened).await {
+            Ok(is_adopted) => Ok(is_adopted.then_some(Adopted { file, inode })),
+            // It was given back; what cannot be taken over may still be copied.
+            Err(error @ StoreError::Io { .. }) => {
+                tracing::debug!(%error, %digest, "a file is copied that was to be adopted");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn upload(
@@ -159,7 +166,10 @@ impl FileStoring {
         at: usize,
     ) -> Result<(File, Bytes), StageError> {
         let this = Arc::clone(self);
-        self.stager.jobs.run(move || this.read(this.open(digest, at)?, digest, at, 0)).await?
+        self.stager
+            .capture_jobs
+            .run(move || this.read(this.open(digest, at)?, digest, at, 0))
+            .await?
     }
 
     async fn next_piece(
@@ -170,7 +180,7 @@ impl FileStoring {
         offset: u64,
     ) -> Result<(File, Bytes), StageError> {
         let this = Arc::clone(self);
-        self.stager.jobs.run(move || this.read(file, digest, at, offset)).await?
+        self.stager.capture_jobs.run(move || this.read(file, digest, at, offset)).await?
     }
 
     /// Opens a file that must be as long as it was. Blocking.

@@ -198,11 +198,12 @@ impl Walker {
 
     /// Opens what was a directory a moment ago.
     fn open_listed(&self, at: usize, folder: &Folder, name: &Name) -> Result<Folder, StageError> {
-        folder.open_folder(name).map_err(|error| {
-            let path = self.inventory.path(at, name.as_str());
-            let is_same = folder.metadata_of(name).is_ok_and(|it| it.kind == Kind::Folder);
-            if is_same { failed("open", path, error) } else { changed(path) }
-        })
+        let path = || self.inventory.path(at, name.as_str());
+        match folder.find_beneath(name.as_str()) {
+            Ok(Some(folder)) => Ok(folder),
+            Ok(None) => Err(changed(path())),
+            Err(error) => Err(failed("open", path(), error)),
+        }
     }
 
     fn add_folder(&mut self, parent: usize, name: Name) -> Result<usize, StageError> {
@@ -245,10 +246,13 @@ impl Walker {
                 continue;
             }
             let path = || self.inventory.path(at, name.as_str());
-            if self.inventory.files_in(folder).iter().any(|it| it.name == *name) {
+            // In order, as they were listed.
+            let files = self.inventory.files_in(folder);
+            let symlinks = self.inventory.symlinks_in(folder);
+            if files.binary_search_by(|it| it.name.cmp(name)).is_ok() {
                 return Err(refuse(path(), no_directory(Kind::File)));
             }
-            if self.inventory.symlinks_in(folder).iter().any(|it| it.name == *name) {
+            if symlinks.binary_search_by(|it| it.name.cmp(name)).is_ok() {
                 return Err(refuse(path(), no_directory(Kind::Symlink)));
             }
             return Ok(None);

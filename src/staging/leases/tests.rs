@@ -33,12 +33,13 @@ async fn a_lease_ends_with_its_holder_or_by_its_name() {
     let id = lease.id();
     assert_eq!(id.len(), 32);
     for wrong in ["", "x", &id[1..], &id.replace(|_: char| true, "0")] {
-        assert!(leases.take(wrong).is_none(), "{wrong}");
+        assert!(leases.take(wrong).is_none() && leases.get(wrong).is_none(), "{wrong}");
     }
+    drop(leases.get(&id).unwrap());
     drop(leases.take(&id).unwrap());
     assert!(seen.upgrade().is_none());
     lease.ended().await;
-    assert!(leases.take(&id).is_none());
+    assert!(leases.take(&id).is_none() && leases.get(&id).is_none());
     assert!(lease.end().is_none());
 }
 

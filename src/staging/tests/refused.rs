@@ -79,12 +79,16 @@ async fn what_was_purged_is_missing() {
     assert_eq!(read_back(&world.path()), sample());
 }
 
+fn grounds(world: &World) -> site::Grounds {
+    site::Grounds { parent: world.parent(), workshop: None }
+}
+
 #[tokio::test]
 async fn what_somebody_else_puts_at_the_target_is_not_replaced() {
     let world = World::new().await;
     let root = world.put_model(&sample()).await;
     let parent = world.parent();
-    let (site, folder) = site::Site::begin(world.parent(), "target", 0o755).unwrap();
+    let (site, folder) = site::Site::begin(grounds(&world), "target", 0o755).unwrap();
     folder.create_file("file", 0o644).unwrap();
     assert_eq!(world.litter().len(), 1);
     parent.make_folder("target", 0o755).unwrap().create_file("theirs", 0o644).unwrap();
@@ -95,7 +99,7 @@ async fn what_somebody_else_puts_at_the_target_is_not_replaced() {
     parent.remove_all("target").unwrap();
     // An empty directory that has gone for a tree comes back when the tree goes.
     parent.make_folder("target", 0o755).unwrap().set_mode(0o700).unwrap();
-    let (site, folder) = site::Site::begin(world.parent(), "target", 0o755).unwrap();
+    let (site, folder) = site::Site::begin(grounds(&world), "target", 0o755).unwrap();
     folder.create_file("file", 0o644).unwrap();
     site.put_in_place().unwrap();
     assert!(world.path().join("file").exists());

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Stat, Statx, StatxFlags};
 
 use crate::trees::directory::ModificationTime;
 
@@ -65,6 +65,30 @@ pub struct Metadata {
     pub inode: u64,
     /// When it was changed last.
     pub mtime: ModificationTime,
+}
+
+/// Which directory it is, whatever it is called: no other one has the same at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: (u32, u32),
+    inode: u64,
+    /// When it was made, for numbers are given out again; `None` where that is not known.
+    born: Option<(i64, u32)>,
+}
+
+impl Identity {
+    /// What it is made of.
+    pub(super) const FIELDS: StatxFlags = StatxFlags::INO.union(StatxFlags::BTIME);
+
+    pub(super) fn of(found: &Statx) -> Self {
+        let knows_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let born = (found.stx_btime.tv_sec, found.stx_btime.tv_nsec);
+        Self {
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+            born: knows_birth.then_some(born),
+        }
+    }
 }
 
 impl Metadata {

@@ -15,10 +15,11 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, UTIME_OMIT,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RawMode, ResolveFlags, StatxFlags, Timespec,
+    Timestamps, UTIME_OMIT,
 };
 
-pub use kinds::{Kind, Listed, Metadata};
+pub use kinds::{Identity, Kind, Listed, Metadata};
 /// A file of a worker or a user.
 pub use std::fs::File;
 
@@ -43,6 +44,18 @@ impl AsFd for Folder {
     }
 }
 
+/// `None` where there is nothing, or something else.
+fn if_there<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    use rustix::io::Errno;
+    let none = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV];
+    match opened {
+        Err(error) if none.iter().any(|it| error.raw_os_error() == Some(it.raw_os_error())) => {
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
+}
+
 /// Refuses what is not one component of a path.
 fn component(name: &OsStr) -> io::Result<&OsStr> {
     Name::check(name.as_bytes())
@@ -57,11 +70,22 @@ impl Folder {
         Ok(Self { fd: rustix::fs::openat(CWD, path, flags, Mode::empty())? })
     }
 
+    /// The same, and makes it when it is not there, with all above it.
+    pub fn make_root(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        Self::open_root(path)
+    }
+
     /// Opens a directory below this one, by names with `/` between them; "" is this one once more.
     /// Refuses what leads out of it and symbolic links anywhere on the way.
     pub fn open_beneath(&self, relative: &str) -> io::Result<Self> {
         let path = if relative.is_empty() { "." } else { relative };
         Ok(Self { fd: rustix::fs::openat2(&self.fd, path, DIRECTORY, Mode::empty(), BENEATH)? })
+    }
+
+    /// The same; `None` when no directory is there.
+    pub fn find_beneath(&self, relative: &str) -> io::Result<Option<Self>> {
+        if_there(self.open_beneath(relative))
     }
 
     /// Opens a directory in this one.
@@ -79,7 +103,7 @@ impl Folder {
     pub fn make_folder(&self, name: impl AsRef<OsStr>, mode: RawMode) -> io::Result<Self> {
         let name = component(name.as_ref())?;
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))?;
-        self.open_folder(name)
+        self.open_folder(name).inspect_err(|_| drop(self.remove_folder(name)))
     }
 
     /// Makes a file that is not there yet and opens it for reading and writing.
@@ -105,6 +129,15 @@ impl Folder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
         }
         Ok(fd.into())
+    }
+
+    /// The same; `None` when no regular file is there.
+    pub fn find_file(&self, name: impl AsRef<OsStr>) -> io::Result<Option<File>> {
+        match self.open_file(name) {
+            // Something else.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            opened => if_there(opened),
+        }
     }
 
     /// What is in it, in no order; an error when that is more than `at_most`.
@@ -174,6 +207,48 @@ impl Folder {
     pub fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         let name = component(name.as_ref())?;
         Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let name = component(name.as_ref())?;
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Which directory this is.
+    pub fn identity(&self) -> io::Result<Identity> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        Ok(Identity::of(&rustix::fs::statx(&self.fd, "", flags, Identity::FIELDS)?))
+    }
+
+    /// Which one has a name in it; `None` when no directory has.
+    pub fn identity_of(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Identity>> {
+        remove::identity_of(self, component(name.as_ref())?)
+    }
+
+    /// Whether something can move from here to there in one step.
+    pub fn is_on_mount_of(&self, other: &Self) -> io::Result<bool> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let of = |folder: &Self| {
+            let found = rustix::fs::statx(&folder.fd, "", flags, StatxFlags::MNT_ID)?;
+            io::Result::Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_mnt_id))
+        };
+        Ok(of(self)? == of(other)?)
+    }
+
+    /// Locks the directory for as long as this is open; false when another has it locked.
+    pub fn try_lock(&self) -> io::Result<bool> {
+        match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the directory with a name, with everything in it, if it is this one; false when it
+    /// is another or not there. Nothing of another is touched, whoever moves them meanwhile.
+    pub fn remove_this(&self, name: impl AsRef<OsStr>, identity: &Identity) -> io::Result<bool> {
+        remove::remove_this(self, component(name.as_ref())?, identity)
     }
 
     /// Removes something with everything in it; what is not there is removed. However deep it is,

@@ -12,12 +12,14 @@ use std::os::unix::ffi::OsStringExt as _;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
-use super::{BENEATH, DIRECTORY, Folder};
+use super::{BENEATH, DIRECTORY, Folder, Identity};
 
 /// Directories that are open at once.
 const MAX_OPEN: usize = 32;
 /// What its owner needs to empty a directory.
 const OWNER_ALL: RawMode = 0o700;
+/// How often a directory is listed once more because somebody puts something into it.
+const MAX_REWINDS: u64 = 100;
 
 /// A directory that is being emptied.
 struct Level {
@@ -27,13 +29,15 @@ struct Level {
     name: OsString,
     /// Whether anything has left it since its listing began.
     has_changed: bool,
+    /// How often it was listed once more.
+    rewinds: u64,
 }
 
 impl Level {
     fn open(parent: &Folder, name: &OsStr) -> io::Result<Self> {
         let folder = open_writable(parent, name)?;
         let entries = Dir::read_from(&folder.fd)?;
-        Ok(Self { folder, entries, name: name.to_owned(), has_changed: false })
+        Ok(Self { folder, entries, name: name.to_owned(), has_changed: false, rewinds: 0 })
     }
 
     /// The next entry and whether it is known to be a directory.
@@ -55,9 +59,8 @@ fn open_writable(parent: &Folder, name: &OsStr) -> io::Result<Folder> {
     let folder = match open(parent, name) {
         Err(Errno::ACCESS) => {
             // Not even to be read. By descriptor, so that no link at its name is followed.
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat2(&parent.fd, name, flags, Mode::empty(), BENEATH)?;
-            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let unread = open_unread(parent, name)?;
+            let path = format!("/proc/self/fd/{}", unread.fd.as_raw_fd());
             rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(OWNER_ALL), AtFlags::empty())?;
             open(parent, name)?
         }
@@ -75,6 +78,22 @@ fn open(parent: &Folder, name: &OsStr) -> Result<Folder, Errno> {
     Ok(Folder { fd })
 }
 
+/// Opens a directory whatever its mode, for nothing but to know it.
+fn open_unread(parent: &Folder, name: &OsStr) -> Result<Folder, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat2(&parent.fd, name, flags, Mode::empty(), BENEATH)?;
+    Ok(Folder { fd })
+}
+
+/// See [`Folder::identity_of`].
+pub(super) fn identity_of(parent: &Folder, name: &OsStr) -> io::Result<Option<Identity>> {
+    match open_unread(parent, name) {
+        Ok(folder) => folder.identity().map(Some),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Removes what is no directory; whether it was none.
 fn unlink(parent: &Folder, name: &OsStr) -> io::Result<bool> {
     match rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty()) {
@@ -89,12 +108,42 @@ pub(super) fn remove_all(parent: &Folder, name: &OsStr) -> io::Result<()> {
     if unlink(parent, name)? {
         return Ok(());
     }
-    let mut levels = vec![Level::open(parent, name)?];
+    empty(parent, Level::open(parent, name)?, None)
+}
+
+/// See [`Folder::remove_this`].
+pub(super) fn remove_this(parent: &Folder, name: &OsStr, identity: &Identity) -> io::Result<bool> {
+    // Before its mode is changed.
+    if identity_of(parent, name)?.as_ref() != Some(identity) {
+        return Ok(false);
+    }
+    let level = match Level::open(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        level => level?,
+    };
+    if level.folder.identity()? != *identity {
+        return Ok(false);
+    }
+    empty(parent, level, Some(identity))?;
+    Ok(true)
+}
+
+/// Removes a directory of `parent` with everything in it; another one that has got its name stays,
+/// where it is known which one is meant.
+fn empty(parent: &Folder, outermost: Level, identity: Option<&Identity>) -> io::Result<()> {
+    let mut levels = vec![outermost];
     let mut moved = 0;
     while let Some(level) = levels.last_mut() {
         let Some((child, is_folder)) = level.next()? else {
             let Some(mut emptied) = levels.pop() else { break };
-            if !remove_emptied(levels.last_mut(), parent, &mut emptied)? {
+            let above = levels.last_mut();
+            if above.is_none()
+                && let Some(identity) = identity
+                && identity_of(parent, &emptied.name)?.as_ref() != Some(identity)
+            {
+                break;
+            }
+            if !remove_emptied(above, parent, &mut emptied, moved)? {
                 levels.push(emptied);
             }
             continue;
@@ -103,12 +152,17 @@ pub(super) fn remove_all(parent: &Folder, name: &OsStr) -> io::Result<()> {
         if !is_folder && unlink(&level.folder, &child)? {
             continue;
         }
-        if levels.len() < MAX_OPEN {
+        let is_open = levels.len() < MAX_OPEN;
+        let done = if is_open {
             let Some(level) = levels.last() else { break };
-            let below = Level::open(&level.folder, &child)?;
-            levels.push(below);
+            Level::open(&level.folder, &child).map(|below| levels.push(below))
         } else {
-            move_up(&mut levels, &child, &mut moved)?;
+            move_up(&mut levels, &child, &mut moved)
+        };
+        match done {
+            // Somebody else removes it too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
         }
     }
     Ok(())
@@ -119,6 +173,7 @@ fn remove_emptied(
     above: Option<&mut Level>,
     parent: &Folder,
     emptied: &mut Level,
+    moved: u64,
 ) -> io::Result<bool> {
     let parent = above.map_or(parent, |above| {
         above.has_changed = true;
@@ -127,8 +182,11 @@ fn remove_emptied(
     match rustix::fs::unlinkat(&parent.fd, &emptied.name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
         // Something was moved into it, or its listing has passed something over.
-        Err(Errno::NOTEMPTY) if emptied.has_changed => {
+        Err(Errno::NOTEMPTY)
+            if emptied.has_changed && emptied.rewinds < MAX_REWINDS.saturating_add(moved) =>
+        {
             emptied.has_changed = false;
+            emptied.rewinds += 1;
             emptied.entries.rewind();
             Ok(false)
         }

@@ -148,3 +148,45 @@ fn times_and_modes_are_kept() {
     assert_eq!(folder.metadata_of("link").unwrap().mtime.seconds, 7);
     assert_eq!(folder.metadata_of("below").unwrap().mtime, mtime);
 }
+
+#[test]
+fn only_the_directory_that_is_meant_is_removed() {
+    let (_place, folder) = folder();
+    let made = folder.make_folder("tree", 0o755).unwrap();
+    made.make_folder("in", 0o755).unwrap().create_file("file", 0o444).unwrap();
+    let identity = made.identity().unwrap();
+    assert_eq!(folder.identity_of("tree").unwrap(), Some(identity));
+
+    folder.rename("tree", &folder, "moved").unwrap();
+    assert!(!folder.remove_this("tree", &identity).unwrap(), "nothing there");
+    folder.make_folder("tree", 0o755).unwrap().create_file("kept", 0o444).unwrap();
+    assert!(!folder.remove_this("tree", &identity).unwrap(), "another");
+    folder.symlink("link", "moved").unwrap();
+    folder.create_file("file", 0o644).unwrap();
+    assert!(!folder.remove_this("link", &identity).unwrap(), "a link to it");
+    assert!(!folder.remove_this("file", &identity).unwrap(), "no directory");
+    assert_eq!(folder.open_folder("tree").unwrap().list(9).unwrap().len(), 1);
+
+    made.set_mode(0).unwrap();
+    assert!(folder.remove_this("moved", &identity).unwrap());
+    assert_eq!(folder.identity_of("moved").unwrap(), None);
+}
+
+#[test]
+fn a_directory_has_one_lock() {
+    let (place, folder) = folder();
+    assert!(folder.try_lock().unwrap() && folder.try_lock().unwrap());
+    let other = Folder::open_root(place.path()).unwrap();
+    assert!(!other.try_lock().unwrap());
+    drop(folder);
+    assert!(other.try_lock().unwrap());
+}
+
+#[test]
+fn a_root_is_made_with_all_above_it() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("not/there");
+    for _ in 0..2 {
+        assert!(Folder::make_root(&path).unwrap().is_empty().unwrap());
+    }
+}

@@ -54,14 +54,14 @@ impl Worker {
         options: WorkerOptions,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // Made by the server.
         let root = directory.path().join("work");
-        std::fs::create_dir(&root).unwrap();
         let addresses = vec![
             ListenAddress::Unix(directory.path().join("worker.sock")),
             ListenAddress::Tcp(super::listeners::LOOPBACK.into()),
         ];
         let stores = stores(directory.path());
-        let worker = WorkerSettings { addresses, root, options };
+        let worker = WorkerSettings::new(addresses, root, options);
         let server = TestServer::start_for_workers(directory, stores, instances, worker).await;
         let client = WorkerClient::new(connect(&server.directory.path().join("worker.sock")).await);
         Self { server, client }
@@ -72,13 +72,9 @@ impl Worker {
         self.server.directory.path().join("work")
     }
 
-    /// What is in the worker root, sorted.
+    /// What is in the worker root, sorted, without what the server has there for itself.
     pub(crate) fn listing(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.root()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
+        listing(&self.root())
     }
 
     /// Begins to stage.
@@ -128,6 +124,15 @@ impl Worker {
         drop(self.client);
         drop(self.server.stop().await);
     }
+}
+
+/// What is in a worker root, sorted, without what the server has there for itself.
+pub(crate) fn listing(root: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(root).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name != ".castellan-staging").collect();
+    names.sort();
+    names
 }
 
 /// A connection to a socket.

@@ -43,8 +43,6 @@ async fn what_is_no_file_is_refused_by_name() {
     world.link("link", "out");
     let socket = std::os::unix::net::UnixListener::bind(world.path("socket")).unwrap();
     for (path, named) in [
-        ("out", "out"),
-        ("", ""),
         ("socket", "socket"),
         ("link/file", "link"),
         ("out/file/below", "out/file"),
@@ -55,6 +53,15 @@ async fn what_is_no_file_is_refused_by_name() {
     }
     drop(socket);
     assert_eq!(world.written(), [], "refused before anything is stored");
+}
+
+#[tokio::test]
+async fn directories_are_left_out_of_files() {
+    let world = World::new().await;
+    world.write("out/file", "x");
+    let captured = world.capture_files(&["out", "", "out/file"]).await.unwrap();
+    let paths: Vec<_> = captured.files.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!((paths, captured.symlinks.len()), (vec!["out/file"], 0));
 }
 
 #[tokio::test]
