@@ -148,3 +148,20 @@ fn times_and_modes_are_kept() {
     assert_eq!(folder.metadata_of("link").unwrap().mtime.seconds, 7);
     assert_eq!(folder.metadata_of("below").unwrap().mtime, mtime);
 }
+
+#[test]
+fn a_writer_is_seen_until_the_last_copy_of_its_descriptor_is_closed() {
+    let (_place, folder) = folder();
+    let written = folder.create_file("tool", 0o600).unwrap();
+    let read = folder.open_file("tool").unwrap();
+    if !mark_writer(&written).unwrap() {
+        return;
+    }
+    assert!(has_writer(&read).unwrap());
+    let inherited = written.try_clone().unwrap();
+    drop(written);
+    assert!(has_writer(&read).unwrap(), "a child still has it");
+    drop(inherited);
+    assert!(!has_writer(&read).unwrap());
+    assert!(!has_writer(&folder.open_file("tool").unwrap()).unwrap(), "nothing stays behind");
+}
