@@ -6,6 +6,7 @@
 
 mod cache;
 pub mod capture;
+mod copies;
 mod fetch;
 mod jobs;
 mod pinning;
@@ -27,11 +28,15 @@ use crate::cas::Cas;
 use crate::digest::Digest;
 use crate::store::StoreError;
 use crate::store::filesystem::FilesystemStore;
+use crate::trees::on_disk::Folder;
 
 pub use stage::StagedTree;
 
 use cache::DirectoryCache;
+use fetch::Habit;
 use jobs::Jobs;
+use pinning::Turns;
+use site::failed;
 
 /// What decoded directories take that are kept for the next tree.
 const CACHE_BYTES: usize = 64 << 20;
@@ -189,12 +194,36 @@ pub struct Stager {
     files: Arc<FilesystemStore>,
     directories: DirectoryCache,
     jobs: Jobs,
+    /// What comes of reading from `cas`.
+    reads: Habit,
+    /// At making fresh inodes.
+    turns: Arc<Turns>,
 }
 
 impl Stager {
+    /// Whether hard links to the store's files may be had in a directory; by its file system alone,
+    /// and another mount of the same is found by the first link.
+    async fn may_link(&self, folder: Folder) -> Result<(Folder, bool), StageError> {
+        let root_path = self.files.root().to_owned();
+        let look = move || {
+            let store = Folder::open_root(&root_path)?.metadata()?.device;
+            let own = folder.metadata()?.device;
+            Ok((folder, own == store))
+        };
+        let looked = self.jobs.run(look).await?;
+        looked.map_err(failed("look at the file system of", self.files.root()))
+    }
+
     /// Stages trees of `cas` with links to the blobs of `files`, which stands behind it.
     pub fn new(cas: Cas, files: Arc<FilesystemStore>) -> Arc<Self> {
         let directories = DirectoryCache::new(CACHE_BYTES);
-        Arc::new(Self { cas, files, directories, jobs: Jobs::default() })
+        Arc::new(Self {
+            cas,
+            files,
+            directories,
+            jobs: Jobs::default(),
+            reads: Habit::default(),
+            turns: Arc::default(),
+        })
     }
 }

@@ -72,12 +72,16 @@ impl Stager {
         let plan = self.plan(root).await?;
         progress.expect(plan.totals.files, plan.totals.bytes);
         self.all_missing(&plan).await?;
-        let pins = self.pin_all(&plan, options.link_mode).await?;
+        let (parent, may_link) = self.may_link(parent).await?;
+        let has_links =
+            may_link && matches!(options.link_mode, LinkMode::Auto | LinkMode::HardLink);
+        let pins = self.pin_all(&plan, options.link_mode, has_links).await?;
         let mut totals = plan.totals;
         let tools = Tools {
             plan,
             pins,
-            files: Arc::clone(&self.files),
+            turns: Arc::clone(&self.turns),
+            may_link,
             options: options.clone(),
             writable,
             progress,
@@ -90,7 +94,6 @@ impl Stager {
             Ok((copied_files, pins)) => {
                 totals.copied_files = copied_files;
                 guard.keep();
-                let has_links = matches!(options.link_mode, LinkMode::Auto | LinkMode::HardLink);
                 Ok(StagedTree { totals, _pins: has_links.then_some(pins) })
             }
             Err(error) => {
@@ -98,7 +101,10 @@ impl Stager {
                 let Some(work) = guard.0.take() else { return Err(error) };
                 let removed = self.jobs.run(move || work.site.remove()).await?;
                 removed.map_err(failed("remove what was made of", name))?;
-                Err(error)
+                match error {
+                    StageError::Missing(left) => Err(self.explain_absence(left).await),
+                    error => Err(error),
+                }
             }
         }
     }
