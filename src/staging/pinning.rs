@@ -151,8 +151,8 @@ impl Stager {
         let digests: Vec<Digest> = absent.keys().copied().collect();
         self.require(&digests).await?;
         let mut unheld = Vec::new();
-        let fetches = absent.into_iter().map(|(digest, at)| self.fetch_held(digest, at, may_copy));
-        let mut fetched = stream::iter(fetches).buffer_unordered(AT_ONCE);
+        let work = absent.into_iter().map(|(digest, at)| self.fetch_held(digest, at, may_copy));
+        let mut fetched = stream::iter(work).buffer_unordered(AT_ONCE);
         while let Some(Fetched { digest, files, has_no_variants }) = fetched.try_next().await? {
             pins.has_no_variants |= has_no_variants;
             if files.is_none() {

@@ -29,7 +29,7 @@ const MAX_MESSAGES_BYTES: u64 = 128 << 20;
 const READS: usize = 32;
 /// What an entry costs of what may be done where it is, as if it were so many bytes to decode.
 const ENTRY_BYTES: usize = 64;
-/// Entries whose memory takes too long to give back for an asynchronous thread.
+/// Entries that take too long for an asynchronous thread, if only to give back their memory.
 pub(super) const MANY: usize = 10_000;
 
 /// A distinct directory.
@@ -118,7 +118,7 @@ impl Stager {
         };
         match root {
             TreeRoot::Directory(digest) => planner.read_levels(self, digest).await?,
-            TreeRoot::Tree(digest) => planner.read_tree(self, digest).await?,
+            TreeRoot::Tree(digest) => planner = planner.read_tree(self, digest).await?,
         }
         // I16: what is remembered says nothing of what is stored.
         let absent = self.find_absent(&planner.remembered).await?;
@@ -151,6 +151,7 @@ impl Planner {
             self.pay_for(&level)?;
             let read = self.read_level(stager, &level).await?;
             let mut next = Frontier::new();
+            let mut begun = self.entries;
             for ((digest, parent), directory) in level.into_iter().zip(read) {
                 match directory {
                     None => self.missing.push(digest),
@@ -162,6 +163,10 @@ impl Planner {
                         self.known.insert(digest, Some(node));
                         self.find_unknown(node, &mut next);
                     }
+                }
+                if self.entries - begun > MANY {
+                    begun = self.entries;
+                    tokio::task::yield_now().await;
                 }
             }
             level = next;
@@ -246,21 +251,27 @@ impl Planner {
     }
 
     /// Takes all directories from one message.
-    async fn read_tree(&mut self, stager: &Stager, digest: Digest) -> Result<(), StageError> {
+    async fn read_tree(mut self, stager: &Stager, digest: Digest) -> Result<Self, StageError> {
         if digest.size_bytes > MAX_MESSAGES_BYTES {
             let problem = format!("its message has more than {MAX_MESSAGES_BYTES} bytes");
             return Err(invalid(String::new(), problem));
         }
         let Some(encoded) = stager.read_message(digest, MAX_MESSAGES_BYTES).await? else {
             self.missing.push(digest);
-            return Ok(());
+            return Ok(self);
         };
-        let (function, bytes) = (digest.function, encoded.len());
         self.messages.push(digest);
-        let allowance = Arc::clone(&self.allowance);
-        let decode = move || Tree::decode_within(function, &encoded, &allowance);
-        let decoded = stager.jobs.run_sized(bytes, decode).await?;
-        let tree = decoded.map_err(|error| self.refuse(None, error))?;
+        let (function, bytes) = (digest.function, encoded.len());
+        let decode = move || {
+            let tree = Tree::decode_within(function, &encoded, &self.allowance);
+            let tree = tree.map_err(|error| self.refuse(None, error))?;
+            self.take_tree(&tree)?;
+            Ok(self)
+        };
+        stager.jobs.run_sized(bytes, decode).await?
+    }
+
+    fn take_tree(&mut self, tree: &Tree) -> Result<(), StageError> {
         let root = self.add(Arc::clone(&tree.root), None)?;
         let mut next = Frontier::new();
         self.find_unknown(root, &mut next);
