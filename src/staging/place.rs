@@ -48,6 +48,8 @@ pub(super) struct Work {
     pub(super) is_masked: bool,
     /// Whether the store is on another file system.
     crosses: AtomicBool,
+    /// Whether there was no room for a fresh inode.
+    has_no_room: AtomicBool,
     pub(super) copied: AtomicU64,
     stack: Mutex<Stack>,
     changed: Condvar,
@@ -131,6 +133,7 @@ impl Work {
             runtime,
             is_masked,
             crosses: AtomicBool::new(!may_link),
+            has_no_room: AtomicBool::new(false),
             copied: AtomicU64::new(0),
             stack: Mutex::default(),
             changed: Condvar::new(),
@@ -434,10 +437,15 @@ impl Work {
                     LinkOutcome::Left | LinkOutcome::CrossDevice => return Ok(false),
                 }
             }
+            // Each would wait for room.
+            if self.has_no_room.load(Ordering::Relaxed) {
+                return self.copy_file(place, entry, Some(first));
+            }
             match self.pins.renew((&self.runtime, &self.turns), at, pinned.as_ref()) {
                 Ok(Some(fresh)) => pinned = Some(fresh),
                 Ok(None) => return Ok(false),
                 Err(StoreError::NoSpace { .. }) if self.options.link_mode == LinkMode::Auto => {
+                    self.has_no_room.store(true, Ordering::Relaxed);
                     return self.copy_file(place, entry, Some(first));
                 }
                 Err(error) => return Err(error.into()),
