@@ -1,6 +1,7 @@
 //! Directories that were decoded not long ago, so that staging a tree again need not do it again.
 //!
-//! Says nothing about what is stored: whose directories come from here may lack files.
+//! Says nothing about what is stored: whoever takes a directory from here has yet to ask whether it
+//! is there, as for its files. A purge need not know of this (I16).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -66,20 +66,24 @@ impl Jobs {
     /// off.
     pub(super) fn detach(&self, job: impl FnOnce() + Send + 'static) {
         let token = self.running.token();
-        let tracked = move || {
+        some_time(move || {
             job();
             drop(token);
-        };
-        match Handle::try_current() {
-            Ok(runtime) => drop(spawn(&runtime, tracked)),
-            Err(_) => tracked(),
-        }
+        });
     }
 
     /// Waits until no job runs. Cancel safe.
     pub(super) async fn at_rest(&self) {
         self.running.close();
         self.running.wait().await;
+    }
+}
+
+/// Runs `job` some time; nobody waits for it, not even at the end. Right here outside of a runtime.
+pub(super) fn some_time(job: impl FnOnce() + Send + 'static) {
+    match Handle::try_current() {
+        Ok(runtime) => drop(spawn(&runtime, job)),
+        Err(_) => job(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod cache;
 pub mod capture;
+mod copies;
 mod fetch;
 mod jobs;
 mod pinning;
@@ -32,7 +33,9 @@ use crate::store::filesystem::FilesystemStore;
 pub use stage::StagedTree;
 
 use cache::DirectoryCache;
+use fetch::Habit;
 use jobs::Jobs;
+use pinning::Turns;
 use workshop::Workshop;
 
 /// What decoded directories take that are kept for the next tree.
@@ -195,6 +198,10 @@ pub struct Stager {
     jobs: Jobs,
     /// Of their own, so that no tree waits until large outputs are hashed.
     capture_jobs: Jobs,
+    /// What comes of reading from `cas`.
+    reads: Habit,
+    /// At making fresh inodes.
+    turns: Arc<Turns>,
 }
 
 impl Stager {
@@ -211,8 +218,16 @@ impl Stager {
         workshop: Option<Arc<Workshop>>,
     ) -> Arc<Self> {
         let directories = DirectoryCache::new(CACHE_BYTES);
-        let (jobs, capture_jobs) = (Jobs::default(), Jobs::default());
-        Arc::new(Self { cas, files, directories, workshop, jobs, capture_jobs })
+        Arc::new(Self {
+            cas,
+            files,
+            directories,
+            workshop,
+            jobs: Jobs::default(),
+            capture_jobs: Jobs::default(),
+            reads: Habit::default(),
+            turns: Arc::default(),
+        })
     }
 
     /// Waits until nothing goes on any more of calls that were broken off. Cancel safe.

@@ -13,16 +13,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
-use super::pinning::Pins;
+use super::pinning::{Pins, Turns};
 use super::plan::{Node, Plan, invalid, join};
 use super::site::{Grounds, Site, failed};
 use super::writable::Writable;
 use super::{LinkMode, Progress, StageError, StageOptions};
 use crate::digest::Digest;
 use crate::store::StoreError;
-use crate::store::filesystem::{CopyBy, FilesystemStore, LinkOutcome, PinnedFile};
+use crate::store::filesystem::{LinkOutcome, PinnedFile};
 use crate::trees::directory::FileEntry;
-use crate::trees::on_disk::{self, Folder};
+use crate::trees::on_disk::Folder;
 
 /// Files of one directory that one task makes.
 const CHUNK_FILES: usize = 512;
@@ -31,7 +31,7 @@ const MAX_RENEWALS: usize = 8;
 /// Directories of which the tree says nothing, before the umask.
 const DIRECTORY_MODE: u32 = 0o777;
 /// What the tree may choose of a mode: the rest would let a file run as its owner.
-const CHOSEN_MODE: u32 = 0o1777;
+pub(super) const CHOSEN_MODE: u32 = 0o1777;
 
 /// A tree that is being made.
 #[derive(Debug)]
@@ -39,16 +39,18 @@ pub(super) struct Work {
     pub(super) site: Site,
     pub(super) plan: Plan,
     pub(super) pins: Arc<Pins>,
-    pub(super) files: Arc<FilesystemStore>,
+    pub(super) turns: Arc<Turns>,
     pub(super) options: StageOptions,
     pub(super) writable: Writable,
     pub(super) progress: Arc<Progress>,
     pub(super) runtime: Handle,
     /// Whether directories do not get the mode that they are made with.
     pub(super) is_masked: bool,
-    /// Whether a link has failed because the store is on another file system.
+    /// Whether the store is on another file system.
     crosses: AtomicBool,
-    copied: AtomicU64,
+    /// Whether there was no room for a fresh inode.
+    has_no_room: AtomicBool,
+    pub(super) copied: AtomicU64,
     stack: Mutex<Stack>,
     changed: Condvar,
     outcome: Mutex<Outcome>,
@@ -78,7 +80,7 @@ enum Task {
 /// A directory that is made and not complete.
 #[derive(Debug)]
 pub(super) struct Place {
-    folder: Folder,
+    pub(super) folder: Folder,
     node: usize,
     /// Where it is, and by which entry.
     parent: Option<(Arc<Place>, usize)>,
@@ -103,7 +105,9 @@ impl Drop for Busy<'_> {
 pub(super) struct Tools {
     pub(super) plan: Plan,
     pub(super) pins: Pins,
-    pub(super) files: Arc<FilesystemStore>,
+    pub(super) turns: Arc<Turns>,
+    /// Whether the store is on the same file system, as far as that can be seen.
+    pub(super) may_link: bool,
     pub(super) options: StageOptions,
     pub(super) writable: Writable,
     pub(super) progress: Arc<Progress>,
@@ -113,7 +117,7 @@ pub(super) struct Tools {
 impl Work {
     /// Begins to make a tree at what is to become `target` in `parent`.
     pub(super) fn begin(tools: Tools, grounds: Grounds, target: &str) -> Result<Self, StageError> {
-        let Tools { plan, pins, files, options, writable, progress, runtime } = tools;
+        let Tools { plan, pins, turns, may_link, options, writable, progress, runtime } = tools;
         let mode = DIRECTORY_MODE & !options.umask;
         let (site, root) = Site::begin(grounds, target, mode)?;
         let own = root.metadata().map_err(failed("look at the directory beside", target))?;
@@ -122,13 +126,14 @@ impl Work {
             site,
             plan,
             pins: Arc::new(pins),
-            files,
+            turns,
             options,
             writable,
             progress,
             runtime,
             is_masked,
-            crosses: AtomicBool::new(false),
+            crosses: AtomicBool::new(!may_link),
+            has_no_room: AtomicBool::new(false),
             copied: AtomicU64::new(0),
             stack: Mutex::default(),
             changed: Condvar::new(),
@@ -229,18 +234,20 @@ impl Work {
     }
 
     /// Says what a failure at a target means.
-    fn explain(
+    pub(super) fn explain(
         &self,
         operation: &'static str,
         (place, name): (&Place, &str),
     ) -> impl FnOnce(io::Error) -> StageError {
-        let path = self.path_of(place, name);
-        move |source| match source.kind() {
-            // The tree has no name twice, so this file system takes two names for one.
-            io::ErrorKind::AlreadyExists => {
-                invalid(path, "is the name of another entry or of a writable directory there")
+        move |source| {
+            let path = self.path_of(place, name);
+            match source.kind() {
+                // The tree has no name twice, so this file system takes two names for one.
+                io::ErrorKind::AlreadyExists => {
+                    invalid(path, "is the name of another entry or of a writable directory there")
+                }
+                _ => failed(operation, path)(source),
             }
-            _ => failed(operation, path)(source),
         }
     }
 
@@ -382,7 +389,7 @@ impl Work {
         match self.link(place, entry, pinned)? {
             LinkOutcome::Linked => Ok(true),
             LinkOutcome::Left => Ok(false),
-            LinkOutcome::OutOfLinks => self.link_renewed(place, entry, at),
+            LinkOutcome::OutOfLinks => self.link_renewed(place, entry, (at, pinned)),
             LinkOutcome::CrossDevice if self.options.link_mode == LinkMode::Auto => {
                 self.crosses.store(true, Ordering::Relaxed);
                 self.copy_file(place, entry, Some(pinned))
@@ -406,7 +413,7 @@ impl Work {
     }
 
     /// Tells failures at the target from those of the store.
-    fn explain_store(
+    pub(super) fn explain_store(
         &self,
         operation: &'static str,
         at: (&Place, &str),
@@ -423,61 +430,32 @@ impl Work {
         &self,
         place: &Place,
         entry: &FileEntry,
-        at: usize,
+        (at, first): (usize, &PinnedFile),
     ) -> Result<bool, StageError> {
-        let wanted = (at, (entry.digest, entry.is_executable));
+        let mut pinned = self.pins.newest(at);
         for _ in 0..MAX_RENEWALS {
-            if let Some(pinned) = self.pins.renewed(at) {
-                match self.link(place, entry, &pinned)? {
+            if let Some(pinned) = &pinned {
+                match self.link(place, entry, pinned)? {
                     LinkOutcome::Linked => return Ok(true),
                     LinkOutcome::OutOfLinks => {}
                     LinkOutcome::Left | LinkOutcome::CrossDevice => return Ok(false),
                 }
             }
-            if self.pins.renew(&self.runtime, &self.files, wanted)?.is_none() {
-                return Ok(false);
+            // Each would wait for room.
+            if self.has_no_room.load(Ordering::Relaxed) {
+                return self.copy_file(place, entry, Some(first));
+            }
+            match self.pins.renew((&self.runtime, &self.turns), at, pinned.as_ref()) {
+                Ok(Some(fresh)) => pinned = Some(fresh),
+                Ok(None) => return Ok(false),
+                Err(StoreError::NoSpace { .. }) if self.options.link_mode == LinkMode::Auto => {
+                    self.has_no_room.store(true, Ordering::Relaxed);
+                    return self.copy_file(place, entry, Some(first));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         let error = io::Error::other("inodes fill up too fast");
         Err(self.explain("make a hard link", (place, entry.name.as_str()))(error))
-    }
-
-    /// Makes a private copy, empty without a `source`; false when the blob has left the store.
-    fn copy_file(
-        &self,
-        place: &Place,
-        entry: &FileEntry,
-        source: Option<&PinnedFile>,
-    ) -> Result<bool, StageError> {
-        let name = entry.name.as_str();
-        let file = place
-            .folder
-            .create_file(name, 0o600)
-            .map_err(self.explain("make the file", (place, name)))?;
-        if let Some(source) = source {
-            let by = match self.options.link_mode {
-                LinkMode::Reflink => CopyBy::Reflink,
-                _ => CopyBy::Any,
-            };
-            let copied = source.copy_to(&file, by);
-            let copied =
-                copied.map_err(|error| self.explain_store("copy to", (place, name), error));
-            if !copied? {
-                return Ok(false);
-            }
-            self.copied.fetch_add(1, Ordering::Relaxed);
-        }
-        self.finish_copy(&file, entry).map_err(self.explain("finish the file", (place, name)))?;
-        Ok(true)
-    }
-
-    fn finish_copy(&self, file: &on_disk::File, entry: &FileEntry) -> io::Result<()> {
-        if self.options.uid.is_some() || self.options.gid.is_some() {
-            on_disk::set_owner(file, self.options.uid, self.options.gid)?;
-        }
-        let run = if entry.is_executable { 0o111 } else { 0 };
-        let mode = entry.properties.unix_mode.unwrap_or(0o444) | run;
-        on_disk::set_mode(file, mode & CHOSEN_MODE & 0o777 & !self.options.umask)?;
-        entry.properties.mtime.map_or(Ok(()), |mtime| on_disk::set_mtime(file, mtime))
     }
 }

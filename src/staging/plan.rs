@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::jobs::some_time;
 use super::{StageError, Stager, Totals, TreeRoot};
 use crate::digest::Digest;
 use crate::store::StoreError;
-use crate::trees::directory::{Directory, FileEntry, InvalidDirectory};
+use crate::trees::directory::{Allowance, Directory, FileEntry, InvalidDirectory};
 use crate::trees::tree::Tree;
 
 /// Levels of directories.
-const MAX_DEPTH: usize = 512;
+pub(super) const MAX_DEPTH: usize = 512;
 /// Files, directories and symbolic links.
 const MAX_PATHS: u64 = 1_000_000;
 /// The largest `Directory` message.
@@ -26,6 +27,10 @@ const MAX_DIRECTORY_BYTES: u64 = 16 << 20;
 const MAX_MESSAGES_BYTES: u64 = 128 << 20;
 /// Messages that are read at once.
 const READS: usize = 32;
+/// What an entry costs of what may be done where it is, as if it were so many bytes to decode.
+const ENTRY_BYTES: usize = 64;
+/// Entries that take too long for an asynchronous thread, if only to give back their memory.
+pub(super) const MANY: usize = 10_000;
 
 /// A distinct directory.
 #[derive(Debug)]
@@ -53,20 +58,35 @@ pub(super) struct Plan {
     pub(super) totals: Totals,
     /// Directories that are absent, each once.
     pub(super) missing: Vec<Digest>,
+    /// The messages that it was read from, each once.
+    pub(super) messages: Vec<Digest>,
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        let entries: usize = self.nodes.iter().map(|node| node.directory.entries()).sum();
+        if entries > MANY {
+            let parts = (std::mem::take(&mut self.nodes), std::mem::take(&mut self.files));
+            some_time(move || drop(parts));
+        }
+    }
 }
 
 /// A directory that is wanted by the first entry that named it.
 type Frontier = Vec<(Digest, Option<(usize, usize)>)>;
 
 /// A plan in the making.
-struct Planner<'a> {
-    stager: &'a Stager,
+struct Planner {
     nodes: Vec<Node>,
     /// The node of each digest; `None` while it is being read, or is absent.
     known: HashMap<Digest, Option<usize>>,
     missing: Vec<Digest>,
+    messages: Vec<Digest>,
+    /// Those of them that were not read now, but decoded some time ago.
+    remembered: Vec<Digest>,
     message_bytes: u64,
-    entries: u64,
+    entries: usize,
+    allowance: Arc<Allowance>,
 }
 
 /// A tree that is refused, for what is wrong at a path.
@@ -87,18 +107,24 @@ impl Stager {
     /// Reads all directories of a tree and looks at what they are together.
     pub(super) async fn plan(&self, root: TreeRoot) -> Result<Plan, StageError> {
         let mut planner = Planner {
-            stager: self,
             nodes: Vec::new(),
             known: HashMap::new(),
             missing: Vec::new(),
+            messages: Vec::new(),
+            remembered: Vec::new(),
             message_bytes: 0,
             entries: 0,
+            allowance: Arc::new(Allowance::new(MAX_PATHS)),
         };
         match root {
-            TreeRoot::Directory(digest) => planner.read_levels(digest).await?,
-            TreeRoot::Tree(digest) => planner.read_tree(digest).await?,
+            TreeRoot::Directory(digest) => planner.read_levels(self, digest).await?,
+            TreeRoot::Tree(digest) => planner = planner.read_tree(self, digest).await?,
         }
-        planner.finish()
+        // I16: what is remembered says nothing of what is stored.
+        let absent = self.find_absent(&planner.remembered).await?;
+        planner.missing.extend(absent);
+        let bytes = planner.entries.saturating_mul(ENTRY_BYTES);
+        self.jobs.run_sized(bytes, move || planner.finish()).await?
     }
 
     async fn read_message(
@@ -114,8 +140,8 @@ impl Stager {
     }
 }
 
-impl Planner<'_> {
-    async fn read_levels(&mut self, root: Digest) -> Result<(), StageError> {
+impl Planner {
+    async fn read_levels(&mut self, stager: &Stager, root: Digest) -> Result<(), StageError> {
         self.known.insert(root, None);
         let mut level: Frontier = vec![(root, None)];
         for _ in 0..MAX_DEPTH {
@@ -123,16 +149,24 @@ impl Planner<'_> {
                 return Ok(());
             }
             self.pay_for(&level)?;
-            let read = self.read_level(&level).await?;
+            let read = self.read_level(stager, &level).await?;
             let mut next = Frontier::new();
+            let mut begun = self.entries;
             for ((digest, parent), directory) in level.into_iter().zip(read) {
                 match directory {
                     None => self.missing.push(digest),
                     Some(directory) => {
                         let node = self.add(directory, parent)?;
+                        if !digest.is_empty() {
+                            self.messages.push(digest);
+                        }
                         self.known.insert(digest, Some(node));
                         self.find_unknown(node, &mut next);
                     }
+                }
+                if self.entries - begun > MANY {
+                    begun = self.entries;
+                    tokio::task::yield_now().await;
                 }
             }
             level = next;
@@ -167,15 +201,24 @@ impl Planner<'_> {
 
     /// Reads the directories of one level, in their order.
     async fn read_level(
-        &self,
+        &mut self,
+        stager: &Stager,
         level: &Frontier,
     ) -> Result<Vec<Option<Arc<Directory>>>, StageError> {
         let digests: Vec<Digest> = level.iter().map(|(digest, _)| *digest).collect();
-        let mut read = self.stager.directories.get_all(&digests);
-        let unread: Vec<usize> =
-            (0..read.len()).filter(|at| read.get(*at).is_some_and(Option::is_none)).collect();
-        let mut reads =
-            stream::iter(unread).map(|at| self.read_one(level, at)).buffer_unordered(READS);
+        let mut read = stager.directories.get_all(&digests);
+        let mut unread = Vec::new();
+        for (at, (digest, directory)) in digests.iter().zip(&read).enumerate() {
+            if directory.is_none() {
+                unread.push(at);
+            } else if !digest.is_empty() {
+                self.remembered.push(*digest);
+            }
+        }
+        let planner = &*self;
+        let mut reads = stream::iter(unread)
+            .map(|at| planner.read_one(stager, level, at))
+            .buffer_unordered(READS);
         while let Some((at, directory)) = reads.try_next().await? {
             if let Some(place) = read.get_mut(at) {
                 *place = directory;
@@ -186,18 +229,20 @@ impl Planner<'_> {
 
     async fn read_one(
         &self,
+        stager: &Stager,
         level: &Frontier,
         at: usize,
     ) -> Result<(usize, Option<Arc<Directory>>), StageError> {
         let Some((digest, parent)) = level.get(at) else { return Ok((at, None)) };
-        let Some(encoded) = self.stager.read_message(*digest, MAX_DIRECTORY_BYTES).await? else {
+        let Some(encoded) = stager.read_message(*digest, MAX_DIRECTORY_BYTES).await? else {
             return Ok((at, None));
         };
         let (function, bytes) = (digest.function, encoded.len());
-        let decode = move || Directory::decode(function, &encoded);
-        let decoded = self.stager.jobs.run_sized(bytes, decode).await?;
+        let allowance = Arc::clone(&self.allowance);
+        let decode = move || Directory::decode_within(function, &encoded, &allowance);
+        let decoded = stager.jobs.run_sized(bytes, decode).await?;
         let directory = Arc::new(decoded.map_err(|error| self.refuse(*parent, error))?);
-        self.stager.directories.insert(*digest, &directory);
+        stager.directories.insert(*digest, &directory);
         Ok((at, Some(directory)))
     }
 
@@ -206,19 +251,27 @@ impl Planner<'_> {
     }
 
     /// Takes all directories from one message.
-    async fn read_tree(&mut self, digest: Digest) -> Result<(), StageError> {
+    async fn read_tree(mut self, stager: &Stager, digest: Digest) -> Result<Self, StageError> {
         if digest.size_bytes > MAX_MESSAGES_BYTES {
             let problem = format!("its message has more than {MAX_MESSAGES_BYTES} bytes");
             return Err(invalid(String::new(), problem));
         }
-        let Some(encoded) = self.stager.read_message(digest, MAX_MESSAGES_BYTES).await? else {
+        let Some(encoded) = stager.read_message(digest, MAX_MESSAGES_BYTES).await? else {
             self.missing.push(digest);
-            return Ok(());
+            return Ok(self);
         };
+        self.messages.push(digest);
         let (function, bytes) = (digest.function, encoded.len());
-        let decode = move || Tree::decode(function, &encoded);
-        let decoded = self.stager.jobs.run_sized(bytes, decode).await?;
-        let tree = decoded.map_err(|error| self.refuse(None, error))?;
+        let decode = move || {
+            let tree = Tree::decode_within(function, &encoded, &self.allowance);
+            let tree = tree.map_err(|error| self.refuse(None, error))?;
+            self.take_tree(&tree)?;
+            Ok(self)
+        };
+        stager.jobs.run_sized(bytes, decode).await?
+    }
+
+    fn take_tree(&mut self, tree: &Tree) -> Result<(), StageError> {
         let root = self.add(Arc::clone(&tree.root), None)?;
         let mut next = Frontier::new();
         self.find_unknown(root, &mut next);
@@ -241,8 +294,8 @@ impl Planner<'_> {
         parent: Option<(usize, usize)>,
     ) -> Result<usize, StageError> {
         // Each of them is in the tree at least once.
-        self.entries = self.entries.saturating_add(directory.entries() as u64);
-        if self.entries > MAX_PATHS {
+        self.entries = self.entries.saturating_add(directory.entries());
+        if self.entries as u64 > MAX_PATHS {
             return Err(too_many_paths());
         }
         self.nodes.push(Node { directory, children: Vec::new(), files: Vec::new(), parent });
@@ -284,7 +337,13 @@ impl Planner<'_> {
             return Err(too_many_paths());
         }
         let files = self.gather_files();
-        Ok(Plan { nodes: self.nodes, files, totals, missing: self.missing })
+        Ok(Plan {
+            nodes: self.nodes,
+            files,
+            totals,
+            missing: self.missing,
+            messages: self.messages,
+        })
     }
 
     /// Replaces digests by nodes; those of absent directories lead nowhere, and such a plan is

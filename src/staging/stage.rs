@@ -9,7 +9,7 @@ use super::jobs::Jobs;
 use super::pinning::Pins;
 use super::place::{Tools, Work};
 use super::plan::invalid;
-use super::site::Grounds;
+use super::site::{Grounds, failed};
 use super::writable::Writable;
 use super::{LinkMode, Progress, StageError, StageOptions, Stager, Totals, TreeRoot};
 use crate::store::StoreError;
@@ -81,12 +81,16 @@ impl Stager {
         let plan = self.plan(root).await?;
         progress.expect(plan.totals.files, plan.totals.bytes);
         self.all_missing(&plan).await?;
-        let pins = self.pin_all(&plan, options.link_mode).await?;
+        let (parent, may_link) = self.may_link(parent).await?;
+        let has_links =
+            may_link && matches!(options.link_mode, LinkMode::Auto | LinkMode::HardLink);
+        let pins = self.pin_all(&plan, options.link_mode, has_links).await?;
         let mut totals = plan.totals;
         let tools = Tools {
             plan,
             pins,
-            files: Arc::clone(&self.files),
+            turns: Arc::clone(&self.turns),
+            may_link,
             options: options.clone(),
             writable,
             progress,
@@ -101,7 +105,6 @@ impl Stager {
             Ok((copied_files, pins)) => {
                 totals.copied_files = copied_files;
                 let identity = guard.keep().ok_or(StoreError::ShuttingDown)?;
-                let has_links = matches!(options.link_mode, LinkMode::Auto | LinkMode::HardLink);
                 Ok(StagedTree { totals, identity, _pins: has_links.then_some(pins) })
             }
             Err(error) => {
@@ -110,9 +113,25 @@ impl Stager {
                 if let Ok(Err(error)) = self.jobs.run(move || work.site.remove()).await {
                     tracing::warn!(%error, name, "what was made of a tree stays");
                 }
-                Err(error)
+                match error {
+                    StageError::Missing(left) => Err(self.explain_absence(left).await),
+                    error => Err(error),
+                }
             }
         }
+    }
+
+    /// Whether hard links to the store's files may be had in a directory; by its file system alone,
+    /// and another mount of the same is found by the first link.
+    async fn may_link(&self, folder: Folder) -> Result<(Folder, bool), StageError> {
+        let root_path = self.files.root().to_owned();
+        let look = move || {
+            let store = Folder::open_root(&root_path)?.metadata()?.device;
+            let own = folder.metadata()?.device;
+            Ok((folder, own == store))
+        };
+        let looked = self.jobs.run(look).await?;
+        looked.map_err(failed("look at the file system of", self.files.root()))
     }
 
     /// Makes everything and puts it in its place; says how many files were copied.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::plan::{invalid, join};
+use super::plan::{MAX_DEPTH, invalid};
 use super::site::failed;
 use super::{StageError, StageOptions};
 use crate::trees::name::Name;
@@ -13,6 +13,8 @@ use crate::trees::on_disk::Folder;
 const MAX_DIRECTORIES: usize = 10_000;
 /// The longest path, in bytes.
 const MAX_PATH_BYTES: usize = 4_096;
+/// All of them together, and those on the way to them. Each level of a path is a path of its own.
+const MAX_BYTES: usize = 4 << 20;
 
 /// The paths of such directories and of those that they are in, relative to the root.
 #[derive(Debug, Default)]
@@ -21,27 +23,46 @@ pub(super) struct Writable {
     paths: HashMap<String, bool>,
 }
 
+/// Refuses what is no path that leads downwards.
+fn check(wanted: &str) -> Result<(), StageError> {
+    if wanted.len() > MAX_PATH_BYTES {
+        let problem = format!("a writable directory has more than {MAX_PATH_BYTES} bytes");
+        return Err(invalid(crate::digest::shorten(wanted), problem));
+    }
+    let mut levels = 0;
+    for name in wanted.split('/') {
+        Name::new(name).map_err(|problem| invalid(wanted.to_owned(), problem.to_string()))?;
+        levels += 1;
+    }
+    if levels > MAX_DEPTH {
+        let problem = format!("a writable directory has more than {MAX_DEPTH} levels");
+        return Err(invalid(crate::digest::shorten(wanted), problem));
+    }
+    Ok(())
+}
+
 impl Writable {
     /// Checks what was asked for.
     pub(super) fn new(options: &StageOptions) -> Result<Self, StageError> {
         let mut paths: HashMap<String, bool> = HashMap::new();
+        let mut bytes = 0_usize;
         for wanted in &options.writable_directories {
-            if wanted.len() > MAX_PATH_BYTES {
-                let problem = format!("a writable directory has more than {MAX_PATH_BYTES} bytes");
-                return Err(invalid(crate::digest::shorten(wanted), problem));
+            check(wanted)?;
+            // Upwards, as far as another one does not lead there already.
+            let mut path = Some(wanted.as_str());
+            while let Some(at) = path.filter(|at| !paths.contains_key(*at)) {
+                bytes = bytes.saturating_add(at.len());
+                if paths.len() == MAX_DIRECTORIES || bytes > MAX_BYTES {
+                    let problem = format!(
+                        "more than {MAX_DIRECTORIES} writable directories, those that they are in \
+                         among them, or more than {MAX_BYTES} bytes of paths",
+                    );
+                    return Err(invalid(wanted.clone(), problem));
+                }
+                paths.insert(at.to_owned(), false);
+                path = at.rsplit_once('/').map(|(above, _)| above);
             }
-            let mut path = String::new();
-            for name in wanted.split('/') {
-                let checked = Name::new(name);
-                checked.map_err(|problem| invalid(wanted.clone(), problem.to_string()))?;
-                path = join(&path, name);
-                paths.entry(path.clone()).or_default();
-            }
-            paths.insert(path, true);
-            if paths.len() > MAX_DIRECTORIES {
-                let problem = format!("more than {MAX_DIRECTORIES} writable directories");
-                return Err(invalid(wanted.clone(), problem));
-            }
+            paths.insert(wanted.clone(), true);
         }
         Ok(Self { paths })
     }

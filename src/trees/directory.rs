@@ -1,6 +1,7 @@
 //! One directory, decoded and checked.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Buf as _;
 use castellan_proto::{protobuf, v2};
@@ -14,6 +15,8 @@ use crate::digest::{Digest, DigestFunction, shorten};
 const MAX_TARGET_BYTES: usize = 4_095;
 /// The largest entry, in bytes. What an entry may say is much less.
 const MAX_ENTRY_BYTES: u64 = 16 << 10;
+/// Entries of what is decoded by itself; more than anybody looks at.
+const MAX_ENTRIES: u64 = 2_000_000;
 /// The highest permission bits.
 const MAX_MODE: u32 = 0o7777;
 /// Of a `Timestamp`: the first second of the year 1, and the last of the year 9999.
@@ -37,6 +40,41 @@ pub struct InvalidDirectory {
     pub entry: String,
     /// What is wrong with it.
     pub problem: String,
+}
+
+/// Entries that may still be decoded, together: in memory each takes many times what it takes in a
+/// message.
+#[derive(Debug)]
+pub struct Allowance {
+    at_most: u64,
+    taken: AtomicU64,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self::new(MAX_ENTRIES)
+    }
+}
+
+impl Allowance {
+    /// So many.
+    pub fn new(at_most: u64) -> Self {
+        Self { at_most, taken: AtomicU64::new(0) }
+    }
+
+    /// As many as this one had at first.
+    pub(super) fn afresh(&self) -> Self {
+        Self::new(self.at_most)
+    }
+
+    /// Takes one, before there is memory for it.
+    pub(super) fn take(&self) -> Result<(), InvalidDirectory> {
+        if self.taken.fetch_add(1, Ordering::Relaxed) < self.at_most {
+            return Ok(());
+        }
+        let problem = format!("there are more than {} entries", self.at_most);
+        Err(InvalidDirectory { entry: String::new(), problem })
+    }
 }
 
 /// A moment, as node properties have it.
@@ -249,11 +287,23 @@ impl Directory {
     /// Reads and checks an encoded `Directory` whose digests are of `function`. The order of its
     /// entries is the sender's affair.
     pub fn decode(function: DigestFunction, encoded: &[u8]) -> Result<Self, InvalidDirectory> {
+        Self::decode_within(function, encoded, &Allowance::default())
+    }
+
+    /// The same for one of several messages that have no more entries than allowed.
+    pub fn decode_within(
+        function: DigestFunction,
+        encoded: &[u8],
+        allowance: &Allowance,
+    ) -> Result<Self, InvalidDirectory> {
         let mut directory = Self::default();
         let mut properties = v2::NodeProperties::default();
         let mut rest = encoded;
         while rest.has_remaining() {
             let (tag, wire_type) = decode_key(&mut rest).map_err(malformed)?;
+            if matches!(tag, tag::FILES | tag::DIRECTORIES | tag::SYMLINKS) {
+                allowance.take()?;
+            }
             match tag {
                 tag::FILES => {
                     let node = field(wire_type, &mut rest, v2::FileNode::default())?;

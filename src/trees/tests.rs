@@ -163,3 +163,32 @@ fn properties_that_no_file_has_are_refused() {
     let mtime = Some(ModificationTime { seconds: 5, nanoseconds: 6 });
     assert_eq!(read.properties, Properties { mtime, unix_mode: Some(0o7777) });
 }
+
+/// A message is small; what is made of it is not.
+#[test]
+fn no_more_is_decoded_than_is_allowed() {
+    let symlink = |number| SymlinkEntry {
+        name: name(&format!("l{number}")),
+        target: "x".into(),
+        properties: Properties::default(),
+    };
+    let directory = Directory { symlinks: (0..6).map(symlink).collect(), ..Directory::default() };
+    let encoded = directory.encode();
+    let read = |at_most| Directory::decode_within(SHA256, &encoded, &Allowance::new(at_most));
+    assert_eq!(read(6), Ok(directory.clone()));
+    assert!(read(5).unwrap_err().to_string().contains("more than 5 entries"));
+    // The entries of all directories together, and the directories themselves.
+    let below = |number| Directory { symlinks: vec![symlink(number)], ..Directory::default() };
+    for (children, entries) in [(3, 9), (7, 13)] {
+        let children = (0..children).map(|number| below(number).encode().into()).collect();
+        let encoded = super::encode::tree(directory.encode().into(), children);
+        let read = |at_most| Tree::decode_within(SHA256, &encoded, &Allowance::new(at_most));
+        assert!(read(entries).is_ok());
+        assert!(read(entries - 1).unwrap_err().to_string().contains("entries"));
+    }
+    let unknown = |number: u8| bytes::Bytes::from(vec![0x38, number]);
+    let encoded = super::encode::tree(bytes::Bytes::new(), (0..9).map(unknown).collect());
+    let read = |at_most| Tree::decode_within(SHA256, &encoded, &Allowance::new(at_most));
+    assert_eq!(read(9).unwrap().children.len(), 9);
+    assert!(read(8).unwrap_err().to_string().contains("more than 8 entries"));
+}

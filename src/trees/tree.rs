@@ -8,7 +8,7 @@ use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
 };
 
-use super::directory::{Directory, InvalidDirectory};
+use super::directory::{Allowance, Directory, InvalidDirectory};
 use crate::digest::{Digest, DigestFunction};
 
 const ROOT: u32 = 1;
@@ -43,6 +43,17 @@ fn take<'a>(wire_type: WireType, rest: &mut &'a [u8]) -> Result<&'a [u8], Invali
 impl Tree {
     /// Reads and checks an encoded `Tree` whose digests are of `function`.
     pub fn decode(function: DigestFunction, encoded: &[u8]) -> Result<Self, InvalidDirectory> {
+        Self::decode_within(function, encoded, &Allowance::default())
+    }
+
+    /// The same with no more directories, and no more entries in all of them, than allowed.
+    pub fn decode_within(
+        function: DigestFunction,
+        encoded: &[u8],
+        entries: &Allowance,
+    ) -> Result<Self, InvalidDirectory> {
+        // One that is empty takes memory as well.
+        let directories = entries.afresh();
         let mut root = None;
         let mut children = HashMap::new();
         let mut rest = encoded;
@@ -50,14 +61,16 @@ impl Tree {
             let (tag, wire_type) = decode_key(&mut rest).map_err(malformed)?;
             match tag {
                 ROOT => {
-                    let read = Directory::decode(function, take(wire_type, &mut rest)?)?;
+                    let message = take(wire_type, &mut rest)?;
+                    let read = Directory::decode_within(function, message, entries)?;
                     if root.replace(Arc::new(read)).is_some() {
                         return Err(malformed("it has two roots"));
                     }
                 }
                 CHILDREN => {
                     let child = take(wire_type, &mut rest)?;
-                    let read = Directory::decode(function, child)?;
+                    directories.take()?;
+                    let read = Directory::decode_within(function, child, entries)?;
                     children.insert(Digest::of(function, child), Arc::new(read));
                 }
                 _ => skip_field(wire_type, tag, &mut rest, DecodeContext::default())

@@ -1,14 +1,18 @@
 //! Trees whose blobs are in a store behind.
 
+use super::far::Far;
 use super::*;
 use crate::store::BlobStoreExt as _;
-use crate::store::memory::{MemoryOptions, MemoryStore};
 use crate::store::tiered::{TieredOptions, TieredStore};
 
 /// A world whose blobs are somewhere else; reading them fills the store of files or does not.
-async fn away(is_tiered: bool) -> (World, Arc<MemoryStore>) {
+async fn away(is_tiered: bool) -> (World, Arc<Far>) {
     let world = World::new().await;
-    let far = MemoryStore::new(&MemoryOptions::new(64 << 20));
+    with_far(world, is_tiered)
+}
+
+fn with_far(world: World, is_tiered: bool) -> (World, Arc<Far>) {
+    let far = Far::new();
     let (near, behind) = (Arc::clone(&world.store), Arc::clone(&far));
     let store: Arc<dyn BlobStore> =
         if is_tiered { TieredStore::new(near, behind, TieredOptions::default()) } else { behind };
@@ -39,8 +43,7 @@ async fn a_tree_is_made_local() {
         let bytes: u64 = 3_000_000 + 7 + 13 + 11 + 9 + 17;
         assert_eq!((progress.bytes_total(), progress.bytes_done()), (bytes, bytes));
         assert_eq!(progress.files_total(), progress.files_done());
-        let is_file = |digest: &&Digest| !parts.directories.contains_key(digest);
-        for digest in parts.blobs.keys().filter(is_file) {
+        for digest in parts.blobs.keys() {
             assert!(world.store.contains(&Key::blob(*digest)).await.unwrap(), "{digest}");
         }
     }
@@ -79,4 +82,102 @@ async fn what_is_nowhere_is_reported_at_once() {
     let staged = world.stage(parts.root).await;
     assert!(matches!(&staged, Err(StageError::Missing(missing)) if *missing == gone), "{staged:?}");
     assert_eq!(world.litter(), Vec::<String>::new());
+}
+
+/// The messages that are known without being read are made local like the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_messages_of_a_tree_are_made_local_too() {
+    for is_tiered in [false, true] {
+        let (world, far) = away(is_tiered).await;
+        let parts = Parts::of(&sample());
+        for data in parts.blobs.values() {
+            put(&*far, data).await;
+        }
+        let tree = put(&*far, &parts.tree()).await;
+        let root = TreeRoot::Directory(parts.root);
+        let messages = parts.directories.keys().filter(|it| !it.is_empty());
+        let messages: Vec<Key> = messages.copied().map(Key::blob).collect();
+        for _ in 0..2 {
+            world.stager.fetch(root, Arc::default()).await.unwrap();
+            let absent = world.store.find_missing(&messages).await.unwrap();
+            assert!(!absent.contains(&true), "{absent:?}");
+            for key in &messages {
+                world.store.remove(key).await.unwrap();
+            }
+        }
+        world.stager.fetch(TreeRoot::Tree(tree), Arc::default()).await.unwrap();
+        assert!(world.store.contains(&Key::blob(tree)).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_held_here_is_not_missing() {
+    for is_tiered in [false, true] {
+        let small = World::with(2 << 20, tempfile::tempdir().unwrap()).await;
+        let (world, far) = with_far(small, is_tiered);
+        let file = |seed: u8| {
+            let (data, is_executable) = (vec![seed; 300_000].into(), seed.is_multiple_of(2));
+            (format!("f{seed}"), Item::File { data, is_executable })
+        };
+        let parts = Parts::of(&(0..20).map(file).collect());
+        for data in parts.blobs.values() {
+            put(&*far, data).await;
+        }
+        let refused = world.stage(parts.root).await.unwrap_err();
+        let is_right = matches!(
+            refused,
+            StageError::Store(StoreError::NoSpace { .. } | StoreError::Unavailable { .. })
+        );
+        assert!(is_right, "{refused}");
+        assert_eq!(world.litter(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_and_goes_is_not_missing() {
+    let (world, far) = away(false).await;
+    let parts = Parts::of(&sample());
+    for data in parts.blobs.values() {
+        put(&*far, data).await;
+    }
+    let withheld = Digest::of(SHA256, b"read me");
+    *far.withheld.lock() = Some(withheld);
+    let root = TreeRoot::Directory(parts.root);
+    let fetched = world.stager.fetch(root, Arc::default()).await.map(|_| ());
+    let staged = world.stage(parts.root).await.map(|_| ());
+    for outcome in [fetched, staged] {
+        let Err(StageError::Store(StoreError::Unavailable { what })) = &outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(what.contains(&withheld.to_string()), "{what}");
+    }
+    // What is nowhere is said to be, and that alone.
+    let gone = Digest::of(SHA256, b"odd names");
+    far.remove(&Key::blob(gone)).await.unwrap();
+    world.store.remove(&Key::blob(gone)).await.unwrap();
+    let staged = world.stage(parts.root).await;
+    assert!(matches!(&staged, Err(StageError::Missing(it)) if *it == [gone]), "{staged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_blob_is_read_once() {
+    for is_tiered in [false, true] {
+        let (world, far) = away(is_tiered).await;
+        let file = |seed: u8| {
+            let data = vec![seed; 2_000_000].into();
+            (format!("f{seed}"), Item::File { data, is_executable: false })
+        };
+        // Whether reading is enough is found out by the first one.
+        for (seeds, expected) in [(0..1, if is_tiered { 1 } else { 2 }), (1..5, 1)] {
+            let parts = Parts::of(&seeds.map(file).collect());
+            for data in parts.blobs.values() {
+                put(&*far, data).await;
+            }
+            world.stager.fetch(TreeRoot::Directory(parts.root), Arc::default()).await.unwrap();
+            for digest in parts.blobs.keys().filter(|it| !parts.directories.contains_key(it)) {
+                assert!(world.store.contains(&Key::blob(*digest)).await.unwrap());
+                assert_eq!(far.reads(digest), expected, "{is_tiered}");
+            }
+        }
+    }
 }

@@ -3,12 +3,14 @@
 #![expect(clippy::disallowed_methods, reason = "the tests look behind the store, and at the clock")]
 
 mod cancel;
+mod far;
 mod fetch;
 mod hostile;
 mod large;
 mod modes;
 mod pressure;
 mod refused;
+mod runs;
 mod whole;
 
 use std::collections::BTreeMap;

@@ -113,6 +113,7 @@ async fn across_file_systems_files_are_copied() {
     let staged = world.stage_with(root, &StageOptions::default()).await.unwrap();
     assert_eq!(read_back(&world.path()), sample());
     assert_eq!(staged.totals().copied_files, 7);
+    assert_eq!(world.store.stats().variants, 0, "of none there can be a link");
     assert_eq!(mode_of(&world.path().join("bin/run")), 0o555);
 }
 
@@ -198,4 +199,30 @@ async fn owner_and_umask_are_those_asked_for() {
     }
     // A link is the store's.
     assert_eq!(at("readme").metadata().unwrap().uid(), own.uid());
+}
+
+#[tokio::test]
+async fn writable_directories_are_bounded() {
+    let world = World::new().await;
+    let root = TreeRoot::Directory(world.put_model(&sample()).await);
+    let deep = |first: String, levels: usize| [first, "/a".repeat(levels - 1)].concat();
+    let refuse = async |writable_directories: Vec<String>, what: &str| {
+        let options = StageOptions { writable_directories, ..StageOptions::default() };
+        let refused = world.stage_with(root, &options).await.unwrap_err();
+        assert!(matches!(&refused, StageError::Invalid { .. }), "{refused}");
+        assert!(refused.to_string().contains(what), "{refused}");
+    };
+    refuse(vec![deep("a".into(), 513)], "512 levels").await;
+    refuse(vec!["a".repeat(5_000)], "4096 bytes").await;
+    refuse((0..10_001).map(|number| number.to_string()).collect(), "10000").await;
+    // Few, and all their levels together are not.
+    refuse((0..20).map(|number| deep(number.to_string(), 512)).collect(), "10000").await;
+    let long = |number: usize| [&format!("{number}"), "/aaaaaaa".repeat(500).as_str()].concat();
+    refuse((0..20).map(long).collect(), "bytes of paths").await;
+    // The same again is nothing more.
+    let writable_directories: Vec<String> =
+        (0..10_000).flat_map(|_| [deep("a".into(), 512), deep("a".into(), 300)]).collect();
+    let options = StageOptions { writable_directories, ..StageOptions::default() };
+    let _staged = world.stage_with(root, &options).await.unwrap();
+    assert!(world.path().join(deep("a".into(), 512)).is_dir());
 }

@@ -51,6 +51,10 @@ async fn all_files_and_directories_are_in_one_report() {
     // A directory less, which the stager still knows how to read.
     let gone = *parts.directories.keys().find(|it| **it != parts.root && !it.is_empty()).unwrap();
     world.store.remove(&Key::blob(gone)).await.unwrap();
+    let mut all = files.clone();
+    all.push(gone);
+    all.sort_unstable();
+    assert_eq!(missing(world.stage(parts.root).await), all);
     let fresh = Stager::new(world.stager.cas.clone(), Arc::clone(&world.store));
     let world = World { stager: fresh, ..world };
     let reported = missing(world.stage(parts.root).await);
@@ -72,7 +76,8 @@ async fn what_was_purged_is_missing() {
     world.parent().remove_all("target").unwrap();
     world.store.purge(PurgeScope::All).await.unwrap();
     let reported = missing(world.stage(root).await);
-    assert!(!reported.is_empty());
+    let blobs: Vec<Digest> = Parts::of(&sample()).blobs.into_keys().collect();
+    assert_eq!(reported, blobs);
     assert_eq!(world.litter(), Vec::<String>::new());
     world.put_model(&sample()).await;
     drop(world.stage(root).await.unwrap());
@@ -124,4 +129,26 @@ async fn a_parent_that_goes_away_is_an_error() {
         let staged = world.stager.stage(root, parent, name, &options, Arc::default()).await;
         assert!(matches!(staged, Err(StageError::Invalid { .. })), "{staged:?}");
     }
+}
+
+/// I16: a tree of directories and links alone has no file whose absence would tell.
+#[tokio::test]
+async fn a_tree_without_files_is_purged_like_others() {
+    let world = World::new().await;
+    let wanted = model([
+        ("below", folder([("link", symlink("x")), ("nothing", text(""))])),
+        ("link", symlink("y")),
+    ]);
+    let root = world.put_model(&wanted).await;
+    for _ in 0..2 {
+        drop(world.stage(root).await.unwrap());
+        assert_eq!(read_back(&world.path()), wanted);
+        world.parent().remove_all("target").unwrap();
+    }
+    world.store.purge(PurgeScope::All).await.unwrap();
+    let blobs: Vec<Digest> = Parts::of(&wanted).blobs.into_keys().collect();
+    assert_eq!(missing(world.stage(root).await), blobs);
+    let fetched = world.stager.fetch(TreeRoot::Directory(root), Arc::default()).await;
+    assert!(matches!(&fetched, Err(StageError::Missing(it)) if *it == blobs), "{fetched:?}");
+    assert_eq!(world.litter(), Vec::<String>::new());
 }

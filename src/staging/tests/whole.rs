@@ -121,3 +121,17 @@ async fn what_is_staged_stays_under_pressure_until_it_is_dropped() {
     assert_eq!(world.store.find_missing(&[key]).await.unwrap(), [true]);
     assert_eq!(std::fs::read(world.path().join("file")).unwrap().len(), 100_000);
 }
+
+#[tokio::test]
+async fn what_is_staged_often_does_not_age() {
+    let world = World::with(1 << 20, tempfile::tempdir().unwrap()).await;
+    let root = world.put_model(&sample()).await;
+    for seed in 0..20_u8 {
+        drop(world.stage(root).await.unwrap());
+        world.parent().remove_all("target").unwrap();
+        world.put(&vec![seed; 200_000]).await;
+    }
+    let blobs: Vec<Key> = Parts::of(&sample()).blobs.into_keys().map(Key::blob).collect();
+    let absent = world.store.find_missing(&blobs).await.unwrap();
+    assert!(!absent.contains(&true), "{absent:?}");
+}

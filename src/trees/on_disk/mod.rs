@@ -7,6 +7,7 @@ mod kinds;
 mod remove;
 #[cfg(test)]
 mod tests;
+mod writers;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -22,6 +23,7 @@ use rustix::fs::{
 pub use kinds::{Identity, Kind, Listed, Metadata};
 /// A file of a worker or a user.
 pub use std::fs::File;
+pub use writers::{has_writer, mark_writer};
 
 use super::directory::ModificationTime;
 use super::name::Name;

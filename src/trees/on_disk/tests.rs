@@ -190,3 +190,20 @@ fn a_root_is_made_with_all_above_it() {
         assert!(Folder::make_root(&path).unwrap().is_empty().unwrap());
     }
 }
+
+#[test]
+fn a_writer_is_seen_until_the_last_copy_of_its_descriptor_is_closed() {
+    let (_place, folder) = folder();
+    let written = folder.create_file("tool", 0o600).unwrap();
+    let read = folder.open_file("tool").unwrap();
+    if !mark_writer(&written).unwrap() {
+        return;
+    }
+    assert!(has_writer(&read).unwrap());
+    let inherited = written.try_clone().unwrap();
+    drop(written);
+    assert!(has_writer(&read).unwrap(), "a child still has it");
+    drop(inherited);
+    assert!(!has_writer(&read).unwrap());
+    assert!(!has_writer(&folder.open_file("tool").unwrap()).unwrap(), "nothing stays behind");
+}
