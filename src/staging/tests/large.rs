@@ -232,8 +232,9 @@ async fn without_room_for_a_fresh_inode_the_rest_is_copied() {
     }
     let copied = staged.totals().copied_files;
     assert_eq!(linked + copied, FILES as u64);
-    // Where an inode has no end of links nothing is tried.
-    assert_eq!(copied > 0, world.store.stats().renewals > 0, "{copied}");
+    // Those that go beyond the 65,000 names of an inode; somewhere else it may have more.
+    assert!(copied == 0 || copied == 11, "{copied}");
+    assert_eq!(world.store.stats().renewals, 0, "there was no room for one");
     assert_eq!(std::fs::read(world.path().join("9/65009")).unwrap(), vec![7; 300_000]);
     drop(held);
 }

@@ -16,7 +16,7 @@ use super::checksum::check_file;
 use super::disk::{FileMode, ForeignFile};
 use super::layout::{FileName, Generation};
 use super::publication::{Finished, Origin, publish};
-use super::reservation::reserve;
+use super::reservation::{Reservation, reserve};
 use super::shared::{Parts, Shared};
 use super::sync;
 use crate::store::{Key, StoreError};
@@ -27,31 +27,36 @@ const READ_BYTES: usize = 1 << 20;
 
 /// Adopts a file; false when that cannot be, and the file is what it was, as far as possible.
 ///
-/// Cancel safe: the work goes on to its end.
+/// Cancel safe: what has begun goes on to its end.
 pub(super) async fn adopt(
     shared: &Arc<Shared>,
     key: &Key,
     file: OwnedFd,
 ) -> Result<bool, StoreError> {
+    if key.digest.size_bytes < LEAST_BYTES {
+        return Ok(false);
+    }
+    // I2: room first.
+    let reservation = reserve(&shared.parts, key.kind, key.digest.size_bytes).await?;
     let (report, outcome) = oneshot::channel();
     let (worker, key) = (Arc::clone(shared), *key);
     sync::spawn("adopt a file", async move {
-        drop(report.send(adopt_here(&worker, &key, file).await));
+        drop(report.send(adopt_into(&worker, &key, file, reservation).await));
     });
     outcome.await.unwrap_or(Err(StoreError::ShuttingDown))
 }
 
-async fn adopt_here(shared: &Arc<Shared>, key: &Key, file: OwnedFd) -> Result<bool, StoreError> {
+async fn adopt_into(
+    shared: &Arc<Shared>,
+    key: &Key,
+    file: OwnedFd,
+    reservation: Reservation,
+) -> Result<bool, StoreError> {
     let parts = &shared.parts;
-    let len_bytes = key.digest.size_bytes;
-    if len_bytes < LEAST_BYTES {
-        return Ok(false);
-    }
-    // I2: room first.
-    let reservation = reserve(parts, key.kind, len_bytes).await?;
     let (worker, key) = (Arc::clone(parts), *key);
     let taken = parts.pool.run(move || take_over(&worker, &key, file)).await?;
     let Some(foreign) = taken.map_err(failed)? else { return Ok(false) };
+    let len_bytes = key.digest.size_bytes;
     let finished = Finished { file: foreign.unnamed().map_err(failed)?, reservation };
     if let Err(error) = publish(parts, key, len_bytes, finished, Origin::Adopted).await {
         parts.pool.run(move || foreign.give_back()).await?;

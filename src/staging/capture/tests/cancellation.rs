@@ -28,16 +28,21 @@ async fn drop_after<F: Future>(waits: usize, future: F) -> Option<F::Output> {
     .await
 }
 
-/// Waits until no job is at work: all places are taken by the jobs of this.
-async fn idle(stager: &Stager) {
-    let everybody = Arc::new(Barrier::new(stager.jobs.width()));
-    let jobs = (0..stager.jobs.width()).map(|_| {
+/// Waits until no job is at work, for all places are taken by the jobs of this, and until the store
+/// has taken over what it is about to.
+async fn idle(world: &World) {
+    let stager = &world.stager;
+    let everybody = Arc::new(Barrier::new(stager.capture_jobs.width()));
+    let jobs = (0..stager.capture_jobs.width()).map(|_| {
         let everybody = Arc::clone(&everybody);
-        stager.jobs.run(move || {
+        stager.capture_jobs.run(move || {
             everybody.wait();
         })
     });
     futures_util::future::try_join_all(jobs).await.unwrap();
+    while world.files.stats().writes > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn drop_everywhere(give_up_files: bool) {
@@ -59,7 +64,7 @@ async fn drop_everywhere(give_up_files: bool) {
         }
         // All of it is still there and can be captured again, or all of it was stored and the one
         // that the store could take over is gone.
-        idle(&world.stager).await;
+        idle(&world).await;
         let files = files_below(&world.path(&out)).len() as u64;
         assert!(files == 3 || (give_up_files && files == 2), "{files} files after {waits}");
         let captured = world.capture(&[&out]).await.unwrap().remove(0);

@@ -227,13 +227,13 @@ async fn many_who_are_out_of_links_at_once_share_one_fresh_file() {
     let store = open(dir.path(), 32 << 20).await;
     let (key, data) = blob(1, 3_000_000);
     store.put(&key, data).await.unwrap();
+    let mut pinned = Vec::new();
+    for _ in 0..16 {
+        pinned.push(store.linkable(key.digest).await.unwrap().unwrap());
+        pinned.push(store.executable(key.digest).await.unwrap().unwrap());
+    }
     let mut callers = tokio::task::JoinSet::new();
-    for number in 0..32 {
-        let pinned = if number % 2 == 0 {
-            store.linkable(key.digest).await.unwrap().unwrap()
-        } else {
-            store.executable(key.digest).await.unwrap().unwrap()
-        };
+    for pinned in pinned {
         callers.spawn(async move { pinned.renewed().await.unwrap().unwrap() });
     }
     let fresh = callers.join_all().await;
