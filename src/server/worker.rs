@@ -42,7 +42,8 @@ pub struct WorkerSettings {
 pub(super) struct BoundWorker {
     sockets: Vec<(ListenAddress, SocketListener)>,
     root: Folder,
-    workshop: Arc<Workshop>,
+    /// `None` where none can be had.
+    workshop: Option<Arc<Workshop>>,
     options: WorkerOptions,
     plan: Plan,
 }
@@ -87,13 +88,13 @@ impl Plan {
     }
 
     /// What stages from each; instances that share their blobs share what is known of them.
-    fn open(self, stores: &Stores, workshop: &Arc<Workshop>) -> WorkerInstances {
+    fn open(self, stores: &Stores, workshop: Option<&Arc<Workshop>>) -> WorkerInstances {
         let mut opened: HashMap<usize, Result<Local, &'static str>> = HashMap::new();
         let mut open = |cas: Option<usize>| {
             let cas = cas.ok_or("it has no content-addressable storage")?;
             let local = opened.entry(cas).or_insert_with(|| {
                 let (files, store) = stores.files_of(cas)?;
-                let workshop = Some(Arc::clone(workshop));
+                let workshop = workshop.map(Arc::clone);
                 let stager = Stager::with(Cas::new(store), Arc::clone(&files), workshop);
                 Ok(Local { stager, files })
             });
@@ -127,7 +128,9 @@ impl BoundWorker {
         let WorkerSettings { addresses, socket_mode, socket_group, root, options } = settings;
         let failed = |source| ServerError::WorkerRoot { root: root.display().to_string(), source };
         let folder = worker::open_root(&root).map_err(failed)?;
-        let workshop = Workshop::open(&folder).await.map_err(failed)?;
+        let workshop = Workshop::open(&folder).await.inspect_err(|error| {
+            tracing::warn!(%error, "unfinished trees are beside their targets, and stay after a kill");
+        });
         let mut sockets = Vec::new();
         for address in addresses {
             let socket = listeners::bind_with(&address, (socket_mode, socket_group), false).await?;
@@ -136,6 +139,7 @@ impl BoundWorker {
             warn_if_open(&bound);
             sockets.push((bound, socket));
         }
+        let workshop = workshop.ok();
         Ok(Some(Self { sockets, root: folder, workshop, options, plan: Plan::new(listeners) }))
     }
 }
@@ -149,7 +153,7 @@ impl RunningWorker {
     ) -> Option<Self> {
         let BoundWorker { sockets, root, workshop, options, plan } = bound?;
         let metrics = Arc::clone(&behind.metrics);
-        let instances = plan.open(stores, &workshop);
+        let instances = plan.open(stores, workshop.as_ref());
         let WorkerFront { routes, handle } = worker::build(instances, root, options, metrics).await;
         let services = routes.into_axum_router();
         let (mut addresses, mut tasks) = (Vec::new(), Vec::new());

@@ -390,15 +390,23 @@ impl Work {
             LinkOutcome::Linked => Ok(true),
             LinkOutcome::Left => Ok(false),
             LinkOutcome::OutOfLinks => self.link_renewed(place, entry, (at, pinned)),
-            LinkOutcome::CrossDevice if self.options.link_mode == LinkMode::Auto => {
-                self.crosses.store(true, Ordering::Relaxed);
-                self.copy_file(place, entry, Some(pinned))
-            }
-            LinkOutcome::CrossDevice => {
-                let error = io::ErrorKind::CrossesDevices.into();
-                Err(self.explain("make a hard link", (place, entry.name.as_str()))(error))
-            }
+            LinkOutcome::CrossDevice => self.copy_across(place, entry, pinned),
         }
+    }
+
+    /// Makes the copy of a file of which no link can be had there.
+    fn copy_across(
+        &self,
+        place: &Place,
+        entry: &FileEntry,
+        pinned: &PinnedFile,
+    ) -> Result<bool, StageError> {
+        if self.options.link_mode == LinkMode::Auto {
+            self.crosses.store(true, Ordering::Relaxed);
+            return self.copy_file(place, entry, Some(pinned));
+        }
+        let error = io::ErrorKind::CrossesDevices.into();
+        Err(self.explain("make a hard link", (place, entry.name.as_str()))(error))
     }
 
     fn link(
@@ -438,7 +446,8 @@ impl Work {
                 match self.link(place, entry, pinned)? {
                     LinkOutcome::Linked => return Ok(true),
                     LinkOutcome::OutOfLinks => {}
-                    LinkOutcome::Left | LinkOutcome::CrossDevice => return Ok(false),
+                    LinkOutcome::Left => return Ok(false),
+                    LinkOutcome::CrossDevice => return self.copy_across(place, entry, pinned),
                 }
             }
             // Each would wait for room.

@@ -78,6 +78,10 @@ impl Grounds {
         self.workshop.as_ref().is_some_and(|it| it.leads_to(&self.parent))
     }
 
+    fn give_up(&self, error: &io::Error) {
+        self.workshop.iter().for_each(|it| it.give_up(error));
+    }
+
     /// Where it is built.
     fn place(&self, is_in_workshop: bool) -> &Folder {
         let workshop = self.workshop.as_ref().filter(|_| is_in_workshop);
@@ -119,6 +123,7 @@ impl Site {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 // A worker has removed the workshop.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_in_workshop => {
+                    grounds.give_up(&error);
                     is_in_workshop = false;
                 }
                 Err(error) => return Err(failed(error)),
@@ -165,6 +170,11 @@ impl Site {
                 place.rename(name, parent, &self.target)?;
                 self.root.set_mode(mode)
             }
+            // On one mount all the same: two projects with quotas, for example.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices && is_in_workshop => {
+                self.grounds.give_up(&error);
+                Err(error)
+            }
             renamed => renamed,
         }
     }
@@ -180,7 +190,7 @@ impl Site {
         let Grounds { parent, .. } = &self.grounds;
         match &*state {
             State::Building { name, is_in_workshop } => {
-                self.grounds.place(*is_in_workshop).remove_all(name)?;
+                self.grounds.place(*is_in_workshop).remove_this(name, &self.identity)?;
             }
             State::InPlace(replaced) => {
                 let is_removed = parent.remove_this(&self.target, &self.identity)?;

@@ -108,8 +108,8 @@ impl Stager {
                 Ok(StagedTree { totals, identity, _pins: has_links.then_some(pins) })
             }
             Err(error) => {
-                // The guard would do it, but later.
-                let Some(work) = guard.work.take() else { return Err(error) };
+                // The guard would do it, but later; and does where this is dropped.
+                let Some(work) = guard.work.clone() else { return Err(error) };
                 if let Ok(Err(error)) = self.jobs.run(move || work.site.remove()).await {
                     tracing::warn!(%error, name, "what was made of a tree stays");
                 }

@@ -7,12 +7,13 @@
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::io;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::jobs::Jobs;
+use super::jobs::{Jobs, some_time};
 use crate::trees::on_disk::Folder;
 
 /// The directory for all of them, below the worker root.
@@ -33,6 +34,7 @@ pub struct Workshop {
     all: Folder,
     own: Folder,
     name: String,
+    is_given_up: AtomicBool,
 }
 
 impl Drop for Workshop {
@@ -46,15 +48,15 @@ impl Drop for Workshop {
 }
 
 impl Workshop {
-    /// Takes a directory below a worker root, and removes those of processes that are gone.
+    /// Takes a directory below a worker root. Those of processes that are gone are removed beside
+    /// what comes next: nobody waits for it.
     pub async fn open(root: &Folder) -> io::Result<Arc<Self>> {
         let root = root.try_clone()?;
-        let open = move || {
-            let workshop = Self::take(root)?;
-            workshop.sweep();
-            Ok(Arc::new(workshop))
-        };
-        Jobs::default().run(open).await.map_err(io::Error::other)?
+        let taken = Jobs::default().run(move || Self::take(root)).await;
+        let workshop = taken.map_err(io::Error::other)??;
+        let (all, own_name) = (workshop.all.try_clone()?, workshop.name.clone());
+        some_time(move || sweep(&all, &own_name));
+        Ok(Arc::new(workshop))
     }
 
     fn take(root: Folder) -> io::Result<Self> {
@@ -75,7 +77,10 @@ impl Workshop {
                 Ok((all, own, name))
             });
             match taken {
-                Ok((all, own, name)) => return Ok(Self { root, all, own, name }),
+                Ok((all, own, name)) => {
+                    let is_given_up = AtomicBool::new(false);
+                    return Ok(Self { root, all, own, name, is_given_up });
+                }
                 // It is removed with the last process, at any time.
                 Err(error)
                     if [io::ErrorKind::NotFound, io::ErrorKind::AlreadyExists]
@@ -86,27 +91,11 @@ impl Workshop {
         Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many places for unfinished trees"))
     }
 
-    /// Removes what processes that are gone have left. Whatever cannot be removed stays, for it is
-    /// in nobody's way.
-    fn sweep(&self) {
-        let swept = self.all.list(MAX_PROCESSES).map(|listed| {
-            for entry in listed.into_iter().filter(|it| *it.name != *self.name) {
-                let is_over = self.all.open_folder(&entry.name).and_then(|it| it.try_lock());
-                let swept = match is_over {
-                    Ok(true) => self.all.remove_all(&entry.name),
-                    Ok(false) => continue,
-                    Err(error) => Err(error),
-                };
-                match swept {
-                    Ok(()) => tracing::info!(name = ?entry.name, "removed unfinished trees"),
-                    Err(error) => {
-                        tracing::warn!(%error, name = ?entry.name, "unfinished trees stay");
-                    }
-                }
-            }
-        });
-        if let Err(error) = swept {
-            tracing::warn!(%error, "unfinished trees of former processes stay");
+    /// It is of no use any more: trees are made beside their targets from now on.
+    pub(super) fn give_up(&self, error: &io::Error) {
+        if !self.is_given_up.swap(true, Ordering::Relaxed) {
+            let name = &self.name;
+            tracing::warn!(%error, name, "unfinished trees are beside their targets from now on");
         }
     }
 
@@ -117,11 +106,36 @@ impl Workshop {
 
     /// Whether they can be moved from here to there.
     pub(super) fn leads_to(&self, parent: &Folder) -> bool {
-        self.own.is_on_mount_of(parent).is_ok_and(|it| it)
+        !self.is_given_up.load(Ordering::Relaxed)
+            && self.own.is_on_mount_of(parent).is_ok_and(|it| it)
     }
 }
 
 /// Whether the lock is this process's. Where the file system has none, nobody sweeps.
 fn lock(own: &Folder) -> bool {
     own.try_lock().unwrap_or(true)
+}
+
+/// Removes what processes that are gone have left. Whatever cannot be removed stays, for it is in
+/// nobody's way.
+fn sweep(all: &Folder, own_name: &str) {
+    let listed = all.list(MAX_PROCESSES).unwrap_or_else(|error| {
+        tracing::warn!(%error, "unfinished trees of former processes stay");
+        Vec::new()
+    });
+    for entry in listed.into_iter().filter(|it| *it.name != *own_name) {
+        match sweep_one(all, &entry.name) {
+            Ok(true) => tracing::info!(name = ?entry.name, "removed unfinished trees"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, name = ?entry.name, "unfinished trees stay"),
+        }
+    }
+}
+
+/// Removes what a process that is gone has left; false when it is not gone.
+fn sweep_one(all: &Folder, name: &OsStr) -> io::Result<bool> {
+    let left = all.open_folder(name)?;
+    let is_over = left.try_lock()?;
+    // Locked all the while, or a process that has just made it would lose it.
+    if is_over { all.remove_this(name, &left.identity()?) } else { Ok(false) }
 }

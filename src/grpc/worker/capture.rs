@@ -41,6 +41,11 @@ impl Captured {
         let function = worker.digest_function(digest_function)?;
         paths::check("base", base)?;
         request::check_paths("paths", paths)?;
+        if base.is_empty() {
+            for (at, path) in paths.iter().enumerate() {
+                paths::check_apart(format_args!("paths[{at}]"), path)?;
+            }
+        }
         let turn = worker.captures.join()?.turn().await?;
         let base = worker.root.open("base", base).await?;
         Ok(Self { local, function, base, _turn: turn })
@@ -53,6 +58,9 @@ pub(super) async fn trees(
     request: CaptureTreeRequest,
 ) -> Result<CaptureTreeResponse, Status> {
     let CaptureTreeRequest { instance_name, digest_function, base, paths, give_up_files } = request;
+    if let Some(at) = paths.iter().position(String::is_empty).filter(|_| base.is_empty()) {
+        return Err(invalid_field(format_args!("paths[{at}]"), "is the worker root itself"));
+    }
     let call = Captured::begin(worker, &instance_name, digest_function, &base, &paths).await?;
     let Captured { local, function, base, _turn } = call;
     let captured = local.stager.capture_directories(function, &base, &paths, give_up_files).await?;
@@ -74,9 +82,6 @@ pub(super) async fn files(
 ) -> Result<CaptureFilesResponse, Status> {
     let CaptureFilesRequest { instance_name, digest_function, base, paths, give_up_files } =
         request;
-    if let Some(at) = paths.iter().position(String::is_empty) {
-        return Err(invalid_field(format_args!("paths[{at}]"), "is empty, and so no file"));
-    }
     let call = Captured::begin(worker, &instance_name, digest_function, &base, &paths).await?;
     let Captured { local, function, base, _turn } = call;
     let captured = local.stager.capture_files(function, &base, &paths, give_up_files).await?;

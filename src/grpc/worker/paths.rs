@@ -32,6 +32,7 @@ impl Target {
         if path.is_empty() {
             return Err(invalid_field(field, "is the worker root itself"));
         }
+        check_apart(field, path)?;
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok(Self { parent: parent.to_owned(), name: name.to_owned() })
     }
@@ -59,6 +60,15 @@ pub(super) fn check(field: impl Display, path: &str) -> Result<(), Status> {
     Ok(())
 }
 
+/// Refuses what is of no worker, though it is below their root.
+pub(super) fn check_apart(field: impl Display, path: &str) -> Result<(), Status> {
+    if path.split('/').next() != Some(WORKSHOP) {
+        return Ok(());
+    }
+    let problem = "is where the server has its unfinished trees";
+    Err(invalid_field(field, format_args!("{:?} {problem}", shorten(path))))
+}
+
 /// The directory below which all directories of requests are.
 #[derive(Clone, Debug)]
 pub(super) struct Root {
@@ -72,10 +82,7 @@ impl Root {
 
     /// Opens a directory whose path has been checked.
     pub(super) async fn open(&self, field: &str, path: &str) -> Result<Folder, Status> {
-        if path.split('/').next() == Some(WORKSHOP) {
-            let problem = "is where the server has its unfinished trees";
-            return Err(invalid_field(field, format_args!("{:?} {problem}", shorten(path))));
-        }
+        check_apart(field, path)?;
         let (root, relative) = (Arc::clone(&self.folder), path.to_owned());
         let opened = blocking(move || root.open_beneath(&relative)).await;
         opened.map_err(|error| from_folder(field, path, &error))

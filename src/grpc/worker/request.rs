@@ -14,6 +14,8 @@ use crate::staging::{LinkMode, StageOptions, TreeRoot};
 
 /// The longest lease without a stream.
 const MAX_LEASE: Duration = Duration::from_hours(24);
+/// To the system it means no change of owner.
+const NOBODY: u32 = u32::MAX;
 /// The permission bits that there are.
 const PERMISSIONS: u32 = 0o777;
 /// Paths in one request.
@@ -87,6 +89,11 @@ pub(super) fn stage_options(request: &StageTreeRequest) -> Result<StageOptions, 
     if umask & !PERMISSIONS != 0 {
         return Err(invalid_field("umask", format_args!("{umask:#o} is over {PERMISSIONS:#o}")));
     }
+    for (field, id) in [("uid", request.uid), ("gid", request.gid)] {
+        if id == Some(NOBODY) {
+            return Err(invalid_field(field, format_args!("{NOBODY} is nobody's number")));
+        }
+    }
     check_paths("writable_directories", &request.writable_directories)?;
     Ok(StageOptions {
         link_mode,
@@ -125,6 +132,15 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+
+    #[test]
+    fn owners_are_numbers_that_somebody_can_have() {
+        let of = |uid, gid| StageTreeRequest { uid, gid, ..StageTreeRequest::default() };
+        assert!(stage_options(&of(Some(0), Some(u32::MAX - 1))).is_ok());
+        for request in [of(Some(u32::MAX), None), of(None, Some(u32::MAX))] {
+            assert_eq!(stage_options(&request).unwrap_err().code(), Code::InvalidArgument);
+        }
+    }
 
     #[test]
     fn leases_have_bounds() {

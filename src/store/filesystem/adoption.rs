@@ -57,7 +57,14 @@ async fn adopt_into(
     let taken = parts.pool.run(move || take_over(&worker, &key, file)).await?;
     let Some(foreign) = taken.map_err(failed)? else { return Ok(false) };
     let len_bytes = key.digest.size_bytes;
-    let finished = Finished { file: foreign.unnamed().map_err(failed)?, reservation };
+    let unnamed = match foreign.unnamed() {
+        Ok(unnamed) => unnamed,
+        Err(error) => {
+            parts.pool.run(move || foreign.give_back()).await?;
+            return Err(failed(error));
+        }
+    };
+    let finished = Finished { file: unnamed, reservation };
     if let Err(error) = publish(parts, key, len_bytes, finished, Origin::Adopted).await {
         parts.pool.run(move || foreign.give_back()).await?;
         return if is_unfit(&error) { Ok(false) } else { Err(error) };

@@ -18,12 +18,9 @@ const INLINE_BURST: usize = 32;
 /// An inline burst that frees more than this is done on a blocking thread: unlinking a large file
 /// takes the file system milliseconds.
 const INLINE_BURST_BYTES: u64 = 8 << 20;
-/// The most that a write waits for pins to end, and all behind it with it.
+/// How often a write that waits for room looks whether pins alone keep it: those of a staged tree
+/// last for hours, and all that come later wait behind it.
 const PIN_PATIENCE: Duration = Duration::from_secs(1);
-/// Why there is no room after that.
-const PINNED: &str =
-    "what is there is linked into staged trees, which hold it until their leases end";
-const IN_USE: &str = "the cap is taken by uploads and reads under way";
 
 /// Bytes reserved in the ledger; given back on drop unless they were booked.
 #[derive(Debug)]
@@ -111,12 +108,7 @@ pub(super) async fn reserve(
         Reserve::Queued(ticket, victims) => {
             let waiting = Waiting { parts: Arc::clone(parts), ticket, granted };
             bury_burst(parts, victims).await?;
-            wait(waiting, parts.settings.reserve_timeout, len_bytes, IN_USE).await
-        }
-        Reserve::QueuedForPins(ticket) => {
-            let waiting = Waiting { parts: Arc::clone(parts), ticket, granted };
-            let limit = parts.settings.reserve_timeout.min(PIN_PATIENCE);
-            wait(waiting, limit, len_bytes, PINNED).await
+            wait(waiting, bytes, len_bytes).await
         }
     }
 }
@@ -131,19 +123,25 @@ fn ask(parts: &Parts, bytes: u64) -> (Reserve, bool, oneshot::Receiver<Claim>) {
     (outcome, wants_eviction, granted)
 }
 
-async fn wait(
-    mut waiting: Waiting,
-    limit: Duration,
-    len_bytes: u64,
-    reason: &'static str,
-) -> Result<Reservation, StoreError> {
-    match timeout(limit, &mut waiting.granted).await {
-        Ok(Ok(claim)) => Ok(Reservation::new(&waiting.parts, claim)),
-        Ok(Err(_)) => Err(StoreError::ShuttingDown),
-        Err(_) => {
-            waiting.parts.counters.reserve_timeouts.add(1);
-            Err(StoreError::NoSpace { size_bytes: len_bytes, reason })
+async fn wait(mut waiting: Waiting, bytes: u64, len_bytes: u64) -> Result<Reservation, StoreError> {
+    let parts = Arc::clone(&waiting.parts);
+    let mut left = parts.settings.reserve_timeout;
+    loop {
+        let patience = left.min(PIN_PATIENCE);
+        match timeout(patience, &mut waiting.granted).await {
+            Ok(Ok(claim)) => return Ok(Reservation::new(&parts, claim)),
+            Ok(Err(_)) => return Err(StoreError::ShuttingDown),
+            Err(_) => left -= patience,
         }
+        let reason = if parts.index.lock(|index| index.is_kept_by_pins(bytes)) {
+            "what is there is linked into staged trees, which hold it until their leases end"
+        } else if left.is_zero() {
+            "the cap is taken by uploads and reads under way"
+        } else {
+            continue;
+        };
+        parts.counters.reserve_timeouts.add(1);
+        return Err(StoreError::NoSpace { size_bytes: len_bytes, reason });
     }
 }
 

@@ -86,7 +86,7 @@ impl Upstream {
     pub(super) fn write_error(&self, key: &Key, size_bytes: u64, status: &Status) -> StoreError {
         match status.code() {
             Code::ResourceExhausted if !is_of_transport(status) => {
-                StoreError::NoSpace { size_bytes, reason: "the upstream has no room" }
+                StoreError::NoSpace { size_bytes, reason: "the server that was asked has no room" }
             }
             _ => self.error(key, status),
         }

@@ -67,7 +67,9 @@ pub struct Metadata {
     pub mtime: ModificationTime,
 }
 
-/// Which directory it is, whatever it is called: no other one has the same at any time.
+/// Which directory it is, whatever it is called. No other one has the same at any time, except on
+/// a file system that says of nothing when it was made: there, one that is made after this has gone
+/// may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: (u32, u32),

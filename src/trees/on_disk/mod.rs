@@ -248,13 +248,15 @@ impl Folder {
     }
 
     /// Removes the directory with a name, with everything in it, if it is this one; false when it
-    /// is another or not there. Nothing of another is touched, whoever moves them meanwhile.
+    /// is another or not there. Nothing of another is touched, whoever moves them meanwhile, nor
+    /// what is mounted in it, which is an error.
     pub fn remove_this(&self, name: impl AsRef<OsStr>, identity: &Identity) -> io::Result<bool> {
         remove::remove_this(self, component(name.as_ref())?, identity)
     }
 
     /// Removes something with everything in it; what is not there is removed. However deep it is,
     /// it takes few descriptors; directories that may not be changed are made so that they may.
+    /// What is mounted in it is an error.
     pub fn remove_all(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         remove::remove_all(self, component(name.as_ref())?)
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{BENEATH, DIRECTORY, Folder, Identity};
@@ -20,6 +20,9 @@ const MAX_OPEN: usize = 32;
 const OWNER_ALL: RawMode = 0o700;
 /// How often a directory is listed once more because somebody puts something into it.
 const MAX_REWINDS: u64 = 100;
+
+/// Nor does a mount point in a directory lead elsewhere: what is mounted there is not part of it.
+const INSIDE: ResolveFlags = BENEATH.union(ResolveFlags::NO_XDEV);
 
 /// A directory that is being emptied.
 struct Level {
@@ -35,7 +38,10 @@ struct Level {
 
 impl Level {
     fn open(parent: &Folder, name: &OsStr) -> io::Result<Self> {
-        let folder = open_writable(parent, name)?;
+        Self::of(open_writable(parent, name)?, name)
+    }
+
+    fn of(folder: Folder, name: &OsStr) -> io::Result<Self> {
         let entries = Dir::read_from(&folder.fd)?;
         Ok(Self { folder, entries, name: name.to_owned(), has_changed: false, rewinds: 0 })
     }
@@ -56,32 +62,26 @@ impl Level {
 
 /// Opens a directory so that it can be emptied.
 fn open_writable(parent: &Folder, name: &OsStr) -> io::Result<Folder> {
-    let folder = match open(parent, name) {
-        Err(Errno::ACCESS) => {
-            // Not even to be read. By descriptor, so that no link at its name is followed.
-            let unread = open_unread(parent, name)?;
-            let path = format!("/proc/self/fd/{}", unread.fd.as_raw_fd());
-            rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(OWNER_ALL), AtFlags::empty())?;
-            open(parent, name)?
-        }
-        folder => folder?,
-    };
-    let mode = folder.metadata()?.mode;
-    if mode & OWNER_ALL != OWNER_ALL {
-        folder.set_mode(mode | OWNER_ALL)?;
-    }
-    Ok(folder)
+    writable(&open_unread(parent, name)?)
 }
 
-fn open(parent: &Folder, name: &OsStr) -> Result<Folder, Errno> {
-    let fd = rustix::fs::openat2(&parent.fd, name, DIRECTORY, Mode::empty(), BENEATH)?;
+/// The same for one that is known, whatever has its name by now.
+fn writable(known: &Folder) -> io::Result<Folder> {
+    let mode = known.metadata()?.mode;
+    if mode & OWNER_ALL != OWNER_ALL {
+        // By descriptor, so that no link at its name is followed.
+        let path = format!("/proc/self/fd/{}", known.fd.as_raw_fd());
+        let mode = Mode::from_raw_mode(mode | OWNER_ALL);
+        rustix::fs::chmodat(CWD, path, mode, AtFlags::empty())?;
+    }
+    let fd = rustix::fs::openat2(&known.fd, ".", DIRECTORY, Mode::empty(), INSIDE)?;
     Ok(Folder { fd })
 }
 
 /// Opens a directory whatever its mode, for nothing but to know it.
 fn open_unread(parent: &Folder, name: &OsStr) -> Result<Folder, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat2(&parent.fd, name, flags, Mode::empty(), BENEATH)?;
+    let fd = rustix::fs::openat2(&parent.fd, name, flags, Mode::empty(), INSIDE)?;
     Ok(Folder { fd })
 }
 
@@ -108,29 +108,25 @@ pub(super) fn remove_all(parent: &Folder, name: &OsStr) -> io::Result<()> {
     if unlink(parent, name)? {
         return Ok(());
     }
-    empty(parent, Level::open(parent, name)?, None)
+    empty(parent, Level::open(parent, name)?, None).map(drop)
 }
 
 /// See [`Folder::remove_this`].
 pub(super) fn remove_this(parent: &Folder, name: &OsStr, identity: &Identity) -> io::Result<bool> {
-    // Before its mode is changed.
-    if identity_of(parent, name)?.as_ref() != Some(identity) {
-        return Ok(false);
-    }
-    let level = match Level::open(parent, name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        level => level?,
+    let known = match open_unread(parent, name) {
+        Ok(known) => known,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        Err(error) => return Err(error.into()),
     };
-    if level.folder.identity()? != *identity {
+    if known.identity()? != *identity {
         return Ok(false);
     }
-    empty(parent, level, Some(identity))?;
-    Ok(true)
+    empty(parent, Level::of(writable(&known)?, name)?, Some(identity))
 }
 
 /// Removes a directory of `parent` with everything in it; another one that has got its name stays,
-/// where it is known which one is meant.
-fn empty(parent: &Folder, outermost: Level, identity: Option<&Identity>) -> io::Result<()> {
+/// where it is known which one is meant. False when that has happened at the very end.
+fn empty(parent: &Folder, outermost: Level, identity: Option<&Identity>) -> io::Result<bool> {
     let mut levels = vec![outermost];
     let mut moved = 0;
     while let Some(level) = levels.last_mut() {
@@ -141,7 +137,7 @@ fn empty(parent: &Folder, outermost: Level, identity: Option<&Identity>) -> io::
                 && let Some(identity) = identity
                 && identity_of(parent, &emptied.name)?.as_ref() != Some(identity)
             {
-                break;
+                return Ok(false);
             }
             if !remove_emptied(above, parent, &mut emptied, moved)? {
                 levels.push(emptied);
@@ -165,7 +161,7 @@ fn empty(parent: &Folder, outermost: Level, identity: Option<&Identity>) -> io::
             done => done?,
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Removes a directory after the last of its entries; false when there are some again.

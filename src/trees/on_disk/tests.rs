@@ -172,6 +172,45 @@ fn only_the_directory_that_is_meant_is_removed() {
     assert_eq!(folder.identity_of("moved").unwrap(), None);
 }
 
+/// A directory with something mounted on it.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    /// `None` where nothing can be mounted.
+    fn new(at: std::path::PathBuf) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "none"]).arg(&at).status();
+        status.is_ok_and(|it| it.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("umount").arg(&self.0).status());
+    }
+}
+
+#[test]
+fn what_is_mounted_in_a_directory_is_not_removed_with_it() {
+    let (place, folder) = folder();
+    let made = folder.make_folder("tree", 0o755).unwrap();
+    made.make_folder("mount", 0o755).unwrap();
+    let at = place.path().join("tree/mount");
+    let Some(mounted) = Mounted::new(at.clone()) else {
+        eprintln!("skipped: nothing can be mounted");
+        return;
+    };
+    let within = Folder::open_root(&at).unwrap();
+    within.create_file("of another", 0o644).unwrap();
+    let identity = made.identity().unwrap();
+    let error = folder.remove_this("tree", &identity).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CrossesDevices);
+    assert!(folder.remove_all("tree").is_err());
+    assert_eq!(within.list(9).unwrap().len(), 1);
+    drop((within, mounted));
+    assert!(folder.remove_this("tree", &identity).unwrap());
+}
+
 #[test]
 fn a_directory_has_one_lock() {
     let (place, folder) = folder();

@@ -137,10 +137,6 @@ impl Bench {
                 self.take_victims(victims);
                 self.queued.push(Waiting { ticket, bytes, purged: Vec::new() });
             }
-            Reserve::QueuedForPins(ticket) => {
-                assert!(self.index.pinned_bytes() > 0);
-                self.queued.push(Waiting { ticket, bytes, purged: Vec::new() });
-            }
             Reserve::Leased => {
                 assert_eq!(self.reference.limits.lease_policy, LeasePolicy::RefuseWrites);
                 assert!(self.reference.leased_bytes() > 0, "I21");

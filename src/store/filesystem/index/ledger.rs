@@ -203,6 +203,12 @@ impl Ledger {
         lasting.saturating_add(wanted) <= self.limit
     }
 
+    /// The same once all writes and reads that are under way have ended.
+    pub(super) fn could_fit_in_the_end(&self, wanted: u64, removable: u64, kept: u64) -> bool {
+        let fixed = self.overhead.saturating_sub(removable);
+        (self.stuck + fixed + kept).saturating_add(wanted) <= self.limit
+    }
+
     pub(super) fn note_error(&mut self) {
         self.errors += 1;
     }

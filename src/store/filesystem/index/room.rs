@@ -21,8 +21,6 @@ pub(crate) enum Reserve {
     Granted(Claim),
     /// Not now: the caller is queued under this ticket and has these victims to bury first.
     Queued(Ticket, Vec<Victim>),
-    /// The same, and pins must end before there is room: those of a staged tree last for hours.
-    QueuedForPins(Ticket),
     /// Not ever, whatever is evicted.
     Never,
     /// Not as long as the disk has no more than it has now, whatever is evicted.
@@ -59,14 +57,16 @@ impl<W> Index<W> {
         if !may_break && fits_but_for_leases {
             return Reserve::Leased;
         }
-        let fits_but_for_pins = self.ledger.could_fit(bytes, removable, 0)
-            && !self.ledger.could_fit(bytes, removable, pinned_bytes);
         let claim = self.claim(bytes);
         let ticket = self.waiters.push(claim, waker);
-        if fits_but_for_pins {
-            return Reserve::QueuedForPins(ticket);
-        }
         Reserve::Queued(ticket, self.evict(false, burst))
+    }
+
+    /// Whether there is no room for so many bytes as long as the pins last, whatever else ends, and
+    /// there would be without them.
+    pub(crate) fn is_kept_by_pins(&self, bytes: u64) -> bool {
+        let fits = |kept| self.ledger.could_fit_in_the_end(bytes, self.removable_bytes(), kept);
+        fits(0) && !fits(self.kept_by_pins())
     }
 
     /// I16: a write begins when it asks for room.

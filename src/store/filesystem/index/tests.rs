@@ -98,6 +98,21 @@ fn i2_a_save_that_does_not_fit_waits_until_the_victim_is_buried() {
 }
 
 #[test]
+fn i13_what_pins_keep_is_told_from_what_ends_soon() {
+    let mut index = index(10);
+    (1..=6).for_each(|content| insert(&mut index, file(content, content.into())));
+    for content in 1..=6 {
+        let pinning = index.pin_ready(&file(content, content.into()).key, false);
+        assert!(matches!(pinning, Pinning::Pinned(_)));
+    }
+    let _writing = claim(&mut index, 3 * BLOCK);
+    queued(index.reserve(2 * BLOCK, 32, 7));
+    assert!(!index.is_kept_by_pins(2 * BLOCK), "once the write has ended it fits");
+    assert!(!index.is_kept_by_pins(4 * BLOCK));
+    assert!(index.is_kept_by_pins(5 * BLOCK));
+}
+
+#[test]
 fn i7_a_late_removal_does_not_touch_a_newer_generation() {
     let mut index = index(4);
     insert(&mut index, file(1, 1));
