@@ -20,11 +20,12 @@ async fn until(mut is_so: impl FnMut() -> bool + Send) {
     tokio::time::timeout(std::time::Duration::from_mins(1), waiting).await.unwrap();
 }
 
-#[tokio::test]
-async fn what_another_works_in_is_not_removed_though_its_lock_is_asked_for() {
+#[test]
+fn what_another_works_in_is_not_removed_though_its_lock_is_asked_for() {
     let place = tempfile::tempdir().unwrap();
     let root = Folder::open_root(place.path()).unwrap();
-    let workshop = Workshop::open(&root).await.unwrap();
+    // Without a sweep of its own.
+    let workshop = Workshop::take(root.try_clone().unwrap()).unwrap();
     let made = workshop.all.make_folder("other", 0o755).unwrap();
     assert!(lock(&made));
     assert!(!sweep_one(&workshop.all, OsStr::new("other")).unwrap());
