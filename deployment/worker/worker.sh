@@ -174,17 +174,17 @@ root=$(realpath "$CASTELLAN_WORKER_ROOT")
 # What workers left who were killed: nobody else removes it.
 sweep "$root"
 sweep "$queue"
-trees='' answers='' number=0
+trees='' answers='' number=0 is_over=''
 leave() {
   [[ -z $answers ]] || leave_place "$answers"
   [[ -z $trees ]] || leave_place "$trees"
 }
 trap leave EXIT
-trap 'exit 1' HUP INT TERM
+trap 'is_over=1' HUP INT TERM
 take_place "$root" trees
 # In the queue, so that answers are moved within one file system: they are there as a whole.
 take_place "$queue" answers
-while :; do
+while [[ -z $is_over ]]; do
   job=$(find "$queue" -maxdepth 1 -type f -name '*-*' | sort | sed -n 1p)
   if [[ -n $job ]]; then
     digest=$(basename "$job")
@@ -195,16 +195,18 @@ while :; do
     if bash "$0" --one "${digest%-*}/${digest##*-}" "$scratch" "${trees##*/}/$number" \
       >"$scratch/log" 2>&1; then
       [[ ! -e $scratch/done ]] || mv "$scratch/done" "$queue/done/$digest"
-    else
+      rm -f "$job"
+    # A signal may have ended it too: then it is for the next worker.
+    elif [[ -z $is_over ]]; then
       cat "$scratch/log" >&2
       mv "$scratch/log" "$queue/failed/$digest"
+      rm -f "$job"
     fi
-    rm -f "$job"
     remove_numbered "$trees" || :
     remove_numbered "$answers" || :
   elif [[ -n ${CASTELLAN_WORKER_ONCE:-} ]]; then
     exit 0
   else
-    sleep 0.2
+    sleep 0.2 || : # the signal is for it too
   fi
 done

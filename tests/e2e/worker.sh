@@ -189,7 +189,9 @@ await() {
 }
 
 close_clients() {
-  [[ -z $another_worker ]] || kill -9 -- "-$another_worker" 2>/dev/null
+  # The group of one, or one in the group of this script.
+  [[ -z $another_worker ]] || kill -9 -- "-$another_worker" 2>/dev/null ||
+    kill -9 "$another_worker" 2>/dev/null
   [[ ! -e $work/pid ]] || kill -9 "$(<"$work/pid")" 2>/dev/null
 }
 
@@ -217,6 +219,25 @@ what_a_killed_worker_left_goes() {
   another_worker=''
   rm -r "$work/root"/*-other
   foreign=''
+}
+
+# What is under way has its result first.
+sigterm_ends_a_worker_well() {
+  local action
+  rm -f "$work/pid"
+  action=$(create_action --output x -- sh -c "echo \$\$ >'$work/pid'; while [ -e '$work/pid' ]; do sleep 0.1; done; touch x")
+  mkdir -p "$work/other"
+  touch "$work/other/${action/\//-}"
+  CASTELLAN_WORKER_ONCE='' bash "$WORKER" "$work/other" >"$work/logs/other.log" 2>&1 &
+  another_worker=$!
+  await [ -s "$work/pid" ]
+  kill -TERM "$another_worker"
+  rm "$work/pid"
+  wait "$another_worker"
+  another_worker=''
+  is_cached "$action"
+  equals $'done\nfailed' "$(ls -A "$work/other")" 'what is in the queue afterwards'
+  equals '' "$(in_root)" 'what is left of trees'
 }
 
 # As when the server has been started anew meanwhile: there is none at the end of this action.
@@ -363,6 +384,7 @@ main() {
   step "an action needs no outputs" outputs_are_not_needed
   step "an action that fails is not cached, and says why" an_action_that_fails_is_not_cached
   step "what a killed worker left goes" what_a_killed_worker_left_goes
+  step "SIGTERM ends a worker well" sigterm_ends_a_worker_well
   step "a lease that ends early harms nothing" a_lease_that_ends_early_harms_nothing
   step "a command is no variable" a_command_is_no_variable
   step "an action ends when its time is over" an_action_ends_in_time
