@@ -9,6 +9,7 @@ use castellan_proto::worker::{
     Digest as WireDigest, FetchTreeRequest, GetDiskUsageRequest, GetDiskUsageResponse,
     ReleaseTreeRequest, StageProgress, StageTreeRequest, StageTreeResponse, StagedTree,
 };
+use futures_util::stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
@@ -190,15 +191,18 @@ pub fn worker_digest(digest: &Digest) -> WireDigest {
 /// Follows a stream to what it is about; `read` says which blobs a message calls missing, and
 /// whether it is the one.
 async fn follow<M, T>(
-    stream: &mut Streaming<M>,
+    mut stream: impl Stream<Item = Result<M, Status>> + Unpin,
     mut read: impl FnMut(M) -> (Vec<WireDigest>, Option<T>),
 ) -> Result<T, WorkerError> {
     let mut missing = Vec::new();
     loop {
-        let message = match stream.message().await {
-            Ok(message) => message.ok_or(WorkerError::Interrupted)?,
-            // A status has no room for many; these came before it.
-            Err(_) if !missing.is_empty() => return Err(WorkerError::Missing(missing)),
+        let message = match stream.next().await.ok_or(WorkerError::Interrupted)? {
+            Ok(message) => message,
+            // A status has no room for many; these came before it. With any other they are not
+            // all.
+            Err(status) if status.code() == Code::FailedPrecondition && !missing.is_empty() => {
+                return Err(WorkerError::Missing(missing));
+            }
             Err(status) => return Err(status.into()),
         };
         let (absent, done) = read(message);
@@ -212,4 +216,27 @@ async fn follow<M, T>(
 /// The transport says what happened in the source of its errors.
 fn with_source(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn missing_blobs_are_listed_only_when_all_are_named() {
+        let named = |hash: &str| WireDigest { hash: hash.to_owned(), size_bytes: 1 };
+        let follow_to = async |status| {
+            let messages = [Ok(vec![named("a")]), Ok(vec![named("b")]), Err(status)];
+            follow(stream::iter(messages), |missing| (missing, None::<()>)).await.unwrap_err()
+        };
+        let all = follow_to(Status::failed_precondition("2 blobs are missing")).await;
+        assert!(matches!(&all, WorkerError::Missing(them) if them.as_slice() == ["a/1", "b/1"]));
+        let cut_short = follow_to(Status::deadline_exceeded("too slow")).await;
+        assert!(matches!(cut_short, WorkerError::Refused(_)), "{cut_short:?}");
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let broken = follow_to(Status::from_error(Box::new(broken))).await;
+        assert!(matches!(broken, WorkerError::Interrupted), "{broken:?}");
+    }
 }

@@ -13,6 +13,8 @@ source "$here/steps.sh"
 
 readonly WORKER="$here/../../deployment/worker/worker.sh"
 inputs='' compile='' # digests
+another_worker=''    # its process group, while it is there
+foreign=''           # what is not the worker's in the worker root
 
 # fails COMMAND...: it must not succeed.
 fails() {
@@ -81,7 +83,12 @@ work_on() {
   (cd "$work/elsewhere-cwd" && bash "$WORKER" ../queue) >"$work/logs/worker.log" 2>&1
   equals $'done\nfailed' "$(ls -A "$work/queue")" 'what is in the queue afterwards'
   equals '' "$(ls -A "$work/elsewhere-cwd")" 'what commands leave in the directory of the worker'
-  equals '' "$(ls -A "$work/root")" 'what is left of trees'
+  equals "$foreign" "$(in_root)" 'what is left of trees'
+}
+
+# in_root: what is in the worker root beside the place of the server's unfinished trees.
+in_root() {
+  ls -A --ignore=.castellan-staging "$work/root" | xargs
 }
 
 # has_no_result ACTION
@@ -158,21 +165,110 @@ an_action_that_fails_is_not_cached() {
   is_failed "$action" 'no-such-command'
 }
 
-# Its process is gone: no process has this number.
-what_a_killed_worker_left_goes() {
+# start_another_worker: a worker on a queue of its own, in the middle of an action.
+start_another_worker() {
   local action
-  mkdir -p "$work/root/action-99999999-left/sub"
-  action=$(create_action --output y -- touch y)
+  action=$(create_action --output x -- sh -c "chmod 0555 lib; echo \$\$ >'$work/pid.new'; mv '$work/pid.new' '$work/pid'; exec sleep 1000")
+  mkdir -p "$work/other"
+  touch "$work/other/${action/\//-}"
+  setsid bash "$WORKER" "$work/other" >"$work/logs/other.log" 2>&1 &
+  another_worker=$!
+  disown # or the shell says that it was killed
+  await [ -e "$work/pid" ]
+}
+
+# await COMMAND...: until it succeeds.
+await() {
+  local tries
+  for ((tries = 0; tries < 600; tries++)); do
+    ! "$@" || return 0
+    sleep 0.1
+  done
+  echo "never came true: $*" >&2
+  return 1
+}
+
+close_clients() {
+  # The group of one, or one in the group of this script.
+  [[ -z $another_worker ]] || kill -9 -- "-$another_worker" 2>/dev/null ||
+    kill -9 "$another_worker" 2>/dev/null
+  [[ ! -e $work/pid ]] || kill -9 "$(<"$work/pid")" 2>/dev/null
+}
+
+# What is locked is not gone: not even what a killed worker's action still works in.
+what_a_killed_worker_left_goes() {
+  local action mine='action-other castellan-worker.sh-other' left
+  mkdir -p "$work/root/action-other/sub" "$work/root/castellan-worker.sh-other/1"
+  start_another_worker
+  left=$(basename "$(echo "$work/root"/castellan-worker.sh-??????????)")
+  foreign=$(xargs -n 1 <<<"$mine $left" | sort | xargs)
+  action=$(create_action --output live -- touch live)
   work_on "$action"
   is_cached "$action"
+  kill -9 -- "-$another_worker"
+  action=$(create_action --output orphan -- touch orphan)
+  work_on "$action"
+  is_cached "$action"
+  kill -9 "$(<"$work/pid")"
+  await flock -n "$work/root/$left/lock" true
+  foreign=$mine
+  action=$(create_action --output gone -- touch gone)
+  work_on "$action"
+  is_cached "$action"
+  rm -r "$work/other" "$work/pid"
+  another_worker=''
+  rm -r "$work/root"/*-other
+  foreign=''
+}
+
+# What is under way has its result first.
+sigterm_ends_a_worker_well() {
+  local action
+  rm -f "$work/pid"
+  action=$(create_action --output x -- sh -c "echo \$\$ >'$work/pid'; while [ -e '$work/pid' ]; do sleep 0.1; done; touch x")
+  mkdir -p "$work/other"
+  touch "$work/other/${action/\//-}"
+  CASTELLAN_WORKER_ONCE='' bash "$WORKER" "$work/other" >"$work/logs/other.log" 2>&1 &
+  another_worker=$!
+  await [ -s "$work/pid" ]
+  kill -TERM "$another_worker"
+  rm "$work/pid"
+  wait "$another_worker"
+  another_worker=''
+  is_cached "$action"
+  equals $'done\nfailed' "$(ls -A "$work/other")" 'what is in the queue afterwards'
+  equals '' "$(in_root)" 'what is left of trees'
+}
+
+# As when the server has been started anew meanwhile: there is none at the end of this action.
+a_lease_that_ends_early_harms_nothing() {
+  local action
+  mkdir -p "$work/shim"
+  cat >"$work/shim/castellan" <<END
+#!/bin/sh
+if [ "\$1" = release ]; then "$castellan" release "\$2"; fi
+exec "$castellan" "\$@"
+END
+  chmod +x "$work/shim/castellan"
+  action=$(create_action --output early -- touch early)
+  PATH="$work/shim:$PATH" work_on "$action"
+  is_cached "$action"
+  rm "$work/shim/castellan"
 }
 
 an_action_ends_in_time() {
   local action
-  action=$(create_action --timeout 100ms --output x -- sh -c 'echo begun; touch x; exec sleep 1000')
+  action=$(create_action --timeout 100ms --output x -- sh -c 'touch x; exec sleep 1000')
   work_on "$action"
   is_failed "$action" 'exited with 124'
-  grep -q begun "$(answered failed "$action")"
+}
+
+# `env` would take it for a variable, and run the rest.
+a_command_is_no_variable() {
+  local action
+  action=$(create_action --output x -- A=b touch x)
+  work_on "$action"
+  is_failed "$action" 'no name of a command'
 }
 
 what_must_not_be_cached_is_not() {
@@ -288,6 +384,9 @@ main() {
   step "an action needs no outputs" outputs_are_not_needed
   step "an action that fails is not cached, and says why" an_action_that_fails_is_not_cached
   step "what a killed worker left goes" what_a_killed_worker_left_goes
+  step "SIGTERM ends a worker well" sigterm_ends_a_worker_well
+  step "a lease that ends early harms nothing" a_lease_that_ends_early_harms_nothing
+  step "a command is no variable" a_command_is_no_variable
   step "an action ends when its time is over" an_action_ends_in_time
   step "what must not be cached is not" what_must_not_be_cached_is_not
   step "no command runs without its tree" no_command_runs_without_its_tree

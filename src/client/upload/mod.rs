@@ -107,7 +107,7 @@ impl Counts {
 impl Client {
     /// Stores a file, or a directory with everything in it; of a directory also its `Tree` message
     /// if that is wanted. Only what the server lacks is sent. In the end all of it is there, or it
-    /// is an error.
+    /// is an error; of more than two million blobs only the last are looked for again.
     pub async fn upload(
         self: &Arc<Self>,
         path: &Path,

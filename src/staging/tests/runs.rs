@@ -3,6 +3,7 @@
 //! `CASTELLAN_TEST_RUNS` is how often.
 
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use super::*;
 
@@ -28,20 +29,35 @@ fn timed(model: &Model) -> Directory {
     directory
 }
 
-/// Forks, as one that becomes a user does; what is spawned by the system has descriptors of others
-/// for a shorter while.
-fn run(program: &Path) {
-    let own = Path::new("/proc/self").metadata().unwrap().uid();
-    match std::process::Command::new(program).uid(own).status() {
-        Ok(status) => assert!(status.success()),
-        // A file system that runs nothing.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+/// Whether the file system runs anything.
+fn runs_programs(place: &Path) -> bool {
+    let program = place.join("probe");
+    // Another process writes it, or a child that is forked meanwhile might hold it open.
+    let copied = Command::new("cp").arg("/bin/true").arg(&program).status().unwrap();
+    assert!(copied.success());
+    let run = Command::new(&program).status();
+    std::fs::remove_file(&program).unwrap();
+    match run {
+        Ok(status) => status.success(),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => false,
         Err(error) => panic!("{error}"),
     }
 }
 
-/// Stages a program as a link or as a copy, runs it and removes it.
-fn stage_and_run(world: &World, runtime: &tokio::runtime::Runtime, number: u64) {
+/// Forks, as one that becomes a user does; what is spawned by the system has descriptors of others
+/// for a shorter while.
+fn run(program: &Path) {
+    let own = Path::new("/proc/self").metadata().unwrap().uid();
+    assert!(Command::new(program).uid(own).status().unwrap().success());
+}
+
+/// Stages a program as a link or as a copy, runs it if anything can be, and removes it.
+fn stage_and_run(
+    world: &World,
+    runtime: &tokio::runtime::Runtime,
+    number: u64,
+    runs_programs: bool,
+) {
     let model = programs(number);
     let name = format!("target {number}");
     let link_mode = if number % 4 == 1 { LinkMode::Copy } else { LinkMode::Auto };
@@ -55,7 +71,9 @@ fn stage_and_run(world: &World, runtime: &tokio::runtime::Runtime, number: u64) 
         world.stager.stage(root, parent, &name, &options, Arc::default()).await.unwrap()
     });
     assert_eq!(staged.totals().copied_files, number % 2);
-    run(&world.place.path().join(&name).join("run"));
+    if runs_programs {
+        run(&world.place.path().join(&name).join("run"));
+    }
     drop(staged);
     world.parent().remove_all(&name).unwrap();
 }
@@ -67,12 +85,13 @@ fn staged_programs_are_run_at_once_while_others_are_staged() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let world = runtime.block_on(World::new());
+    let runs_programs = runs_programs(world.place.path());
     std::thread::scope(|threads| {
         for thread in 0..THREADS {
             let (world, runtime) = (&world, &runtime);
             threads.spawn(move || {
                 for run in 0..each {
-                    stage_and_run(world, runtime, thread * each + run);
+                    stage_and_run(world, runtime, thread * each + run, runs_programs);
                 }
             });
         }
