@@ -129,7 +129,7 @@ impl BoundWorker {
         let failed = |source| ServerError::WorkerRoot { root: root.display().to_string(), source };
         let folder = worker::open_root(&root).map_err(failed)?;
         let workshop = Workshop::open(&folder).await.inspect_err(|error| {
-            tracing::warn!(%error, "unfinished trees are beside their targets, and stay after a kill");
+            tracing::warn!(%error, "unfinished trees are beside their targets: a kill leaves them");
         });
         let mut sockets = Vec::new();
         for address in addresses {
