@@ -192,5 +192,12 @@ pub(super) fn release(arguments: &ReleaseArguments) -> ExitCode {
     let lease = arguments.lease.clone();
     let released =
         arguments.worker.run(async |mut worker| worker.release(lease, arguments.remove).await);
-    released.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+    let done = |is_removed: bool| {
+        if arguments.remove && !is_removed {
+            let text = "nothing removed: the directory has gone or moved, or is another one";
+            drop(writeln!(std::io::stderr(), "{text}"));
+        }
+        ExitCode::SUCCESS
+    };
+    released.map_or_else(|code| code, done)
 }

@@ -14,7 +14,7 @@ use super::remote_flags::RemoteFlags;
 use super::{EX_USAGE, fail};
 use crate::client::{Client, ClientError, ClientOptions, Progress, Snapshot};
 use crate::shutdown::{Signals, raise_descriptor_limit};
-use crate::store::remote::RemoteError;
+use crate::store::remote::{RemoteError, with_sources};
 
 /// Between two drawings.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -40,16 +40,7 @@ impl From<ClientError> for Failure {
 
 impl Failure {
     pub(super) fn failed(error: &dyn std::error::Error) -> Self {
-        let mut text = format!("error: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            source = cause.source();
-        }
-        Self::Failed(text)
+        Self::Failed(format!("error: {}", with_sources(error)))
     }
 
     fn exit_code(&self) -> ExitCode {

@@ -159,10 +159,10 @@ impl Worker {
         Ok(self.client.get_disk_usage(request).await?.into_inner())
     }
 
-    /// Ends a lease.
-    pub async fn release(&mut self, lease_id: String, remove: bool) -> Result<(), WorkerError> {
-        self.client.release_tree(ReleaseTreeRequest { lease_id, remove }).await?;
-        Ok(())
+    /// Ends a lease; says whether the directory was removed.
+    pub async fn release(&mut self, lease_id: String, remove: bool) -> Result<bool, WorkerError> {
+        let released = self.client.release_tree(ReleaseTreeRequest { lease_id, remove }).await?;
+        Ok(released.into_inner().is_removed)
     }
 
     /// Stores files and symbolic links.

@@ -18,9 +18,8 @@ pub(super) const BATCH: usize = 10_000;
 const MAX_WHOLE_BYTES: u64 = 1 << 20;
 /// How much is read at a time of the rest.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Digests that are sorted where they are; more take too long for an asynchronous thread.
+/// What one of many takes that are sorted.
 const DIGEST_BYTES: usize = size_of::<Digest>();
-
 /// Large blobs that are written here at once after one was not made local by being read.
 const OWN_WRITES: u32 = 16;
 

@@ -25,7 +25,7 @@ mod spy_tests;
 pub mod tiered;
 mod verified;
 mod waiters;
-mod work;
+pub(crate) mod work;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -38,6 +38,12 @@ async fn stage_prints_the_lease_alone() {
     assert!(worker.listing().is_empty());
     let (code, _, errors) = cli.run(&["release", lease]);
     assert_eq!(code, Some(1), "{errors}");
+    // Only what was staged is removed.
+    let lease = cli.ok(&["stage", "--quiet", &root, "a"]);
+    std::fs::rename(worker.root().join("a"), worker.root().join("b")).unwrap();
+    let (code, _, errors) = cli.run(&["release", lease.trim_end(), "--remove"]);
+    assert_eq!((code, worker.listing()), (Some(0), vec!["b".to_owned()]));
+    assert!(errors.starts_with("nothing removed: "), "{errors}");
     worker.stop().await;
 }
 

@@ -222,7 +222,7 @@ impl CompressedReader {
             });
             Some((block, hasher))
         };
-        let Some((block, hasher)) = self.shared.processors.run(block_len, job).await? else {
+        let Some((block, hasher)) = self.shared.processors.run_sized(block_len, job).await? else {
             return Ok(None);
         };
         let read_bytes = FRAME_BYTES.saturating_add(frame.stored_bytes());

@@ -40,7 +40,7 @@ impl Encoder {
         processors: &Processors,
     ) -> Result<(Self, Vec<u8>), StoreError> {
         let len = block.len();
-        processors.run(len, move || self.encode_here(&block)).await
+        processors.run_sized(len, move || self.encode_here(&block)).await
     }
 
     fn encode_here(mut self, block: &[u8]) -> (Self, Vec<u8>) {

@@ -209,7 +209,7 @@ impl DedupReader {
                 hasher.update(&data);
                 hasher
             };
-            self.hasher = Some(self.shared.processors.run(piece.len(), job).await?);
+            self.hasher = Some(self.shared.processors.run_sized(piece.len(), job).await?);
         }
         self.fetched = None;
         // I20: before anything of the last piece is handed out, the whole is known to be right.

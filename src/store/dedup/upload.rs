@@ -58,7 +58,7 @@ impl State {
             self.has_written = true;
         }
         let is_only = self.list.is_empty() && chunk.len() as u64 == self.digest.size_bytes;
-        shared.processors.run(chunk.len(), move || self.add_here(chunk, is_only)).await
+        shared.processors.run_sized(chunk.len(), move || self.add_here(chunk, is_only)).await
     }
 
     fn add_here(mut self, chunk: Bytes, is_only: bool) -> Self {

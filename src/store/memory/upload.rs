@@ -60,7 +60,7 @@ impl Filling {
             self.append(&data, announced_bytes);
             self
         };
-        shared.processors.run(len, job).await
+        shared.processors.run_sized(len, job).await
     }
 
     /// I20: bytes are hashed on the way in, always, before they are visible.

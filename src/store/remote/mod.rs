@@ -34,6 +34,7 @@ use tonic::transport::Channel;
 
 use self::batches::{Batches, Direction, Outcome};
 pub use self::counters::RemoteStats;
+pub(crate) use self::options::with_sources;
 pub use self::options::{
     BatchingOptions, ClientTls, Endpoint, RemoteError, RemoteKind, RemoteOptions, RetryOptions,
 };

@@ -302,7 +302,7 @@ impl Endpoint {
 }
 
 /// An error and what it comes from: a transport's own text says little.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
