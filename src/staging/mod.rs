@@ -35,7 +35,6 @@ pub use stage::StagedTree;
 use cache::DirectoryCache;
 use fetch::Habit;
 use jobs::Jobs;
-use pinning::Turns;
 use workshop::Workshop;
 
 /// What decoded directories take that are kept for the next tree.
@@ -200,8 +199,6 @@ pub struct Stager {
     capture_jobs: Jobs,
     /// What comes of reading from `cas`.
     reads: Habit,
-    /// At making fresh inodes.
-    turns: Arc<Turns>,
 }
 
 impl Stager {
@@ -226,7 +223,6 @@ impl Stager {
             jobs: Jobs::default(),
             capture_jobs: Jobs::default(),
             reads: Habit::default(),
-            turns: Arc::default(),
         })
     }
 

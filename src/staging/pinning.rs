@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::fetch::{AT_ONCE, BATCH};
 use super::jobs::some_time;
@@ -18,27 +17,6 @@ use crate::store::{BlobStore as _, Key, StoreError};
 
 /// Times that a blob is fetched: between that and the pin it may leave again.
 const MAX_ROUNDS: usize = 3;
-/// Files that get fresh inodes at the same time.
-const TURNS: usize = 16;
-
-/// Turns at giving files fresh inodes: a file gets one from one caller at a time, whose others
-/// then find it.
-#[derive(Debug)]
-pub(super) struct Turns([Semaphore; TURNS]);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self([const { Semaphore::const_new(1) }; TURNS])
-    }
-}
-
-impl Turns {
-    /// Those of this file, and of some others.
-    fn of(&self, digest: &Digest) -> Option<&Semaphore> {
-        let [first, ..] = digest.hash;
-        self.0.get(usize::from(first) % TURNS)
-    }
-}
 
 /// The files of a tree, which stay in the store as long as this lives.
 #[derive(Debug)]
@@ -79,26 +57,22 @@ impl Pins {
     /// is allowed.
     pub(super) fn renew(
         &self,
-        (runtime, turns): (&Handle, &Turns),
+        runtime: &Handle,
         at: usize,
         exhausted: Option<&Arc<PinnedFile>>,
     ) -> Result<Option<Arc<PinnedFile>>, StoreError> {
         let Some(first) = self.get(at) else { return Ok(None) };
-        let Some(turns) = turns.of(&first.digest()) else { return Ok(None) };
-        runtime.block_on(async {
-            let _turn = turns.acquire().await.map_err(|_| StoreError::ShuttingDown)?;
-            let newest = self.newest(at);
-            if newest.as_ref().map(Arc::as_ptr) != exhausted.map(Arc::as_ptr) {
-                return Ok(newest);
-            }
-            // Held until the fresh one is.
-            let exhausted = exhausted.map_or(first, Arc::as_ref);
-            let fresh = exhausted.renewed().await?.map(Arc::new);
-            if let Some(fresh) = &fresh {
-                self.newest.lock().insert(at, Arc::clone(fresh));
-            }
-            Ok(fresh)
-        })
+        let newest = self.newest(at);
+        if newest.as_ref().map(Arc::as_ptr) != exhausted.map(Arc::as_ptr) {
+            return Ok(newest);
+        }
+        // Held until the fresh one is. The store makes one for all who ask at once.
+        let exhausted = exhausted.map_or(first, Arc::as_ref);
+        let fresh = runtime.block_on(exhausted.renewed())?.map(Arc::new);
+        if let Some(fresh) = &fresh {
+            self.newest.lock().insert(at, Arc::clone(fresh));
+        }
+        Ok(fresh)
     }
 
     /// Those that are not there yet, each blob with where it is wanted.

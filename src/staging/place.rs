@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
-use super::pinning::{Pins, Turns};
+use super::pinning::Pins;
 use super::plan::{Node, Plan, invalid, join};
 use super::site::{Grounds, Site, failed};
 use super::writable::Writable;
@@ -39,7 +39,6 @@ pub(super) struct Work {
     pub(super) site: Site,
     pub(super) plan: Plan,
     pub(super) pins: Arc<Pins>,
-    pub(super) turns: Arc<Turns>,
     pub(super) options: StageOptions,
     pub(super) writable: Writable,
     pub(super) progress: Arc<Progress>,
@@ -105,7 +104,6 @@ impl Drop for Busy<'_> {
 pub(super) struct Tools {
     pub(super) plan: Plan,
     pub(super) pins: Pins,
-    pub(super) turns: Arc<Turns>,
     /// Whether the store is on the same file system, as far as that can be seen.
     pub(super) may_link: bool,
     pub(super) options: StageOptions,
@@ -117,7 +115,7 @@ pub(super) struct Tools {
 impl Work {
     /// Begins to make a tree at what is to become `target` in `parent`.
     pub(super) fn begin(tools: Tools, grounds: Grounds, target: &str) -> Result<Self, StageError> {
-        let Tools { plan, pins, turns, may_link, options, writable, progress, runtime } = tools;
+        let Tools { plan, pins, may_link, options, writable, progress, runtime } = tools;
         let mode = DIRECTORY_MODE & !options.umask;
         let (site, root) = Site::begin(grounds, target, mode)?;
         let own = root.metadata().map_err(failed("look at the directory beside", target))?;
@@ -126,7 +124,6 @@ impl Work {
             site,
             plan,
             pins: Arc::new(pins),
-            turns,
             options,
             writable,
             progress,
@@ -454,7 +451,7 @@ impl Work {
             if self.has_no_room.load(Ordering::Relaxed) {
                 return self.copy_file(place, entry, Some(first));
             }
-            match self.pins.renew((&self.runtime, &self.turns), at, pinned.as_ref()) {
+            match self.pins.renew(&self.runtime, at, pinned.as_ref()) {
                 Ok(Some(fresh)) => pinned = Some(fresh),
                 Ok(None) => return Ok(false),
                 Err(StoreError::NoSpace { .. }) if self.options.link_mode == LinkMode::Auto => {

@@ -89,7 +89,6 @@ impl Stager {
         let tools = Tools {
             plan,
             pins,
-            turns: Arc::clone(&self.turns),
             may_link,
             options: options.clone(),
             writable,
