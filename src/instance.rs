@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::action_cache::ActionCache;
+use crate::action_cache::{ActionCache, AdoptedResults};
 use crate::cas::Cas;
 use crate::digest::{InvalidResourceName, check_instance_name};
+use crate::store::filesystem::FilesystemStore;
 use crate::store::{BlobStore, Namespace};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_errors::RecentErrors;
@@ -54,6 +55,24 @@ pub struct InstanceStores {
     pub completeness: Option<Arc<dyn BlobStore>>,
     /// Whether `UpdateActionResult` is refused.
     pub action_cache_read_only: bool,
+    /// Where results are that another server has left.
+    pub adopted: Option<AdoptedStore>,
+}
+
+/// A store with action results that another server has left.
+#[derive(Clone, Debug)]
+pub struct AdoptedStore {
+    /// The store.
+    pub store: Arc<FilesystemStore>,
+    /// Whether they are found under a hash of the action's and the instance name.
+    pub are_mangled: bool,
+}
+
+impl AdoptedStore {
+    fn of_instance(&self, name: &str) -> AdoptedResults {
+        let mangled_for = self.are_mangled.then(|| name.to_owned());
+        AdoptedResults::new(Arc::clone(&self.store), mangled_for)
+    }
 }
 
 impl InstanceStores {
@@ -67,6 +86,7 @@ impl InstanceStores {
             self.action_cache.clone_from(&other.action_cache);
             self.completeness.clone_from(&other.completeness);
             self.action_cache_read_only = other.action_cache_read_only;
+            self.adopted.clone_from(&other.adopted);
         }
     }
 
@@ -160,6 +180,7 @@ impl Instances {
                 Namespace::of_instance(instance_name),
                 stores.action_cache_read_only,
             )
+            .with_adopted(stores.adopted.as_ref().map(|it| it.of_instance(instance_name)))
             .counted_by(Arc::clone(&hits))
         });
         let bytestream = blobs(&stores.bytestream).or_else(|| cas.clone());

@@ -63,6 +63,9 @@ pub struct ServerSettings {
     pub admin: Option<AdminAddress>,
     /// Where workers are served; `None` for nowhere.
     pub worker: Option<WorkerSettings>,
+    /// Whether action results that were adopted from bazel-remote are found under a hash of hash
+    /// and instance name.
+    pub adopted_results_are_mangled: bool,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
     /// What has gone wrong so far.
@@ -186,6 +189,7 @@ impl Server {
         let behind = Behind {
             stores: stores.all().to_vec(),
             max_parked_bytes: stores.max_parked_bytes(),
+            adopted: stores.adopted(settings.adopted_results_are_mangled),
             metrics,
             readiness: readiness.clone(),
             places: Arc::clone(&places),

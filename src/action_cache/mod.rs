@@ -3,6 +3,7 @@
 //! Results are stored and served as the bytes that were sent, so fields this program does not know
 //! survive (reapi 87). A result is served only while everything it names is present.
 
+mod adopted;
 mod completeness;
 mod inline;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod validate;
 
 use std::sync::Arc;
 
+pub use adopted::AdoptedResults;
 use bytes::Bytes;
 
 use crate::cas::Cas;
@@ -30,6 +32,7 @@ pub struct ActionCache {
     store: Arc<dyn BlobStore>,
     namespace: Namespace,
     read_only: bool,
+    adopted: Option<AdoptedResults>,
     hits: Option<Arc<HitCounters>>,
 }
 
@@ -72,7 +75,13 @@ impl ActionCache {
         namespace: Namespace,
         read_only: bool,
     ) -> Self {
-        Self { cas: cas.into(), store, namespace, read_only, hits: None }
+        Self { cas: cas.into(), store, namespace, read_only, adopted: None, hits: None }
+    }
+
+    /// The same with results that another server has left.
+    #[must_use]
+    pub fn with_adopted(self, adopted: Option<AdoptedResults>) -> Self {
+        Self { adopted, ..self }
     }
 
     /// The same for a client: each result that it asks for counts once, as a hit or a miss, unless
@@ -103,13 +112,7 @@ impl ActionCache {
         action_digest: Digest,
         inline: &InlineRequest,
     ) -> Result<Option<Bytes>, ActionCacheError> {
-        let key = Key::action_result(self.namespace, action_digest);
-        let encoded = match self.store.get_all(&key, MAX_RESULT_BYTES).await {
-            Ok(Some(encoded)) => encoded,
-            // What is found corrupt has been removed: the client runs the action and heals it.
-            Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(encoded) = self.stored(action_digest).await? else { return Ok(None) };
         let Some(cas) = &self.cas else { return Ok(Some(encoded)) };
         let function = action_digest.function;
         if let Some(reason) = completeness::check(cas, function, &encoded).await? {
@@ -117,6 +120,16 @@ impl ActionCache {
             return Ok(None);
         }
         Ok(Some(inline::inline(cas, function, encoded, inline).await))
+    }
+
+    async fn stored(&self, action_digest: Digest) -> Result<Option<Bytes>, StoreError> {
+        let key = Key::action_result(self.namespace, action_digest);
+        match (self.store.get_all(&key, MAX_RESULT_BYTES).await, &self.adopted) {
+            (Ok(None), Some(adopted)) => adopted.get(action_digest).await,
+            // What is found corrupt has been removed: the client runs the action and heals it.
+            (Err(StoreError::Corrupt { .. }), _) => Ok(None),
+            (outcome, _) => outcome,
+        }
     }
 
     /// Stores the encoded result of an action; the later one wins. Neither the action nor the

@@ -3,6 +3,7 @@
 //! The file's own problems are found by `nativelink-config`; here are those that concern what this
 //! program does with it.
 
+mod former;
 mod layers;
 mod listeners;
 mod remote;
@@ -42,7 +43,8 @@ pub(super) fn plan(
     let mut stores = StorePlanner::new(&config, flags, problems);
     stores.plan_all();
     let listeners = listeners::plan(&config, &mut stores);
-    let StorePlanner { stores, notes, .. } = stores;
+    let StorePlanner { mut stores, notes, .. } = stores;
+    former::note_contents(&mut stores, &listeners);
     let warnings = config.warnings.iter().map(ToString::to_string).chain(notes).collect();
     // The format has no place for values: a store of them would be beside which, under which cap?
     Some(Served { stores, values: None, listeners, warnings })

@@ -231,6 +231,7 @@ fn plan(
                 http,
                 admin,
                 worker,
+                adopted_results_are_mangled: false,
                 drain_timeout,
                 recent_errors: RecentErrors::default(),
             };

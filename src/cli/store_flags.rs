@@ -10,7 +10,9 @@ use nativelink_config::Effective;
 use nativelink_config::units::{parse_duration, parse_size};
 
 use super::problems::Problems;
-use crate::store::filesystem::{Durability, FilesystemOptions, LeasePolicy, VerifyOnRead};
+use crate::store::filesystem::{
+    Adopt, Durability, FilesystemOptions, LeasePolicy, VerifyOnRead,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -29,6 +31,9 @@ const VERIFICATIONS: [(&str, VerifyOnRead); 3] = [
     ("always", VerifyOnRead::Always),
     ("never", VerifyOnRead::Never),
 ];
+
+const ADOPTIONS: [(&str, Adopt); 3] =
+    [("move", Adopt::Move), ("link", Adopt::Link), ("off", Adopt::Off)];
 
 /// See the module documentation.
 #[derive(Debug, Args)]
@@ -76,6 +81,12 @@ pub(super) struct StoreFlags {
     /// How often the order of use is written down, which a crash would lose [default: 5min].
     #[arg(long, env = "CASTELLAN_SNAPSHOT_INTERVAL", value_name = "DURATION")]
     snapshot_interval: Option<String>,
+
+    /// What becomes of what NativeLink or bazel-remote has left in the directory: `move` it, file
+    /// by file, to names of the store's, `link` it, so that the other server can be gone back to,
+    /// or `off`, leave it alone [default: move].
+    #[arg(long, env = "CASTELLAN_ADOPT", value_name = "HOW")]
+    adopt: Option<String>,
 }
 
 /// What the flags say, checked.
@@ -91,6 +102,7 @@ pub(super) struct StoreSettings {
     verify_on_read: Option<VerifyOnRead>,
     scrub_bytes_per_second: Option<u64>,
     snapshot_interval: Option<Duration>,
+    adopt: Option<Adopt>,
 }
 
 impl StoreFlags {
@@ -144,6 +156,7 @@ impl StoreFlags {
                 self.snapshot_interval.as_deref(),
                 lasting(SECOND, DAY),
             ),
+            adopt: take(problems, "--adopt", self.adopt.as_deref(), one_of(&ADOPTIONS)),
         }
     }
 }
@@ -201,6 +214,7 @@ impl StoreSettings {
         set(&mut store.verify_on_read, self.verify_on_read);
         set(&mut store.scrub_bytes_per_second, self.scrub_bytes_per_second);
         set(&mut store.snapshot_interval, self.snapshot_interval);
+        set(&mut store.former.adopt, self.adopt);
     }
 }
 

@@ -6,7 +6,7 @@ use super::metric::{Metric, counter, gauge};
 use crate::store::filesystem::StoreStats;
 use crate::telemetry::metrics::{Family, Kind, Samples, Unit, Value};
 
-static GAUGES: [Metric<StoreStats>; 17] = [
+static GAUGES: [Metric<StoreStats>; 18] = [
     gauge(
         "castellan_store_max_bytes",
         "The most that the store may take on the disk.",
@@ -80,6 +80,12 @@ static GAUGES: [Metric<StoreStats>; 17] = [
         |stats| Some(stats.suspects),
     ),
     gauge(
+        "castellan_store_former_directories",
+        "Directories of another server that are still being taken over.",
+        Unit::None,
+        |stats| Some(stats.former_directories),
+    ),
+    gauge(
         "castellan_store_unread_shards",
         "Directories that are not read yet.",
         Unit::None,
@@ -119,7 +125,7 @@ static REASONS: [(&str, Removals); 6] = [
     ("corrupt", |stats| stats.corrupt_blobs),
 ];
 
-static COUNTERS: [Metric<StoreStats>; 20] = [
+static COUNTERS: [Metric<StoreStats>; 24] = [
     counter(
         "castellan_store_evict_unlink_failures_total",
         "Unlinks that failed; each is retried, its bytes stay charged.",
@@ -224,6 +230,30 @@ static COUNTERS: [Metric<StoreStats>; 20] = [
         "Files found under the root that are not the store's: never served.",
         Unit::None,
         |stats| Some(stats.foreign_files),
+    ),
+    counter(
+        "castellan_store_former_taken_over_total",
+        "Files of another server that became the store's.",
+        Unit::None,
+        |stats| Some(stats.former_taken_over),
+    ),
+    counter(
+        "castellan_store_former_dropped_total",
+        "Files of another server that were not what they claimed to be: never served.",
+        Unit::None,
+        |stats| Some(stats.former_dropped),
+    ),
+    counter(
+        "castellan_store_former_duplicates_total",
+        "Files of another server whose value was there already.",
+        Unit::None,
+        |stats| Some(stats.former_duplicates),
+    ),
+    counter(
+        "castellan_store_former_left_total",
+        "Files of another server that could not become the store's: left alone, charged.",
+        Unit::None,
+        |stats| Some(stats.former_left),
     ),
     counter(
         "castellan_store_settle_excess_total",

@@ -89,6 +89,7 @@ fn every_field(stats: &mut StoreStats) -> Vec<&mut u64> {
         lost_publications,
         orphaned_variants, stray_variants, renewals, purges, purge_cancelled_writes,
         sync_failures, scrubbed_bytes, evictor_pokes, evictor_passes, foreign_files,
+        former_directories, former_taken_over, former_dropped, former_duplicates, former_left,
         settle_excess, ledger_errors,
     } = stats;
     vec![
@@ -100,7 +101,8 @@ fn every_field(stats: &mut StoreStats) -> Vec<&mut u64> {
         full_disks, index_file_missing, corrupt_blobs, tampered_blobs, lost_publications,
         orphaned_variants,
         stray_variants, renewals, purges, purge_cancelled_writes, sync_failures, scrubbed_bytes,
-        evictor_pokes, evictor_passes, foreign_files, settle_excess, ledger_errors,
+        evictor_pokes, evictor_passes, foreign_files, former_directories, former_taken_over,
+        former_dropped, former_duplicates, former_left, settle_excess, ledger_errors,
         oldest_age_seconds.get_or_insert_default(),
     ]
 }

@@ -183,6 +183,8 @@ fn trouble(stats: &StoreStats) -> Value {
         "sync_failures": stats.sync_failures,
         "unlink_failures": stats.evict_unlink_failures,
         "foreign_files": stats.foreign_files,
+        "former_files_dropped": stats.former_dropped,
+        "former_files_left": stats.former_left,
         "ledger_errors": stats.ledger_errors,
     })
 }

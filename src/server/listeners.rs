@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::ServerError;
 use crate::grpc::{self, GrpcHandle, GrpcOptions, Http2Options, Opened, Transport};
 use crate::http::health::{HealthCheck, Pages, with_pages};
-use crate::instance::{self, InstanceStores};
+use crate::instance::{self, AdoptedStore, InstanceStores};
 use crate::listener::{self, Connection};
 use crate::shutdown::{self, Readiness};
 use crate::socket::{BindOptions, ListenAddress, SocketListener, SocketStream};
@@ -226,6 +226,8 @@ pub(super) struct Behind {
     pub(super) stores: Vec<NamedStore>,
     /// The most that interrupted uploads may hold.
     pub(super) max_parked_bytes: u64,
+    /// By position of the store, where results that another server has left would be.
+    pub(super) adopted: Vec<Option<AdoptedStore>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
     /// The places of connections.
@@ -346,6 +348,7 @@ impl Behind {
             action_cache: store(settings.action_cache)?,
             completeness: store(settings.completeness)?,
             action_cache_read_only: settings.action_cache_read_only,
+            adopted: settings.action_cache.and_then(|at| self.adopted.get(at)?.clone()),
         })
     }
 }

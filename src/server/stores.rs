@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::ServerError;
 use super::values::{self, OpenValues, ValuesSettings};
 use crate::http::metrics::Watched;
+use crate::instance::AdoptedStore;
 use crate::store::BlobStore;
 use crate::store::compression::{CompressionOptions, CompressionStore};
 use crate::store::counted::CountedStore;
@@ -306,6 +307,15 @@ impl Stores {
             let reason = *first_reason.get_or_insert(reason);
             at = instead.pop().ok_or(reason)?;
         }
+    }
+
+    /// By position, where results that another server has left would be.
+    pub(super) fn adopted(&self, are_mangled: bool) -> Vec<Option<AdoptedStore>> {
+        let adopted = |at| {
+            let (store, _) = self.files_of(at).ok()?;
+            Some(AdoptedStore { store, are_mangled })
+        };
+        (0..self.all.len()).map(adopted).collect()
     }
 
     /// The store at a position, for one that stands before it.

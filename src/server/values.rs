@@ -4,8 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ServerError, open_store};
-use crate::store::filesystem::{Cap, FilesystemOptions, FilesystemStore, VALUES_DIR};
+use crate::store::Namespace;
+use crate::store::filesystem::{
+    Cap, FilesystemOptions, FilesystemStore, FormerContents, FormerOptions, VALUES_DIR,
+};
 use crate::values::Values;
+
+/// What the values of bazel-remote have before their names.
+const RAW_PREFIX: &str = "/ac/";
 
 /// Values that are no action results, in the room that the first store
 /// [sets aside](FilesystemOptions::set_aside) for them.
@@ -43,6 +49,10 @@ pub(super) async fn open(
         // It limits blobs and results, and nobody is promised a value.
         max_entries: None,
         lease: Duration::ZERO,
+        former: FormerOptions {
+            contents: FormerContents::Values(Namespace::of_values(RAW_PREFIX)),
+            ..options.former
+        },
         ..options.clone()
     };
     let store = open_store(options).await?;

@@ -24,6 +24,10 @@ impl Namespace {
     /// The lists of chunks that a deduplicating store keeps in the store behind it.
     pub const CHUNK_LISTS: Self = Self([2; Self::BYTES]);
 
+    /// The action results that another server left, whatever the instance. Each instance asks for
+    /// them when it has none of its own.
+    pub const ADOPTED: Self = Self([3; Self::BYTES]);
+
     /// Whether values under it stand for blobs, see [`Key::derived`].
     pub fn is_derived(self) -> bool {
         self == Self::COMPRESSED || self == Self::CHUNK_LISTS

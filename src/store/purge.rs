@@ -20,7 +20,11 @@ impl PurgeScope {
     pub(crate) fn covers(self, namespace: Namespace) -> bool {
         match self {
             Self::All => true,
-            Self::Namespace(scope) => scope == namespace,
+            // Adopted results are those of every instance.
+            Self::Namespace(scope) => {
+                let is_adopted = namespace == Namespace::ADOPTED && scope != Namespace::SHARED;
+                is_adopted || scope == namespace
+            }
         }
     }
 }
@@ -88,7 +92,8 @@ impl Selection {
         match self {
             Self::Scope(scope) => scope.covers(key.namespace),
             Self::ResultsOlderThan { namespace, age } => {
-                let is_whose = namespace.is_none_or(|namespace| namespace == key.namespace);
+                let is_whose = namespace
+                    .is_none_or(|namespace| PurgeScope::Namespace(namespace).covers(key.namespace));
                 key.kind == Kind::ActionResult
                     && !key.is_derived()
                     && is_whose

@@ -43,6 +43,7 @@ async fn start(directory: &tempfile::TempDir, address: SocketAddr) -> Server {
         http: HttpOptions::default(),
         admin: None,
         worker: None,
+        adopted_results_are_mangled: false,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     };
@@ -156,6 +157,7 @@ async fn an_upstream_that_is_not_there_shows_on_the_health_page_whatever_it_is_f
             http: HttpOptions::default(),
             admin: None,
             worker: None,
+            adopted_results_are_mangled: false,
             drain_timeout: Duration::from_secs(10),
             recent_errors: RecentErrors::default(),
         };

@@ -24,6 +24,8 @@ const TROUBLE = {
   lease_refusals: "writes refused for promises to builds", reserve_timeouts: "uploads out of room",
   full_disks: "writes that met a full disk", sync_failures: "syncs that failed",
   unlink_failures: "deletions that failed", foreign_files: "files that are not the store's",
+  former_files_dropped: "files of another server that were not what they claimed to be",
+  former_files_left: "files of another server that could not be taken over",
   ledger_errors: "errors in the books",
 };
 const PERIODS = {

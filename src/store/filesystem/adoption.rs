@@ -110,7 +110,7 @@ fn is_right(foreign: &ForeignFile, key: &Key) -> io::Result<bool> {
     let len_bytes = key.digest.size_bytes;
     let file = foreign.read()?;
     // Its generation is given out when it is named.
-    let name = FileName { key: *key, len_bytes, generation: Generation(0) };
+    let name = FileName::own(*key, len_bytes, Generation(0));
     if !check_file(&file, &name, &mut vec![0; READ_BYTES], |_, _| Ok(()))? {
         return Ok(false);
     }

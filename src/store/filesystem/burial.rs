@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use super::former::originals;
 use super::index::{Claim, Part, Victim};
 use super::layout::{FileName, Shard, fixed_directories};
 use super::shared::Parts;
@@ -37,14 +38,23 @@ impl Parts {
     fn unlink(&self, victim: &Victim) -> io::Result<()> {
         let file = &victim.file;
         match victim.part {
-            Part::Value => self.disk.unlink(&file.path()),
+            Part::Value => self.unlink_value(victim),
             Part::ValueAndVariant => {
                 self.disk.unlink(&file.variant_path())?;
-                self.disk.unlink(&file.path())
+                self.unlink_value(victim)
             }
             Part::Variant => self.disk.unlink(&file.variant_path()),
             Part::GoneVariant => Ok(()),
         }
+    }
+
+    fn unlink_value(&self, victim: &Victim) -> io::Result<()> {
+        let look = originals::look(self, victim);
+        self.disk.unlink(&victim.file.path())?;
+        if let Some(look) = look {
+            originals::release(self, victim, &look);
+        }
+        Ok(())
     }
 
     /// Unlinks a file that has a name and never became visible, and gives back what was reserved

@@ -32,6 +32,10 @@ pub(super) struct Counters {
     pub(super) evictor_passes: Counter,
     pub(super) foreign_files: Counter,
     pub(super) publications: Counter,
+    pub(super) former_taken_over: Counter,
+    pub(super) former_dropped: Counter,
+    pub(super) former_duplicates: Counter,
+    pub(super) former_left: Counter,
 }
 
 impl Counters {
@@ -150,6 +154,17 @@ pub struct StoreStats {
     pub evictor_passes: u64,
     /// Files under the root that are not the store's: left alone, charged, never served.
     pub foreign_files: u64,
+    /// Directories of another server that are still being taken over.
+    pub former_directories: u64,
+    /// Files of another server that became the store's.
+    pub former_taken_over: u64,
+    /// Files of another server that were not what they claimed to be; never served, and deleted
+    /// unless they are kept to go back to.
+    pub former_dropped: u64,
+    /// Files of another server whose value was there already.
+    pub former_duplicates: u64,
+    /// Files of another server that could not become the store's: left alone, charged.
+    pub former_left: u64,
     /// Publications that allocated more than they had reserved; 0 unless the disk is fragmented.
     pub settle_excess: u64,
     /// Subtractions that would have gone below zero; always 0.
@@ -192,6 +207,11 @@ impl Parts {
         stats.evictor_pokes = counters.evictor_pokes.get();
         stats.evictor_passes = counters.evictor_passes.get();
         stats.foreign_files = counters.foreign_files.get();
+        stats.former_directories = self.former.open_directories();
+        stats.former_taken_over = counters.former_taken_over.get();
+        stats.former_dropped = counters.former_dropped.get();
+        stats.former_duplicates = counters.former_duplicates.get();
+        stats.former_left = counters.former_left.get();
         stats
     }
 

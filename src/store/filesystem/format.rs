@@ -14,6 +14,7 @@
 //! mount 42
 //! purged_all 7696581394432
 //! purged 3b8f...c1 7696581394440
+//! former 7696581394435
 //! durable 7696581395456
 //! clean 9d3e...07
 //! sum 0123456789abcdef
@@ -48,6 +49,9 @@ pub(crate) struct Format {
     pub(crate) purged_all: Option<Generation>,
     /// Whatever is older in its namespace is purged.
     pub(crate) purged: Vec<(Namespace, Generation)>,
+    /// While the files of a former server are taken over: since when. What was purged later is
+    /// purged of them too.
+    pub(crate) former: Option<Generation>,
     /// After a clean stop: the identity of the snapshot that is the index, 64 hexadecimal digits.
     pub(crate) clean: Option<String>,
 }
@@ -93,6 +97,7 @@ impl Format {
                         *highest = fence.max(*highest);
                     }
                 }
+                "former" => format.former = generation(value).or(format.former),
                 "clean" => format.clean = is_identity(value).then(|| value.to_owned()),
                 _ => {}
             }
@@ -116,6 +121,7 @@ impl fmt::Display for Format {
         };
         let durable = self.durable.map(|it| it.0);
         let purged_all = self.purged_all.map(|it| it.0);
+        let former = self.former.map(|it| it.0);
         let boot = self.boot.as_ref().filter(|boot| is_boot(boot));
         let clean = self.clean.as_ref().filter(|clean| is_identity(clean));
         line("cap", self.cap_bytes.as_ref().map(|it| it as _))?;
@@ -126,6 +132,7 @@ impl fmt::Display for Format {
             let fence = format!("{} {}", const_hex::encode(namespace.0), fence.0);
             line("purged", Some(&fence))?;
         }
+        line("former", former.as_ref().map(|it| it as _))?;
         line("durable", durable.as_ref().map(|it| it as _))?;
         line("clean", clean.map(|it| it as _))?;
         writeln!(f, "{text}sum {}", checksum(&text))
@@ -204,6 +211,7 @@ mod tests {
                 (Namespace::SHARED, Generation(18)),
                 (Namespace::of_instance("main"), Generation(19)),
             ],
+            former: Some(Generation(16)),
             clean: Some("9d".repeat(32)),
         }
     }
@@ -336,11 +344,12 @@ mod tests {
             mount in any::<Option<u64>>(),
             durable in prop::option::of(any_generation()),
             purged_all in prop::option::of(any_generation()),
+            former in prop::option::of(any_generation()),
             purged in prop::collection::btree_map(any::<[u8; 16]>(), any_generation(), 0..9),
             clean in prop::option::of("[0-9a-f]{64}"),
         ) -> Format {
             let purged = purged.into_iter().map(|(id, fence)| (Namespace(id), fence)).collect();
-            Format { epoch, cap_bytes, boot, mount, durable, purged_all, purged, clean }
+            Format { epoch, cap_bytes, boot, mount, durable, purged_all, purged, former, clean }
         }
     }
 

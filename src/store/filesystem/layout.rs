@@ -9,7 +9,8 @@
 //! ```
 //! A blob that a worker has asked for as an executable has a second file, named like the first with
 //! `.exec` behind it. `<aa>` is the first byte of the hash. A generation is never given out twice,
-//! so a name is created once and unlinked once (I6).
+//! so a name is created once and unlinked once (I6). One that still has the bytes as another server
+//! wrote them has `.former` behind it.
 
 use std::fmt::Write as _;
 
@@ -27,7 +28,7 @@ pub(crate) struct Generation(pub(crate) u64);
 impl Generation {
     /// Bits that count what happens in one process; the bits above count the starts. The lower
     /// ones last for half a year at a million uses a second.
-    const WRITE_BITS: u32 = 44;
+    pub(crate) const WRITE_BITS: u32 = 44;
     /// The last start that can be counted.
     pub(crate) const MAX_EPOCH: u32 = (1 << (u64::BITS - Self::WRITE_BITS)) - 1;
 
@@ -48,6 +49,8 @@ pub(crate) struct Shard(pub(crate) u16);
 
 /// What the name of an executable variant ends with.
 const VARIANT_SUFFIX: &str = ".exec";
+/// What the name of a file ends with whose value is not of the store's own form.
+const FORMER_SUFFIX: &str = ".former";
 const KINDS: [Kind; 2] = [Kind::Blob, Kind::ActionResult];
 const FANOUT: u16 = 256;
 
@@ -147,6 +150,16 @@ pub const VALUES_DIR: &str = "values";
 /// The name of the socket in the root on which the server listens to its operator.
 pub const ADMIN_SOCKET: &str = "admin.sock";
 
+/// How a file holds its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As this store writes it.
+    Own,
+    /// As another server wrote it: a blob as a casblob, an action result without a checksum. It is
+    /// rewritten before it is read (`super::former`).
+    Former,
+}
+
 /// Everything the name of a file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileName {
@@ -156,10 +169,17 @@ pub(crate) struct FileName {
     pub(crate) len_bytes: u64,
     /// The write that made it.
     pub(crate) generation: Generation,
+    /// How the file holds the value.
+    pub(crate) form: Form,
 }
 
 impl FileName {
-    /// The length of the file.
+    /// The file of a value as this store writes it.
+    pub(crate) fn own(key: Key, len_bytes: u64, generation: Generation) -> Self {
+        Self { key, len_bytes, generation, form: Form::Own }
+    }
+
+    /// The length of the file, when it is of the store's own form.
     pub(crate) fn file_bytes(&self) -> u64 {
         file_bytes(self.key.kind, self.len_bytes)
     }
@@ -176,6 +196,9 @@ impl FileName {
         }
         let _ = write!(path, "-{}", self.len_bytes);
         let _ = write!(path, ".{}", self.generation.0);
+        if self.form == Form::Former {
+            path.push_str(FORMER_SUFFIX);
+        }
         path
     }
 
@@ -193,7 +216,10 @@ impl FileName {
     /// foreign file.
     pub(crate) fn parse_any(shard: Shard, name: &str) -> Option<(Self, bool)> {
         match name.strip_suffix(VARIANT_SUFFIX) {
-            Some(name) if shard.kind() == Kind::Blob => Some((Self::parse(shard, name)?, true)),
+            Some(name) if shard.kind() == Kind::Blob => {
+                let file = Self::parse(shard, name)?;
+                (file.form == Form::Own).then_some((file, true))
+            }
             Some(_) => None,
             None => Some((Self::parse(shard, name)?, false)),
         }
@@ -201,7 +227,11 @@ impl FileName {
 
     /// Reads the name of a value found in `shard`; `None` for any other file.
     pub(crate) fn parse(shard: Shard, name: &str) -> Option<Self> {
-        let (identity, generation) = name.split_once('.')?;
+        let (plain, form) = match name.strip_suffix(FORMER_SUFFIX) {
+            Some(plain) => (plain, Form::Former),
+            None => (name, Form::Own),
+        };
+        let (identity, generation) = plain.split_once('.')?;
         let mut parts = identity.split('-');
         let mut hash = [0; HASH_BYTES];
         const_hex::decode_to_slice(parts.next()?, &mut hash).ok()?;
@@ -220,7 +250,7 @@ impl FileName {
         if len_bytes > MAX_VALUE_BYTES || generation.epoch() >= Generation::MAX_EPOCH {
             return None;
         }
-        let parsed = Self { key, len_bytes, generation };
+        let parsed = Self { key, len_bytes, generation, form };
         // A name has one spelling: "+1", upper case or a file in the wrong shard is foreign.
         let expected = parsed.path();
         let exact = expected.rsplit_once('/').is_some_and(|(_, last)| last == name);

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::checksum::check_file;
 use super::disk::{Moment, ReadFile};
-use super::layout::{FileName, Generation, LEAST_VARIANT_BYTES, Shard};
+use super::former;
+use super::layout::{FileName, Form, Generation, LEAST_VARIANT_BYTES, Shard};
 use super::shared::Parts;
 use super::snapshot::{Record, SnapshotIndex};
 use super::sync::Mutex;
@@ -127,13 +128,18 @@ impl Loader {
     }
 }
 
-/// Makes sure that the shards of these keys have been read.
+/// Makes sure that the shards of these keys have been read, and files of them that another server
+/// has left taken over.
 ///
 /// Cancel safe.
 pub(super) async fn ensure(parts: &Arc<Parts>, keys: &[Key]) -> Result<(), StoreError> {
-    if parts.loader.is_done() {
-        return Ok(());
+    if !parts.loader.is_done() {
+        ensure_shards(parts, keys).await?;
     }
+    former::ensure(parts, keys).await
+}
+
+async fn ensure_shards(parts: &Arc<Parts>, keys: &[Key]) -> Result<(), StoreError> {
     let mut wanted: Vec<Shard> = keys.iter().map(Shard::of).collect();
     wanted.sort_unstable();
     wanted.dedup();
@@ -331,10 +337,14 @@ fn list(parts: &Parts, shard: Shard, scratch: &mut Scratch) -> io::Result<Taken>
 fn recall(parts: &Parts, file: FileName, known: Option<&Record>) -> Record {
     let suspect_from = parts.loader.suspect_from;
     let is_young = suspect_from.is_some_and(|first| file.generation >= first);
+    let measure = || match file.form {
+        Form::Own => parts.blocks.charge_of(file.file_bytes()),
+        // Its name does not say how long the file is.
+        Form::Former => parts.disk.allocated_at(&file.path()).unwrap_or_default(),
+    };
     Record {
         file,
-        charge_bytes: known
-            .map_or_else(|| parts.blocks.charge_of(file.file_bytes()), |it| it.charge_bytes),
+        charge_bytes: known.map_or_else(measure, |it| it.charge_bytes),
         variant_bytes: 0,
         // A use that the snapshot does not know is at least the write itself.
         stamp: known.map_or(file.generation.0, |it| it.stamp),
@@ -405,6 +415,9 @@ fn remove_torn(parts: &Parts, record: &Record, taken: &mut Taken) {
 
 /// Whether a file has the bytes that its name promises. Blocking.
 fn is_whole(parts: &Parts, file: &FileName) -> io::Result<bool> {
+    if file.form == Form::Former {
+        return former::rewrite::is_whole(parts, file);
+    }
     let Some(opened) = parts.disk.open_file(&file.path())? else { return Ok(false) };
     let has_length = opened.len_bytes() == file.file_bytes();
     Ok(has_length && check_file(&opened, file, &mut vec![0; READ_BYTES], |_, _| Ok(()))?)

@@ -19,6 +19,7 @@ mod exposure;
 mod fields;
 mod flights;
 mod format;
+mod former;
 mod full_disk;
 mod index;
 mod index_cell;
@@ -72,7 +73,9 @@ pub use counters::StoreStats;
 pub use explain::{Explanation, ValueFile, Wanted, explain};
 pub use index::{LastUse, LeasePolicy};
 pub use layout::{ADMIN_SOCKET, VALUES_DIR};
-pub use options::{Cap, FilesystemOptions, SetAside, VerifyOnRead};
+pub use options::{
+    Adopt, Cap, FilesystemOptions, FormerContents, FormerOptions, SetAside, VerifyOnRead,
+};
 pub use pins::{CopyBy, LinkOutcome, PinnedFile};
 pub use reader::FileReader;
 pub use selection::Selected;
@@ -83,7 +86,10 @@ pub use tombstone_log::Removal;
 pub use upload::FilesystemUpload;
 
 use super::announced::{check_limit, check_size};
-use super::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Kind, Pin, StoreError, Upload};
+use super::{
+    BeginPut, BlobReader, BlobStore, BlobStoreExt as _, ByteRange, Key, Kind, Namespace, Pin,
+    StoreError, Upload,
+};
 pub use super::{PurgeScope, Purged, Selection};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use disk::Disk;
@@ -133,6 +139,7 @@ impl FilesystemStore {
             return tasks;
         }
         tasks.push(sync::spawn("loader", loader::run_loader(parts(), closing())));
+        tasks.push(sync::spawn("take over", former::run_walk(parts(), closing())));
         tasks.push(sync::spawn("syncer", sync_rounds::run_syncer(parts(), closing())));
         tasks.push(sync::spawn("snapshots", snapshots::run_snapshots(parts(), closing())));
         let weak = Arc::downgrade(shared);
@@ -214,6 +221,24 @@ impl FilesystemStore {
             return Ok(true);
         }
         adoption::adopt(&self.shared, &key, file).await
+    }
+
+    /// The value under the digest of an action that another server has left in the directory, as
+    /// long as that is at most `limit_bytes`. A size in the digest helps to find one that has not
+    /// been taken over yet. Cancel safe.
+    pub async fn adopted_result(
+        &self,
+        action_digest: Digest,
+        limit_bytes: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let key = Key::action_result(Namespace::ADOPTED, action_digest);
+        let parts = &self.shared.parts;
+        loader::ensure(parts, &[key]).await?;
+        // Most actions have none, and are no references to one.
+        if parts.index.lock(|index| index.peek(&key)).is_none() {
+            return Ok(None);
+        }
+        self.get_all(&key, limit_bytes).await
     }
 
     /// Removes everything in a scope. When it returns, nothing that was written or begun before

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::index::LeasePolicy;
 use super::sync_rounds::Durability;
+use crate::digest::DigestFunction;
+use crate::store::Namespace;
 
 /// Below this a store cannot hold its fixed directories and a few small values.
 const MIN_CAP_BYTES: u64 = 128 << 10;
@@ -81,6 +83,50 @@ pub enum VerifyOnRead {
     Never,
 }
 
+/// What becomes of the files that another server has left in the directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adopt {
+    /// They are foreign files: left alone and charged.
+    Off,
+    /// They become the store's, under its names.
+    #[default]
+    Move,
+    /// They become the store's and keep their names as long as they are in the store, so that the
+    /// other server can be gone back to.
+    Link,
+}
+
+/// What the files of another server hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormerContents {
+    /// Blobs, and action results where their place says so.
+    Blobs,
+    /// Action results.
+    ActionResults,
+    /// Values of a namespace, in a directory beside the root.
+    Values(Namespace),
+    /// Nothing that this store could serve.
+    Nothing,
+}
+
+/// What to do with the files of another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormerOptions {
+    /// Whether they are taken over.
+    pub adopt: Adopt,
+    /// What they hold.
+    pub contents: FormerContents,
+    /// The function of the hashes that they are named after.
+    pub function: DigestFunction,
+}
+
+impl Default for FormerOptions {
+    fn default() -> Self {
+        let function = DigestFunction::Sha256;
+        Self { adopt: Adopt::default(), contents: FormerContents::Blobs, function }
+    }
+}
+
 /// What a filesystem store is made with.
 #[derive(Clone, Debug)]
 pub struct FilesystemOptions {
@@ -122,6 +168,8 @@ pub struct FilesystemOptions {
     pub scrub_bytes_per_second: u64,
     /// How often the order of use is written down, which a crash would lose.
     pub snapshot_interval: Duration,
+    /// What becomes of what another server has left in the directory.
+    pub former: FormerOptions,
 }
 
 impl FilesystemOptions {
@@ -145,12 +193,14 @@ impl FilesystemOptions {
             verify_on_read: VerifyOnRead::default(),
             scrub_bytes_per_second: 8 << 20,
             snapshot_interval: Duration::from_mins(5),
+            former: FormerOptions::default(),
         }
     }
 
     /// What is looked at while the store runs.
     pub(super) fn settings(&self) -> Settings {
         Settings {
+            has_set_aside: self.set_aside.is_some(),
             min_free_bytes: self.min_free_bytes,
             has_entry_limit: self.max_entries.is_some(),
             reserve_timeout: self.reserve_timeout,
@@ -167,6 +217,8 @@ impl FilesystemOptions {
 /// See the fields of the same names of [`FilesystemOptions`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
+    /// Whether there is [`FilesystemOptions::set_aside`].
+    pub(super) has_set_aside: bool,
     pub(super) min_free_bytes: u64,
     /// Whether there is [`FilesystemOptions::max_entries`].
     pub(super) has_entry_limit: bool,

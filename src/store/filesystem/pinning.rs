@@ -152,7 +152,7 @@ async fn prepare(
             }
             Pinning::Unready(found) => found,
         };
-        if is_executable {
+        if is_executable && !found.is_former() {
             made = variants::make(shared, found).await?;
             if made.is_none() {
                 return Ok(None);

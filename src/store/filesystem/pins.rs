@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::disk::{self, FileMode, ReadFile};
 use super::index::Found;
-use super::layout::FileName;
+use super::former;
+use super::layout::{FileName, Form};
 use super::pinning::{self, Purpose};
 use super::publication::{Finished, Named};
 use super::reservation::{Reservation, reserve};
@@ -252,10 +253,10 @@ fn failed_copy(source: io::Error) -> StoreError {
 /// What became of a renewal.
 pub(super) type Renewed = Result<(), Arc<StoreError>>;
 
-/// Renews a blob, once for all who ask for it.
+/// Renews a blob, or rewrites a value that has another form, once for all who ask for it.
 ///
 /// Cancel safe: the work goes on for the others.
-async fn renew_once(shared: &Arc<Shared>, old: Found) -> Result<(), StoreError> {
+pub(super) async fn renew_once(shared: &Arc<Shared>, old: Found) -> Result<(), StoreError> {
     let (mut outcome, duty) = shared.renewals.join(old.file.generation);
     if let Some(duty) = duty {
         let worker = Arc::clone(shared);
@@ -303,9 +304,13 @@ fn copy_blob(
     };
     parts.counters.renewals.add(1);
     // I18: what it takes the place of may be on the disk, acknowledged.
-    let named = Named::new(parts, FileName { generation, ..old.file }, true);
+    let named = Named::new(parts, FileName { generation, form: Form::Own, ..old.file }, true);
     let finished = Finished { file: parts.disk.create(FileMode::Blob)?, reservation };
-    match variants::copy(parts, old, &finished.file) {
+    let copied = match old.file.form {
+        Form::Own => variants::copy(parts, old, &finished.file),
+        Form::Former => former::rewrite::rewrite(parts, &old.file, &finished.file),
+    };
+    match copied {
         Ok(true) => named.take(finished).map(Some).map_err(|failure| failure.source),
         Ok(false) => {
             parts.condemn_corrupt(&old.file);

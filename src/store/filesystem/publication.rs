@@ -134,7 +134,7 @@ fn name(
         Start::Purged => return Err(parts.cancelled_by_purge()),
         Start::Closed => return Err(StoreError::ShuttingDown),
     };
-    let mut named = Named::new(parts, FileName { key, len_bytes, generation }, false);
+    let mut named = Named::new(parts, FileName::own(key, len_bytes, generation), false);
     named.origin = origin;
     Ok(named.take(finished).map_or_else(Naming::Failed, Naming::Named))
 }

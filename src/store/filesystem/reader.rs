@@ -12,6 +12,7 @@ use super::flights::Outcome;
 use super::index::{Found, Use};
 use super::layout::RESULT_TRAILER_BYTES;
 use super::loader;
+use super::pins;
 use super::options::VerifyOnRead;
 use super::shared::Shared;
 use super::sync;
@@ -147,6 +148,11 @@ async fn open_entry(
             return Ok(None);
         };
         let mut open = OpenEntry { found, shared: Arc::clone(shared) };
+        if found.is_former() {
+            drop(open);
+            pins::renew_once(shared, found).await?;
+            continue;
+        }
         let opened = match open_file(shared, found.file.path()).await {
             Err(StoreError::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>

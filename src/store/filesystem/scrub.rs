@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::former;
 use super::index::Found;
 use super::reader;
 use super::shared::Shared;
@@ -79,7 +80,12 @@ async fn walk(shared: &std::sync::Weak<Shared>, only_suspects: bool) -> Option<u
 async fn scrub(shared: &Arc<Shared>, found: &Found) -> Duration {
     let bytes = found.file.file_bytes();
     // A mismatch removes the entry and is logged where it is found.
-    if let Err(error) = reader::verify_on_disk(shared, found).await {
+    let outcome = if found.is_former() && !found.is_suspect {
+        former::check_in_place(shared, found).await
+    } else {
+        reader::verify_on_disk(shared, found).await
+    };
+    if let Err(error) = outcome {
         tracing::debug!(%error, key = %found.file.key, "not scrubbed");
     }
     shared.parts.counters.scrubbed_bytes.add(bytes);

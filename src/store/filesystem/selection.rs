@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::former;
 use super::purge::{self, DRAIN};
 use super::shared::{Parts, Shared};
 use super::sync;
@@ -32,6 +33,7 @@ pub(super) async fn select(
     selection: Selection,
 ) -> Result<Selected, StoreError> {
     wait_for_loader(parts).await?;
+    wait_for_former(parts, &selection).await?;
     let mut selected = Selected::default();
     let mut next = Some(0);
     while let Some(from) = next {
@@ -65,6 +67,7 @@ pub(super) async fn purge(
 
 async fn purge_here(parts: &Arc<Parts>, selection: Selection) -> Result<Purged, StoreError> {
     wait_for_loader(parts).await?;
+    wait_for_former(parts, &selection).await?;
     if parts.index.lock(|index| index.is_closed()) {
         return Err(StoreError::ShuttingDown);
     }
@@ -117,6 +120,25 @@ async fn remove(parts: &Arc<Parts>, selection: Selection) -> Result<u64, StoreEr
 
 /// How long a purge waits for directories that are still being read.
 const LOADING: Duration = Duration::from_mins(1);
+
+/// Makes sure that what another server has left of a selection is taken over.
+async fn wait_for_former(parts: &Arc<Parts>, selection: &Selection) -> Result<(), StoreError> {
+    let is_done = || parts.former.is_done();
+    let source = match *selection {
+        _ if is_done() => return Ok(()),
+        Selection::Hash(hash) => {
+            let worker = Arc::clone(parts);
+            let sought = parts.pool.run_unmetered(move || former::seek_hash(&worker, &hash));
+            sought.await?.err()
+        }
+        Selection::Scope(_) | Selection::ResultsOlderThan { .. } => {
+            let is_done = parts.wait_until(LOADING, is_done).await;
+            (!is_done).then(|| std::io::ErrorKind::TimedOut.into())
+        }
+    };
+    let operation = "wait until what another server has left is taken over";
+    source.map_or(Ok(()), |source| Err(StoreError::Io { operation, source }))
+}
 
 async fn wait_for_loader(parts: &Arc<Parts>) -> Result<(), StoreError> {
     let is_read = || parts.index.lock(|index| index.unread_shards()) == 0;

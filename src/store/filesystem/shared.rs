@@ -12,6 +12,7 @@ use super::deletions::Deletions;
 use super::directory_sizes::DirectorySizes;
 use super::disk::Disk;
 use super::flights::Flights;
+use super::former::Former;
 use super::index::{Claim, Index, Victim};
 use super::index_cell::IndexCell;
 use super::layout::{self, BlockSize};
@@ -60,6 +61,8 @@ pub(super) struct Parts {
     pub(super) failed: Mutex<Vec<Victim>>,
     /// Wakes the evictor. Holds one call: those that come while it is awake share one pass.
     pub(super) wake: Notify,
+    /// What another server has left in the root.
+    pub(super) former: Former,
     /// Held while files are stamped that nobody has a link to yet.
     pub(super) exposing: Mutex<()>,
     /// Held while a variant's file and what the index says of it change without its blob.

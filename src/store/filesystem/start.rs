@@ -14,6 +14,7 @@ use super::deletions::Deletions;
 use super::directory_sizes::DirectorySizes;
 use super::disk::{Disk, MountIdentity};
 use super::format::Format;
+use super::former::{Findings, Former};
 use super::index::{Index, Limits, UnreadShards};
 use super::index_cell::IndexCell;
 use super::layout::{
@@ -31,6 +32,11 @@ use super::sync::Mutex;
 use super::sync_rounds::{Durability, SyncRounds};
 use super::tombstone_log::{REMOVED_NAME, TombstoneLog};
 use super::wall_clock::WallClock;
+use crate::former::RAW_DIR;
+
+/// The store's own files in the root; the operator's socket takes no room.
+pub(super) const OWN_FILES: [&str; 6] =
+    ["LOCK", FORMAT_NAME, SNAPSHOT_NAME, REMOVED_NAME, "tmp", ADMIN_SOCKET];
 
 /// What the store itself takes beside the values and the shards.
 struct Overhead {
@@ -71,12 +77,20 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
         // I18: what is there is "present" to the next who sends it, so it must be on the disk.
         disk.sync()?;
     }
-    let Caps { max_bytes, set_aside_bytes } = resolve_cap(options, &disk, &former, &legacy)?;
+    let findings = Findings::look(&disk, &options.former)?;
+    let caps = resolve_cap(options, &disk, &former, &legacy, findings.is_some())?;
+    let Caps { max_bytes, set_aside_bytes } = caps;
     // Its blocks are there before they are counted.
     let tombstones = TombstoneLog::open(&disk, max_bytes);
-    let format = begin(&disk, &former, &identity, &legacy, epoch, max_bytes)?;
-    let overhead = Overhead::measure(&disk, set_aside_bytes > 0)?;
-    let index = index(options, &disk, &former, &legacy, &overhead, epoch, max_bytes)?;
+    let has_former = findings.is_some();
+    let format = begin(&disk, &former, &identity, &legacy, epoch, max_bytes, has_former)?;
+    let since = format.former.map_or(0, |it| it.0);
+    let overhead = Overhead::measure(&disk, set_aside_bytes > 0, &findings)?;
+    let mut index = index(options, &disk, &former, &legacy, &overhead, epoch, max_bytes)?;
+    if findings.is_some() {
+        // At most all that is on the disk: until it has been measured nothing else is known.
+        index.begin_former(disk.space()?.used_bytes);
+    }
     // The kernel's word comes by no door that a model checker could hold shut.
     let deletions = if cfg!(feature = "shuttle") { None } else { Deletions::new() };
     let parts = Arc::new(Parts {
@@ -92,6 +106,7 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
         blocks,
         directory_sizes: DirectorySizes::default(),
         loader: Loader::new(legacy),
+        former: Former::new(findings, since),
         rounds: SyncRounds::default(),
         purges: Purges::default(),
         tombstones,
@@ -126,13 +141,15 @@ fn resolve_cap(
     disk: &Disk,
     former: &Format,
     legacy: &Legacy,
+    has_former: bool,
 ) -> io::Result<Caps> {
     let space = disk.space()?;
     let mut held_bytes = held(legacy.snapshot.as_ref(), former);
     if options.set_aside.is_some() && matches!(options.cap, Cap::Share { .. }) {
         held_bytes = held_bytes.saturating_add(held_by_values(disk));
     }
-    let held_bytes = held_bytes.min(space.used_bytes);
+    // How much of the disk another server has taken nobody has counted yet.
+    let held_bytes = if has_former { space.used_bytes } else { held_bytes.min(space.used_bytes) };
     let all_bytes = options.cap.resolve(space.free_bytes.saturating_add(held_bytes));
     let set_aside_bytes = options.set_aside.map_or(0, |it| it.of(all_bytes));
     let max_bytes = all_bytes.saturating_sub(set_aside_bytes);
@@ -216,8 +233,11 @@ fn begin(
     legacy: &Legacy,
     epoch: u32,
     max_bytes: u64,
+    has_former: bool,
 ) -> io::Result<Format> {
     let mut format = former.clone();
+    let since = former.former.unwrap_or(Generation::first_of_epoch(epoch));
+    format.former = has_former.then_some(since);
     format.epoch = epoch;
     format.cap_bytes = Some(max_bytes.max(former.cap_bytes.unwrap_or_default()));
     format.clean = None;
@@ -230,7 +250,7 @@ fn begin(
 
 impl Overhead {
     /// Measures what there is above the shards, and finds what is not the store's.
-    fn measure(disk: &Disk, has_values: bool) -> io::Result<Self> {
+    fn measure(disk: &Disk, has_values: bool, findings: &Findings) -> io::Result<Self> {
         let mut overhead = Self {
             fixed_bytes: 0,
             class_bytes: Vec::new(),
@@ -246,26 +266,30 @@ impl Overhead {
         for shard in Shard::all().step_by(Shard::COUNT / Shard::CLASSES) {
             overhead.class_bytes.push((shard, disk.allocated_at(&shard.class_path())?));
         }
-        overhead.look_around(disk, has_values)?;
+        overhead.look_around(disk, has_values, findings)?;
         Ok(overhead)
     }
 
-    fn look_around(&mut self, disk: &Disk, has_values: bool) -> io::Result<()> {
-        // The socket takes no room.
-        let own_files = ["LOCK", FORMAT_NAME, SNAPSHOT_NAME, REMOVED_NAME, "tmp", ADMIN_SOCKET];
+    fn look_around(
+        &mut self,
+        disk: &Disk,
+        has_values: bool,
+        findings: &Findings,
+    ) -> io::Result<()> {
         // A second store keeps its own books. What is left of one that is not run any more is
         // foreign: nobody else would count it.
-        let neighbor = has_values.then_some(VALUES_DIR);
-        let known = own_files.into_iter().chain(neighbor).map(str::to_owned);
+        let neighbors = [VALUES_DIR, RAW_DIR].into_iter().filter(|_| has_values);
+        let known = OWN_FILES.into_iter().chain(neighbors).map(str::to_owned);
         let own: HashSet<String> = known.chain(fixed_directories()).collect();
         let shards: HashSet<String> = Shard::all().map(Shard::path).collect();
-        for folder in [".".to_owned()].into_iter().chain(fixed_directories()) {
+        let root = (!findings.has_root()).then(|| ".".to_owned());
+        for folder in root.into_iter().chain(fixed_directories()) {
             for entry in disk.list(&folder)?.unwrap_or_default() {
                 let is_top = folder == ".";
                 let path = if is_top { entry.name } else { format!("{folder}/{}", entry.name) };
                 if shards.contains(&path) {
                     self.shards.insert(path);
-                } else if !own.contains(&path) {
+                } else if !own.contains(&path) && !findings.covers(&path) {
                     tracing::warn!(path, "foreign file left alone");
                     self.foreign_files += 1;
                     self.foreign_bytes += disk.allocated_below(&path);

@@ -51,6 +51,7 @@ pub(crate) async fn start_listeners_with(
         http,
         admin: None,
         worker: None,
+        adopted_results_are_mangled: false,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     };

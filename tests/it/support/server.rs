@@ -249,6 +249,7 @@ fn settings(
         http,
         admin: None,
         worker: None,
+        adopted_results_are_mangled: false,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     }

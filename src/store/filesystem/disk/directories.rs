@@ -1,6 +1,7 @@
 //! Directories: making, removing, listing and measuring them.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -98,12 +99,25 @@ impl Disk {
 
 /// See [`Disk::list`].
 pub(super) fn list_below(root: &OwnedFd, path: &str) -> io::Result<Option<Vec<Found>>> {
+    let mut all = Vec::new();
+    let add = |found| {
+        all.push(found);
+        ControlFlow::Continue(())
+    };
+    Ok(visit_below(root, path, add)?.then_some(all))
+}
+
+/// See [`Disk::visit`].
+pub(super) fn visit_below(
+    root: &OwnedFd,
+    path: &str,
+    mut visit: impl FnMut(Found) -> ControlFlow<()>,
+) -> io::Result<bool> {
     let directory = match rustix::fs::openat(root, path, directory_flags(), Mode::empty()) {
         Ok(directory) => directory,
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let mut found = Vec::new();
     for entry in rustix::fs::Dir::read_from(&directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -113,10 +127,12 @@ pub(super) fn list_below(root: &OwnedFd, path: &str) -> io::Result<Option<Vec<Fo
                 FileType::Unknown => file_type(&directory, entry.file_name()),
                 kind => kind,
             };
-            found.push(Found { name, is_file: kind.is_file() });
+            if visit(Found { name, is_file: kind.is_file() }).is_break() {
+                break;
+            }
         }
     }
-    Ok(Some(found))
+    Ok(true)
 }
 
 fn file_type(directory: &OwnedFd, name: &std::ffi::CStr) -> FileType {

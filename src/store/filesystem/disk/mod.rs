@@ -7,6 +7,7 @@ mod adopted;
 mod directories;
 mod faults;
 mod files;
+mod former;
 mod looks;
 mod onlooker;
 mod own;
@@ -29,6 +30,7 @@ pub(super) use faults::Call;
 #[cfg_attr(feature = "shuttle", expect(unused_imports, reason = "no schedule has faults yet"))]
 pub(super) use faults::{Faults, Lasting};
 pub(super) use files::{Cached, FileMode, ReadFile, UnnamedFile, write_out};
+pub(super) use former::FormerLook;
 pub(super) use looks::Look;
 pub(super) use onlooker::Onlooker;
 pub(super) use own::{OwnWriter, RingFile};

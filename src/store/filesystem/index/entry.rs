@@ -1,6 +1,6 @@
 //! One value in the index, packed.
 
-use super::super::layout::{FileName, Generation, Shard};
+use super::super::layout::{FileName, Form, Generation, Shard};
 use super::slots::NONE;
 use crate::digest::{Digest, HASH_BYTES};
 use crate::store::{Key, Kind, Namespace};
@@ -60,12 +60,14 @@ const SUSPECT: u8 = 0x10;
 const PROMISED: u8 = 0x20;
 /// Others have, or had, links to its file.
 const EXPOSED: u8 = 0x40;
+/// Its file is as another server wrote it.
+const FORMER: u8 = 0x80;
 
 const _: () = assert!(std::mem::size_of::<Entry>() <= 96, "1 M entries must stay under 120 MB");
 
 impl Entry {
     pub(super) fn new(file: &FileName, charge_bytes: u64, stamp: u64) -> Self {
-        let FileName { key, len_bytes, generation } = file;
+        let FileName { key, len_bytes, generation, form } = file;
         Self {
             hash: key.digest.hash,
             namespace: key.namespace,
@@ -82,7 +84,11 @@ impl Entry {
             readers: 0,
             pins: 0,
             class: u8::try_from(Shard::of(key).class_index()).unwrap_or(u8::MAX),
-            place_and_flags: Place::Idle as u8,
+            place_and_flags: Place::Idle as u8
+                | match form {
+                    Form::Own => 0,
+                    Form::Former => FORMER,
+                },
         }
     }
 
@@ -145,6 +151,10 @@ impl Entry {
 
     pub(super) fn set_exposed(&mut self, value: bool) {
         self.set(EXPOSED, value);
+    }
+
+    fn form(&self) -> Form {
+        if self.place_and_flags & FORMER == 0 { Form::Own } else { Form::Former }
     }
 
     fn is_blob(&self) -> bool {
@@ -210,7 +220,7 @@ impl Entry {
             Kind::Blob => self.size_bytes,
             Kind::ActionResult => u64::from(self.sectors_or_length),
         };
-        FileName { key, len_bytes, generation: self.generation }
+        FileName { key, len_bytes, generation: self.generation, form: self.form() }
     }
 }
 

@@ -173,7 +173,7 @@ impl Bench {
             Start::Write(generation) => {
                 assert!(!is_purged, "I16");
                 let len_bytes = if key.kind == Kind::Blob { key.digest.size_bytes } else { 1 };
-                self.named.push((FileName { key, len_bytes, generation }, write));
+                self.named.push((FileName::own(key, len_bytes, generation), write));
                 return;
             }
             Start::Overtaken => {

@@ -19,8 +19,12 @@ pub(crate) struct Ledger {
     /// The part of `dying` whose unlink failed: nobody knows when it will work.
     stuck: u64,
     overhead: u64,
-    /// At most what the shards take that have not been read yet.
+    /// At most what the shards take that have not been read yet, and what a former server's files
+    /// take that have not been taken over.
     unread: u64,
+    /// What was there beyond the limit when a former server's directory was found. It is no reason
+    /// to evict before all of it is known.
+    excess: u64,
     settle_excess: u64,
     errors: u64,
 }
@@ -71,6 +75,7 @@ impl Ledger {
             stuck: 0,
             overhead: 0,
             unread: 0,
+            excess: 0,
             settle_excess: 0,
             errors: 0,
         }
@@ -93,8 +98,17 @@ impl Ledger {
         self.unread = bytes;
     }
 
-    pub(super) fn unread_bytes(&self) -> u64 {
-        self.unread
+    /// Puts up with what is there over the limit, until [`Ledger::end_excess`].
+    pub(super) fn bear_excess(&mut self) {
+        self.excess = self.total().saturating_sub(self.limit);
+    }
+
+    pub(super) fn end_excess(&mut self) {
+        self.excess = 0;
+    }
+
+    fn bearable(&self) -> u64 {
+        self.limit.saturating_add(self.excess)
     }
 
     /// Whether `wanted` bytes fit an otherwise empty store with `removable` bytes of its overhead
@@ -129,7 +143,7 @@ impl Ledger {
 
     /// Reserves if it fits now. I2.
     pub(super) fn reserve(&mut self, bytes: u64) -> bool {
-        let fits = self.total().checked_add(bytes).is_some_and(|total| total <= self.limit);
+        let fits = self.total().checked_add(bytes).is_some_and(|total| total <= self.bearable());
         if fits {
             self.reserved += bytes;
         }
@@ -192,7 +206,7 @@ impl Ledger {
     pub(super) fn shortfall(&self, wanted: u64, spare: u64) -> u64 {
         let going = self.dying - (self.held + self.stuck).min(self.dying);
         let lasting = self.total() - going;
-        lasting.saturating_add(wanted).saturating_add(spare).saturating_sub(self.limit)
+        lasting.saturating_add(wanted).saturating_add(spare).saturating_sub(self.bearable())
     }
 
     /// Whether `wanted` bytes would fit with every entry gone but `kept` bytes of them, and

@@ -29,6 +29,47 @@ pub(super) struct Unread {
     /// Of those left, the ones that cannot be read.
     hopeless: usize,
     sizes: UnreadShards,
+    /// What they take at most.
+    bytes: u64,
+    /// What a former server has left.
+    pub(super) former: FormerFiles,
+}
+
+/// The files of a former server that are not the store's yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum FormerFiles {
+    /// There are none.
+    #[default]
+    None,
+    /// Nobody has looked: together they take at most so much.
+    AtMost(u64),
+    /// They take so much.
+    Known(u64),
+}
+
+impl FormerFiles {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::AtMost(bytes) | Self::Known(bytes) => bytes,
+        }
+    }
+
+    pub(super) fn with(self, bytes: u64) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::AtMost(most) => Self::AtMost(most.saturating_add(bytes)),
+            Self::Known(all) => Self::Known(all.saturating_add(bytes)),
+        }
+    }
+
+    pub(super) fn without(self, bytes: u64) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::AtMost(most) => Self::AtMost(most.saturating_sub(bytes)),
+            Self::Known(all) => Self::Known(all.saturating_sub(bytes)),
+        }
+    }
 }
 
 impl Unread {
@@ -39,11 +80,17 @@ impl Unread {
             left: 0,
             hopeless: 0,
             sizes: UnreadShards::AtMost(0),
+            bytes: 0,
+            former: FormerFiles::None,
         }
     }
 
     /// Whether there are entries that are not known yet.
     pub(super) fn is_some(&self) -> bool {
+        self.has_unread_shards() || matches!(self.former, FormerFiles::AtMost(_))
+    }
+
+    pub(super) fn has_unread_shards(&self) -> bool {
         self.left > self.hopeless
     }
 }
@@ -61,9 +108,14 @@ impl<W> Index<W> {
             UnreadShards::Exact(sizes) => sizes.iter().sum(),
             UnreadShards::AtMost(bytes) => *bytes,
         };
-        self.ledger.set_unread(bytes);
-        self.unread =
-            Unread { is_read: vec![false; Shard::COUNT], left: Shard::COUNT, hopeless: 0, sizes };
+        let former = self.unread.former;
+        let (is_read, left) = (vec![false; Shard::COUNT], Shard::COUNT);
+        self.unread = Unread { is_read, left, hopeless: 0, sizes, bytes, former };
+        self.book_unread();
+    }
+
+    pub(super) fn book_unread(&mut self) {
+        self.ledger.set_unread(self.unread.bytes.saturating_add(self.unread.former.bytes()));
     }
 
     /// Whether the shard has been read.
@@ -75,7 +127,8 @@ impl<W> Index<W> {
     /// them is an error until they can.
     pub(crate) fn give_up_unread(&mut self) {
         self.unread.hopeless = self.unread.left;
-        self.ledger.set_unread(0);
+        self.unread.bytes = 0;
+        self.book_unread();
     }
 
     /// Shards that have not been read.
@@ -107,8 +160,9 @@ impl<W> Index<W> {
             UnreadShards::Exact(sizes) => sizes.get(shard.index()).copied().unwrap_or_default(),
             UnreadShards::AtMost(_) => taken,
         };
-        let rest = self.ledger.unread_bytes().saturating_sub(known);
-        self.ledger.set_unread(if self.unread.is_some() { rest } else { 0 });
+        let rest = self.unread.bytes.saturating_sub(known);
+        self.unread.bytes = if self.unread.has_unread_shards() { rest } else { 0 };
+        self.book_unread();
         self.settle_shard(shard, Some(directory_bytes));
         self.change_overhead(foreign_bytes, 0);
         records.iter().filter_map(|record| self.adopt(record)).collect()
@@ -151,6 +205,7 @@ impl<W> Index<W> {
     pub(crate) fn recover(&mut self, fences: Fences, timeline: &[(u64, u64)], now: u64) {
         self.writers.fences = fences;
         self.order.timeline.recover(timeline, now);
+        self.order.timeline.begin_after_calendar(Generation::first_of_epoch(1).0);
     }
 
     /// The fences, to be written down.
@@ -161,7 +216,7 @@ impl<W> Index<W> {
     /// Takes fences down behind which nothing is left, on the disk either: `gone_before` is a
     /// moment whose removals have been synced since. I16.
     pub(crate) fn lower_fences(&mut self, gone_before: u64) {
-        if self.unread.left == 0 {
+        if self.unread.left == 0 && self.unread.former == FormerFiles::None {
             self.writers.lower_fences(gone_before);
         }
     }

@@ -8,6 +8,7 @@
 //! takes out, [`loading`] reads what former processes left and writes what later ones will read.
 
 mod entry;
+mod former;
 mod ledger;
 mod loading;
 mod order;
@@ -33,11 +34,12 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::layout::{FileName, Generation, Shard};
+use super::layout::{FileName, Form, Generation, Shard};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::store::waiters::Waiters;
 use crate::store::{Key, Kind, LEASED_TENTHS};
 use entry::{Entry, Place};
+pub(crate) use former::{TakeOverRefusal, TakenOver};
 use ledger::Ledger;
 pub(crate) use ledger::LedgerSnapshot;
 use loading::Unread;
@@ -46,6 +48,7 @@ use order::Order;
 pub(crate) use publication::{Publish, Start};
 pub(crate) use removal::{Part, Victim};
 pub(crate) use room::Reserve;
+pub(crate) use timeline::calendar_stamp;
 pub(crate) use trust::Pinning;
 pub(crate) use writers::Fences;
 use writers::Writers;
@@ -100,6 +103,13 @@ pub(crate) struct Found {
     /// Whether others have, or had, links to its file.
     pub(crate) is_exposed: bool,
     slot: u32,
+}
+
+impl Found {
+    /// Whether its file is as another server wrote it, and is rewritten before it is read.
+    pub(crate) fn is_former(&self) -> bool {
+        self.file.form == Form::Former
+    }
 }
 
 /// An entry as its operator sees it.
@@ -400,16 +410,22 @@ impl<W> Index<W> {
     }
 
     fn insert(&mut self, entry: Entry, recovered: Option<bool>) -> u32 {
-        let hash = Self::hash(&self.hash_key, &entry.key());
         let slot = match recovered {
             Some(is_leased) => self.order.insert_recovered(entry, is_leased),
             None => self.order.insert_youngest(entry),
         };
+        self.enter(slot);
+        slot
+    }
+
+    /// Makes an entry that is in the order one that is found.
+    fn enter(&mut self, slot: u32) {
+        let Some(entry) = self.order.slots.get(slot) else { return };
+        let hash = Self::hash(&self.hash_key, &entry.key());
         let (slots, hash_key) = (&self.order.slots, &self.hash_key);
         self.table.insert_unique(hash, slot, |slot| {
             slots.get(*slot).map_or(0, |entry| Self::hash(hash_key, &entry.key()))
         });
-        slot
     }
 
     /// Recomputes every sum from the entries. I1, I2, I4.

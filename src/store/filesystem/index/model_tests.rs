@@ -119,7 +119,7 @@ impl Bench {
         let charge = reserved - BLOCK * self.rng.u64(..=(reserved / BLOCK).min(2));
         self.next_generation += 1;
         let generation = Generation(self.next_generation);
-        let file = FileName { key: self.key(), len_bytes: 1, generation };
+        let file = FileName::own(self.key(), 1, generation);
         self.model.reserved -= reserved;
         match self.index.publish(file, claim, charge) {
             Publish::Inserted => {

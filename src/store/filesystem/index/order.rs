@@ -42,6 +42,28 @@ impl ShardLists {
         slots.push_youngest(list, slot);
     }
 
+    /// Adds entries of one shard where they belong in its order; `added` are in order.
+    fn merge(&mut self, slots: &mut Slots, shard: Shard, added: &[(u64, u32)]) {
+        let (Some(list), Some((oldest, _))) = (self.lists.get_mut(shard.index()), added.first())
+        else {
+            return;
+        };
+        // Not above the stamp of the oldest, whichever that is afterwards.
+        self.heads.push(Reverse((*oldest, shard.0)));
+        let mut place = list.oldest();
+        for (stamp, slot) in added {
+            while let Some(entry) = place.and_then(|at| slots.get(at))
+                && entry.stamp < *stamp
+            {
+                place = slots.younger_of(entry);
+            }
+            match place {
+                Some(younger) => slots.insert_before(list, younger, *slot),
+                None => slots.push_youngest(list, *slot),
+            }
+        }
+    }
+
     fn oldest(&mut self, slots: &Slots) -> Option<(u64, u32)> {
         while let Some(Reverse((stamp, shard))) = self.heads.peek().copied() {
             let list = self.lists.get(usize::from(shard)).copied().unwrap_or_default();
@@ -191,6 +213,18 @@ impl Order {
             self.lists.recovered.push_youngest(&mut self.slots, shard, slot, stamp);
         }
         slot
+    }
+
+    /// Adds entries of one shard that a former server left, in the order of their use; gives their
+    /// slots.
+    pub(super) fn insert_former(&mut self, shard: Shard, entries: Vec<Entry>) -> Vec<u32> {
+        let add = |slots: &mut Slots, mut entry: Entry| {
+            entry.set_place(Place::Recovered);
+            (entry.stamp, slots.insert(entry))
+        };
+        let added: Vec<_> = entries.into_iter().map(|it| add(&mut self.slots, it)).collect();
+        self.lists.recovered.merge(&mut self.slots, shard, &added);
+        added.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// An upload or a read: the entry moves to the young end, and a lease starts anew.

@@ -45,7 +45,7 @@ pub(super) fn left(rng: &mut fastrand::Rng) -> Vec<Record> {
         let len_bytes = if is_blob { key.digest.size_bytes } else { 1 };
         let stamp = number * 50 + rng.u64(..50);
         records.push(Record {
-            file: FileName { key, len_bytes, generation: Generation(number) },
+            file: FileName::own(key, len_bytes, Generation(number)),
             charge_bytes: BLOCK,
             variant_bytes: if is_blob && rng.bool() { BLOCK } else { 0 },
             stamp,

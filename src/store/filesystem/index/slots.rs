@@ -140,6 +140,25 @@ impl Slots {
         list.youngest = slot;
     }
 
+    /// The younger neighbor of an entry.
+    pub(super) fn younger_of(&self, entry: &Entry) -> Option<u32> {
+        self.get(entry.younger).map(|_| entry.younger)
+    }
+
+    /// Adds an entry as the older neighbor of `younger`, which is in the list.
+    pub(super) fn insert_before(&mut self, list: &mut List, younger: u32, slot: u32) {
+        let Some(neighbor) = self.get_mut(younger) else { return };
+        let older = std::mem::replace(&mut neighbor.older, slot);
+        if let Some(entry) = self.get_mut(slot) {
+            entry.older = older;
+            entry.younger = younger;
+        }
+        match self.get_mut(older) {
+            Some(neighbor) => neighbor.younger = slot,
+            None => list.oldest = slot,
+        }
+    }
+
     /// The entries in `limit` slots from `from` on with their slots, and the slot behind them.
     pub(super) fn some_from(
         &self,

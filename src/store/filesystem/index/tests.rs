@@ -12,13 +12,13 @@ const BLOCK: u64 = 4096;
 
 fn file(content: u8, generation: u64) -> FileName {
     let digest = Digest::of(crate::digest::DigestFunction::Sha256, &[content]);
-    FileName { key: Key::blob(digest), len_bytes: 1, generation: Generation(generation) }
+    FileName::own(Key::blob(digest), 1, Generation(generation))
 }
 
 fn result_file(generation: u64) -> FileName {
     let digest = Digest::of(crate::digest::DigestFunction::Sha256, b"action");
     let key = Key::action_result(Namespace::of_instance("main"), digest);
-    FileName { key, len_bytes: 10, generation: Generation(generation) }
+    FileName::own(key, 10, Generation(generation))
 }
 
 fn limits(blocks: u64) -> Limits {

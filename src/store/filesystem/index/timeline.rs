@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use super::super::layout::Generation;
+
 /// Pairs kept; beyond that every other one of the older half is forgotten.
 const MAX_POINTS: usize = 1024;
 
@@ -16,13 +18,26 @@ pub(super) struct Timeline {
     now: u64,
     /// Least seconds between two pairs.
     resolution: u64,
+    /// Before this a stamp says the time itself, see [`calendar_stamp`].
+    calendar_end: u64,
+}
+
+/// The bits of a stamp of the calendar below its seconds.
+const CALENDAR_BITS: u32 = 10;
+
+/// What was used before the first process began, at so many seconds and nanoseconds since 1970:
+/// a stamp below those of the first process.
+pub(crate) fn calendar_stamp(seconds: u64, nanoseconds: u64) -> u64 {
+    let below = (nanoseconds.min(999_999_999) << CALENDAR_BITS) / 1_000_000_000;
+    let seconds = seconds.min((1 << (Generation::WRITE_BITS - CALENDAR_BITS)) - 1);
+    (seconds << CALENDAR_BITS | below).max(1)
 }
 
 impl Timeline {
     /// An empty line that tells `span_seconds` to about a sixtieth.
     pub(super) fn new(span_seconds: u64) -> Self {
         let resolution = (span_seconds / 64).clamp(1, 60);
-        Self { points: VecDeque::new(), now: 0, resolution }
+        Self { points: VecDeque::new(), now: 0, resolution, calendar_end: 0 }
     }
 
     /// Puts the pairs of a former process before those of this one. Its clock may have been ahead:
@@ -37,6 +52,11 @@ impl Timeline {
             }
         }
         self.now = self.now.max(last.1);
+    }
+
+    /// Takes stamps before `end` for ones of the calendar.
+    pub(super) fn begin_after_calendar(&mut self, end: u64) {
+        self.calendar_end = end;
     }
 
     /// Notes that it is `now` at `stamp`. A clock that was set back is taken to stand still.
@@ -80,9 +100,12 @@ impl Timeline {
         self.now
     }
 
-    /// The latest time that `stamp` can have been. What is older than the first pair is taken to
+    /// The latest time that `stamp` can have been. What of a former process is older than the first pair is taken to
     /// be of that time.
     pub(super) fn latest(&self, stamp: u64) -> u64 {
+        if stamp < self.calendar_end {
+            return stamp >> CALENDAR_BITS;
+        }
         let behind = self.points.partition_point(|point| point.0 <= stamp);
         self.points.get(behind).map_or(self.now, |point| point.1)
     }

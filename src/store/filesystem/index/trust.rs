@@ -21,7 +21,8 @@ impl<W> Index<W> {
     /// made to its file, or to that of its variant, right away.
     pub(crate) fn pin_ready(&mut self, key: &Key, is_executable: bool) -> Pinning {
         let Some(found) = self.look_up(key, Use::Touch) else { return Pinning::Absent };
-        let is_ready = if is_executable { found.has_variant } else { found.is_verified };
+        let is_good = found.is_verified && !found.is_former();
+        let is_ready = if is_executable { found.has_variant } else { is_good };
         if self.order.slots.get(found.slot).is_some_and(|entry| entry.pins == u16::MAX) {
             Pinning::TooMany
         } else if is_ready && self.order.pin(found.slot) {

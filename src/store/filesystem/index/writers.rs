@@ -24,7 +24,14 @@ pub(crate) struct Fences {
 impl Fences {
     /// Whether what was written or begun at `moment` is purged.
     pub(crate) fn cuts_off(&self, namespace: Namespace, moment: u64) -> bool {
-        moment < self.all || self.namespaces.get(&namespace).is_some_and(|fence| moment < *fence)
+        let is_behind = |fence: &u64| moment < *fence;
+        if namespace == Namespace::ADOPTED {
+            // Every instance asks for them.
+            let mut of_instances =
+                self.namespaces.iter().filter(|(namespace, _)| **namespace != Namespace::SHARED);
+            return moment < self.all || of_instances.any(|(_, fence)| is_behind(fence));
+        }
+        moment < self.all || self.namespaces.get(&namespace).is_some_and(is_behind)
     }
 }
 

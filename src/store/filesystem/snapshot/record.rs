@@ -9,7 +9,7 @@
 
 use crate::digest::Digest;
 use crate::store::filesystem::fields::{self, Fields};
-use crate::store::filesystem::layout::{FileName, Generation, MAX_VALUE_BYTES, Shard};
+use crate::store::filesystem::layout::{FileName, Form, Generation, MAX_VALUE_BYTES, Shard};
 use crate::store::{Key, Kind, Namespace};
 
 /// What both kinds end with: generation, stamp, charge, variant and flags.
@@ -21,6 +21,7 @@ pub(super) const MAX_RECORD_BYTES: usize = ACTION_RESULT_BYTES;
 
 const LEASED: u8 = 1;
 const SUSPECT: u8 = 1 << 1;
+const FORMER: u8 = 1 << 2;
 
 /// An entry of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,8 @@ impl Record {
         into.extend_from_slice(&fields::short(self.variant_bytes)?);
         let leased = if self.is_leased { LEASED } else { 0 };
         let suspect = if self.is_suspect { SUSPECT } else { 0 };
-        into.push(leased | suspect);
+        let former = if self.file.form == Form::Former { FORMER } else { 0 };
+        into.push(leased | suspect | former);
         Some(())
     }
 
@@ -88,10 +90,11 @@ impl Record {
             }
         };
         let generation = Generation(fields.u64()?);
-        let file = FileName { key, len_bytes, generation };
         let stamp = fields.u64()?;
         let (charge_bytes, variant_bytes, flags) = (fields.short()?, fields.short()?, fields.u8()?);
-        let is_exact = fields.is_empty() && flags & !(LEASED | SUSPECT) == 0;
+        let is_exact = fields.is_empty() && flags & !(LEASED | SUSPECT | FORMER) == 0;
+        let form = if flags & FORMER == 0 { Form::Own } else { Form::Former };
+        let file = FileName { key, len_bytes, generation, form };
         let is_leased = flags & LEASED != 0;
         let is_suspect = flags & SUSPECT != 0;
         (is_exact && Shard::of(&key) == shard && is_sound(&file)).then_some(Self {

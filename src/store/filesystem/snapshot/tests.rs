@@ -21,7 +21,7 @@ fn record(kind: Kind, function: DigestFunction, seed: u64, stamp: u64) -> Record
         }
     };
     Record {
-        file: FileName { key, len_bytes, generation: Generation(seed + 1) },
+        file: FileName::own(key, len_bytes, Generation(seed + 1)),
         charge_bytes: 4096,
         variant_bytes: if seed.is_multiple_of(3) { 4096 } else { 0 },
         stamp,
@@ -390,7 +390,7 @@ prop_compose! {
         } else {
             Key::action_result(Namespace(namespace), Digest { function, hash, size_bytes })
         };
-        let file = FileName { key, len_bytes, generation: Generation(generation) };
+        let file = FileName::own(key, len_bytes, Generation(generation));
         Record { file, charge_bytes, variant_bytes, stamp, is_leased, is_suspect }
     }
 }

@@ -7,6 +7,7 @@ mod books;
 mod crash;
 mod eviction;
 mod faults;
+mod former;
 mod full_disk;
 mod given_up;
 mod leases;

@@ -1,0 +1,68 @@
+//! Which stores of a file may hold what `NativeLink` has left in their directories.
+//!
+//! A name there does not tell a blob from an action result, nor from what stands for a blob: the
+//! services that use a store do.
+
+use crate::digest::DigestFunction;
+use crate::server::{GrpcListener, InstanceSettings, Instances, StoreKind, StoreSettings};
+use crate::store::filesystem::{FilesystemOptions, FormerContents};
+
+/// Says of each store of files what was left in it.
+pub(super) fn note_contents(stores: &mut [StoreSettings], listeners: &[GrpcListener]) {
+    for store in stores.iter_mut() {
+        if let StoreKind::Filesystem(options) = &mut store.kind {
+            options.former.contents = FormerContents::Nothing;
+        }
+    }
+    // What holds both is one of blobs, where the places of files tell them apart.
+    for listener in listeners {
+        let function = listener.options.default_digest_function;
+        for instance in instances(listener) {
+            note(stores, instance.action_cache, FormerContents::ActionResults, function);
+        }
+    }
+    for listener in listeners {
+        let function = listener.options.default_digest_function;
+        for instance in instances(listener) {
+            for at in [instance.cas, instance.bytestream, instance.completeness] {
+                note(stores, at, FormerContents::Blobs, function);
+            }
+        }
+    }
+}
+
+fn instances(listener: &GrpcListener) -> Vec<InstanceSettings> {
+    match &listener.instances {
+        Instances::Any(settings) => vec![*settings],
+        Instances::Named(named) => named.values().copied().collect(),
+    }
+}
+
+/// Each store stands before others only, so this ends.
+fn note(
+    stores: &mut [StoreSettings],
+    at: Option<usize>,
+    contents: FormerContents,
+    function: DigestFunction,
+) {
+    let Some(store) = at.and_then(|at| stores.get_mut(at)) else { return };
+    let behind = match &mut store.kind {
+        StoreKind::Filesystem(FilesystemOptions { former, .. }) => {
+            former.contents = contents;
+            former.function = function;
+            return;
+        }
+        StoreKind::Tiered { fast, slow, .. } => vec![*fast, *slow],
+        StoreKind::ExistenceCache { backend, .. } | StoreKind::Counted { backend, .. } => {
+            vec![*backend]
+        }
+        StoreKind::BySize { lower, upper, .. } => vec![*lower, *upper],
+        StoreKind::Sharded(shards) => shards.iter().map(|(at, _)| *at).collect(),
+        // What is behind these is not what the digests name.
+        StoreKind::Compression { .. } | StoreKind::Dedup { .. } => return,
+        StoreKind::Memory(_) | StoreKind::Remote(_) | StoreKind::Noop => return,
+    };
+    for at in behind {
+        note(stores, Some(at), contents, function);
+    }
+}

@@ -1,0 +1,218 @@
+//! Taking over everything, slowly, while requests are served.
+//!
+//! First everything is measured, so that the books know what is there; until then nothing is
+//! evicted (I14) and writes get what surely is free. Then directory after directory is taken over;
+//! requests do not wait for the walk, they look for their files themselves.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::shared::Parts;
+use super::super::sync::{Instant, sleep};
+use super::super::{disk, full_disk};
+use super::candidate::Candidate;
+use super::executables;
+use super::measure::{Measure, measure};
+use super::sources::{Holds, Layout, Source};
+use super::take_over;
+use crate::store::StoreError;
+
+/// Names of one flat directory that are held in memory at once.
+const MAX_CANDIDATES: u64 = 1 << 16;
+/// Of those, how many one job takes over.
+const JOB_CANDIDATES: usize = 1024;
+/// After a failure.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Tries of one step before it is left alone.
+const MAX_TRIES: u32 = 3;
+/// Of a step's time, how long the walk rests after it: half of the time at most it works.
+const MAX_PAUSE: Duration = Duration::from_millis(250);
+
+/// Takes over what there is, then says so, unless the store closes.
+pub(in crate::store::filesystem) async fn run_walk(parts: Arc<Parts>, closing: CancellationToken) {
+    if parts.former.is_done() {
+        return;
+    }
+    let walk = Walk { parts };
+    let mut run = pin!(walk.run());
+    tokio::select! {
+        biased;
+        () = closing.cancelled() => walk.parts.former.stop(),
+        () = &mut run => return,
+    }
+    // What has begun ends: after a stop nothing touches the directory.
+    run.await;
+}
+
+struct Walk {
+    parts: Arc<Parts>,
+}
+
+impl Walk {
+    async fn run(&self) {
+        let has_flat = |it: &Source| it.layout == Layout::Flat && it.holds != Holds::Others;
+        if !self.parts.former.keeps_originals() && self.parts.former.sources.iter().any(has_flat) {
+            self.step("remove executables", |parts| executables::remove(parts)).await;
+        }
+        let measured = self.step("measure what another server left", measure_all).await;
+        let Some(measured) = measured else { return };
+        let bytes: u64 = measured.iter().map(|it| it.bytes).sum();
+        let files: u64 = measured.iter().map(|it| it.candidates).sum();
+        let root = self.parts.disk.root_path().display().to_string();
+        tracing::info!(root, files, bytes, "taking over what another server left");
+        self.parts.update(|index| index.measure_former(bytes));
+        for (at, measure) in measured.into_iter().enumerate() {
+            self.walk_source(at, measure).await;
+        }
+        if self.step("measure what is left", end).await.is_none() {
+            return;
+        }
+        let counters = &self.parts.counters;
+        tracing::info!(
+            root,
+            taken_over = counters.former_taken_over.get(),
+            dropped = counters.former_dropped.get(),
+            duplicates = counters.former_duplicates.get(),
+            left = counters.former_left.get(),
+            "everything of another server is taken over"
+        );
+        self.parts.poke_evictor();
+    }
+
+    async fn walk_source(&self, at: usize, measure: Measure) {
+        let Some(source) = self.parts.former.sources.get(at) else { return };
+        match source.layout {
+            _ if source.holds == Holds::Others => {}
+            Layout::Buckets => {
+                for byte in 0..=u8::MAX {
+                    self.source_step(at, move |parts, source| {
+                        take_over::bucket(parts, source, byte)
+                    })
+                    .await;
+                }
+            }
+            Layout::Flat => {
+                // Names are random, so each pass finds about as many.
+                let passes = measure.candidates.div_ceil(MAX_CANDIDATES).clamp(1, 256);
+                for pass in 0..passes {
+                    self.walk_flat(at, pass, passes).await;
+                }
+            }
+        }
+    }
+
+    async fn walk_flat(&self, at: usize, pass: u64, passes: u64) {
+        let list = move |parts: &Parts, source: &Source| list_part(parts, source, pass, passes);
+        let candidates = self.source_step(at, list).await.unwrap_or_default();
+        for some in candidates.chunks(JOB_CANDIDATES) {
+            let some = some.to_vec();
+            self.source_step(at, move |parts, source| {
+                take_over::by_shard(parts, source, some.clone())
+            })
+            .await;
+        }
+    }
+
+    async fn source_step<R: Send + 'static>(
+        &self,
+        at: usize,
+        act: impl Fn(&Parts, &Source) -> io::Result<R> + Clone + Send + 'static,
+    ) -> Option<R> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        self.step("take over files", move |parts| {
+            act(parts, parts.former.sources.get(at).ok_or_else(missing)?)
+        })
+        .await
+    }
+
+    /// Does one step on a blocking thread, and rests; `None` when it does not work.
+    async fn step<R: Send + 'static>(
+        &self,
+        what: &'static str,
+        act: impl Fn(&Parts) -> io::Result<R> + Clone + Send + 'static,
+    ) -> Option<R> {
+        for _ in 0..MAX_TRIES {
+            if self.parts.former.is_stopped() {
+                return None;
+            }
+            let (worker, act) = (Arc::clone(&self.parts), act.clone());
+            let began = Instant::now();
+            let outcome = self.parts.pool.run_unmetered(move || act(&worker)).await;
+            match outcome {
+                Ok(Ok(result)) => {
+                    self.rest(began.elapsed()).await;
+                    return Some(result);
+                }
+                Ok(Err(error)) if disk::is_full(&error) => {
+                    full_disk::make_room(&self.parts, 0).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(what, %error, "step of the walk failed");
+                    sleep(RETRY_PAUSE).await;
+                }
+                Err(StoreError::ShuttingDown) => return None,
+                Err(error) => tracing::error!(what, %error, "step of the walk failed"),
+            }
+        }
+        None
+    }
+
+    /// Not while somebody waits for what is taken over.
+    async fn rest(&self, worked: Duration) {
+        if !self.parts.index.lock(|index| index.has_waiters()) {
+            sleep(worked.min(MAX_PAUSE)).await;
+        }
+    }
+}
+
+fn measure_all(parts: &Parts) -> io::Result<Vec<Measure>> {
+    let measures = parts.former.sources.iter().map(|source| measure(parts, source)).collect();
+    // Then a part is missing.
+    if parts.former.is_stopped() { Err(io::ErrorKind::Interrupted.into()) } else { measures }
+}
+
+/// The names of a flat directory whose hashes are in a part of all.
+fn list_part(
+    parts: &Parts,
+    source: &Source,
+    pass: u64,
+    passes: u64,
+) -> io::Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    parts.disk.visit(&source.directory, |found| {
+        let candidate = Candidate::parse(source, None, &found.name);
+        let is_meant =
+            |it: &Candidate| it.hash.first().is_some_and(|byte| u64::from(*byte) * passes / 256 == pass);
+        candidates.extend(candidate.filter(is_meant));
+        parts.former.go_on()
+    })?;
+    candidates.sort_unstable_by_key(|candidate| candidate.hash);
+    Ok(candidates)
+}
+
+/// Removes directories that have become empty, books what is left, and says that all is done.
+fn end(parts: &Parts) -> io::Result<()> {
+    let former = &parts.former;
+    for source in former.sources.iter().filter(|source| !source.is_root()) {
+        if source.layout == Layout::Buckets {
+            for byte in 0..=u8::MAX {
+                parts.disk.remove_empty_directory(&source.bucket_path(byte));
+            }
+        }
+        parts.disk.remove_empty_directory(&source.directory);
+    }
+    // The next directory of another server's begins anew.
+    parts.state.update(parts, |format| format.former = None)?;
+    let held = former.originals.lock();
+    let left: u64 = measure_all(parts)?.iter().map(|it| it.bytes).sum();
+    parts.update(|index| index.end_former(left));
+    former.is_done.store(true, Ordering::Release);
+    drop(held);
+    parts.write_ended.notify_waiters();
+    Ok(())
+}

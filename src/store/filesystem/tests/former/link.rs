@@ -1,0 +1,59 @@
+//! Files that keep the names of the former server, so that it can be gone back to.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn originals_keep_their_names_and_bytes() {
+    let directory = scratch();
+    let root = directory.path();
+    let blobs: Vec<_> = (1..=10).map(|seed| leave_blob(root, seed, 3000)).collect();
+    let packed: Vec<_> = (11..=20).map(|seed| leave_casblob(root, seed, 3000)).collect();
+    let originals: Vec<_> = blobs
+        .iter()
+        .chain(&packed)
+        .map(|(_, _, path)| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    for _ in 0..3 {
+        let store = open_soon(adopting(root, Adopt::Link)).await;
+        store.loaded().await;
+        taken_over(&store).await;
+        assert_books(&store);
+        for (key, data, _) in blobs.iter().chain(&packed) {
+            assert_eq!(read(&store, key).await.as_ref(), Some(data));
+        }
+        store.quiesce().await;
+        assert_books(&store);
+        for (path, bytes) in &originals {
+            assert_eq!(&std::fs::read(path).unwrap(), bytes);
+        }
+        store.shutdown(Cleanup::Keep).await.unwrap();
+    }
+    // And then for good.
+    let store = open_soon(adopting(root, Adopt::Move)).await;
+    store.loaded().await;
+    taken_over(&store).await;
+    assert!(former_names(root).is_empty());
+    check(&store);
+    assert_eq!(store.stats().entries, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_original_goes_with_its_entry() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, _, path) = leave_blob(root, 1, 3000);
+    let (packed, _, packed_path) = leave_casblob(root, 2, 3000);
+    let (read_before, data, read_path) = leave_casblob(root, 3, 3000);
+    let store = open_with(adopting(root, Adopt::Link)).await;
+    taken_over(&store).await;
+    assert_eq!(read(&store, &read_before).await, Some(data));
+    store.quiesce().await;
+    assert!(read_path.exists(), "a rewrite is no reason to go");
+    for key in [key, packed, read_before] {
+        assert!(store.remove(&key).await.unwrap());
+    }
+    for path in [path, packed_path, read_path] {
+        assert!(!path.exists(), "{path:?}");
+    }
+    assert_books(&store);
+}

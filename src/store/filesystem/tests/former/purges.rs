@@ -1,0 +1,66 @@
+//! I16: what is purged does not come back from another server's directory.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_of_all_takes_what_was_not_taken_over_yet() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, _, path) = leave_blob(root, 1, 3000);
+    let (packed, _, _) = leave_casblob(root, 2, 3000);
+    let store = without_walk(root);
+    store.purge(PurgeScope::All).await.unwrap();
+    assert_eq!(store.find_missing(&[key, packed]).await.unwrap(), [true, true]);
+    assert!(!path.exists());
+    drop(store);
+    // Nor does the next process find it.
+    leave_blob(root, 1, 3000);
+    let store = open_soon(adopting(root, Adopt::Move)).await;
+    taken_over(&store).await;
+    assert_eq!(store.find_missing(&[key, packed]).await.unwrap(), [true, true]);
+    check(&store);
+    drop(store);
+    // What comes after all that was taken over is another directory.
+    leave_blob(root, 1, 3000);
+    let store = open_soon(adopting(root, Adopt::Move)).await;
+    assert_eq!(store.find_missing(&[key]).await.unwrap(), [false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_of_a_hash_finds_it_whatever_its_size() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, _, path) = leave_blob(root, 1, 3000);
+    let (packed, _, packed_path) = leave_casblob(root, 2, 3000);
+    let store = without_walk(root);
+    for key in [key, packed] {
+        let purged = store.purge_selected(Selection::Hash(key.digest.hash)).await.unwrap();
+        assert_eq!(purged.removed, 1);
+    }
+    assert!(!path.exists() && !packed_path.exists());
+    assert_eq!(store.find_missing(&[key, packed]).await.unwrap(), [true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_of_an_instance_takes_the_results_that_every_instance_asks_for() {
+    let directory = scratch();
+    let root = directory.path();
+    let action = Digest::of(DigestFunction::Sha256, b"action");
+    let key = Key::action_result(Namespace::ADOPTED, action);
+    leave(root, &bucket_path("ac.v2", &key, "-111111111"), b"a result");
+    let (blob_key, data, _) = leave_blob(root, 1, 3000);
+    for is_taken_over in [false, true] {
+        let store = open_soon(adopting(root, Adopt::Move)).await;
+        if is_taken_over {
+            taken_over(&store).await;
+        }
+        let scope = PurgeScope::Namespace(Namespace::of_instance("main"));
+        store.purge(scope).await.unwrap();
+        assert_eq!(store.adopted_result(action, 1 << 20).await.unwrap(), None);
+        assert_eq!(read(&store, &blob_key).await.as_ref(), Some(&data));
+        taken_over(&store).await;
+        check(&store);
+        drop(store);
+        leave(root, &bucket_path("ac.v2", &key, "-111111111"), b"a result");
+    }
+}
