@@ -52,13 +52,18 @@ pub struct ServerSettings {
     pub stores: Vec<StoreSettings>,
     /// Values that are no action results; `None` for none.
     pub values: Option<ValuesSettings>,
-    /// Where and what to serve over gRPC; at least one.
+    /// Where and what to serve over gRPC.
     pub listeners: Vec<GrpcListener>,
     /// Where to listen for HTTP. What it serves is what all gRPC listeners do; of two instances of
     /// one name that of the first counts.
     pub http_listen: SocketAddr,
     /// How.
     pub http: HttpOptions,
+    /// What is served over HTTP beside that.
+    pub http_instances: Option<Instances>,
+    /// Action results that were adopted from bazel-remote are found under a hash of hash and
+    /// instance name.
+    pub adopted_results_are_mangled: bool,
     /// Where to listen for the operator; `None` for nowhere.
     pub admin: Option<AdminAddress>,
     /// Where workers are served; `None` for nowhere.
@@ -191,7 +196,7 @@ impl Server {
             places: Arc::clone(&places),
             stop: stop.clone(),
         };
-        let (grpc, served) = behind.start_all(bound).await?;
+        let (grpc, served) = behind.start_all(bound, settings.http_instances).await?;
         let worker = RunningWorker::start(worker, &stores, &behind).await;
         let address = listeners::tcp_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();

@@ -234,10 +234,12 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// Serves on all of them; gives the instances of all of them together as well.
+    /// Serves on all of them; gives the instances of all of them together as well, and with them
+    /// those that no listener has.
     pub(super) async fn start_all(
         &self,
         bound: Vec<BoundGrpc>,
+        others: Option<Instances>,
     ) -> Result<(Vec<RunningGrpc>, instance::Instances), ServerError> {
         // All before any serves: what is wrong with the last must not cut off a client of the
         // first.
@@ -253,6 +255,9 @@ impl Behind {
                 ServerError::Listen { address, source }
             })?;
             ready.push((listener, address, Arc::new(instances)));
+        }
+        if let Some(others) = &others {
+            served = served.or(&self.instances(others)?);
         }
         let mut running = Vec::new();
         for (listener, address, instances) in ready {

@@ -49,6 +49,8 @@ pub(crate) async fn start_listeners_with(
         listeners,
         http_listen: LOOPBACK.into(),
         http,
+        http_instances: None,
+        adopted_results_are_mangled: false,
         admin: None,
         worker: None,
         drain_timeout: Duration::from_secs(10),

@@ -247,6 +247,8 @@ fn settings(
         listeners: vec![GrpcListener { options, ..GrpcListener::new(loopback, instances) }],
         http_listen: loopback,
         http,
+        http_instances: None,
+        adopted_results_are_mangled: false,
         admin: None,
         worker: None,
         drain_timeout: Duration::from_secs(10),
