@@ -24,7 +24,7 @@ const REQUIRED: [&str; 2] = ["--dir=/srv/cache", "--max_size=5"];
 /// What `serve --compat=bazel-remote` would serve with these flags and variables.
 fn planned(flags: &[&str], env: &[(&str, &str)]) -> Result<(ServerSettings, Vec<String>), String> {
     let all = ["castellan", "serve", "--compat=bazel-remote"].iter().chain(flags);
-    let (own, compat_flags) = split(all.map(|it| it.into()).collect());
+    let (own, compat_flags) = split(all.map(Into::into).collect());
     assert!(compat_flags.is_some());
     let Command::Serve(mut arguments) = Arguments::try_parse_from(own).unwrap().command else {
         panic!()
@@ -148,7 +148,7 @@ fn castellans_own_flags_stand_beside_them() {
 #[test]
 fn without_compat_nothing_is_taken_out() {
     let all = ["castellan", "serve", "--max_size=5"].map(std::ffi::OsString::from);
-    let (own, flags) = split(all.to_vec());
+    let (own, flags) = split(Vec::from(all.clone()));
     assert!(flags.is_none() && own == all);
     assert!(Arguments::try_parse_from(own).is_err());
     assert!(Arguments::try_parse_from(["castellan", "serve", "--compat=squid"]).is_err());

@@ -92,7 +92,8 @@ fn problems_have_their_places() {
 #[test]
 fn what_is_no_configuration_is_refused_with_its_place() {
     let deep = "[".repeat(100_000);
-    let many: String = (0..2000).map(|number| format!("k{number}: 1\n")).collect();
+    let many: Vec<String> = (0..2000).map(|number| format!("k{number}: 1")).collect();
+    let many = many.join("\n");
     for (text, expected) in [
         ("dir: [unclosed", "FILE:"),
         ("- dir\n", "FILE:1:1: is more than a configuration needs"),

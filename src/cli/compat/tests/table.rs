@@ -215,22 +215,39 @@ castellan serve --compat=bazel-remote --config_file bazel-remote.yml # its file
 castellan config convert bazel-remote.yml > castellan.json5          # its file as one of ours
 ```
 
-With `--compat=bazel-remote` the command line, the environment and the YAML file are those of bazel-remote.
-Each option has the effect that it has there, or is refused by name, all of them at once and with exit code 64, before anything is opened.
+With `--compat=bazel-remote` the command line, the environment and the YAML file are those \
+    of bazel-remote.
+Each option has the effect that it has there, or is refused by name, all of them at once and \
+    with exit code 64, before anything is opened.
 What is taken without an effect is in the log at the start.
 An option that is set to its default or to nothing is never refused.
 
-- Flags have one dash or two, and their value behind a space or `=`; a switch only behind `=`. The last one counts. They go before the environment.
-- `--config_file` is read instead of everything else, as there. A file has no default for gRPC, so one that names neither `grpc_address` nor `grpc_port` is served over HTTP alone. One without `http_address` and `port` is served on port 8080. A key that is no option is refused, which bazel-remote would ignore.
-- Castellan's own flags stand beside them (`--lease`, `--admin-listen`, `--values-max-size`, `--log`), but for those that say the same: `--max-size`, `--max-blob-size`, `--grpc-listen`, `--http-listen` and a JSON5 file.
-- A variable that looks like `tcp://10.0.0.1:8080` is ignored, which is said in the log: Kubernetes sets such for every service, and one called `bazel-remote` gets `BAZEL_REMOTE_PORT`.
-- Values at `/ac/` with `disable_http_ac_validation` need room of their own: see [values.md](values.md).
+- Flags have one dash or two, and their value behind a space or `=`; a switch only behind \
+    `=`. The last one counts. They go before the environment.
+- `--config_file` is read instead of everything else, as there. A file has no default for \
+    gRPC, so one that names neither `grpc_address` nor `grpc_port` is served over HTTP alone. \
+    One without `http_address` and `port` is served on port 8080. A key that is no option is \
+    refused, which bazel-remote would ignore.
+- Castellan's own flags stand beside them (`--lease`, `--admin-listen`, `--values-max-size`, \
+    `--log`), but for those that say the same: `--max-size`, `--max-blob-size`, `--grpc-listen`, \
+    `--http-listen` and a JSON5 file.
+- A variable that looks like `tcp://10.0.0.1:8080` is ignored, which is said in the log: \
+    Kubernetes sets such for every service, and one called `bazel-remote` gets \
+    `BAZEL_REMOTE_PORT`.
+- New action results are kept apart by instance name, always; bazel-remote does that with \
+    `enable_ac_key_instance_mangling` only.
+- Values at `/ac/` with `disable_http_ac_validation` need room of their own: see \
+    [values.md](values.md).
 
-`castellan config convert FILE` prints the file as JSON5 on standard output, with what is said beside the file as comments, or every option that stands in its way with line and column and exit code 64.
-What that format cannot say (any instance name, values at `/ac/`, mangled keys) is served with `--compat=bazel-remote --config_file FILE` only.
+`castellan config convert FILE` prints the file as JSON5 on standard output, with what is \
+    said beside the file as comments, or every option that stands in its way with line and \
+    column and exit code 64.
+What that format cannot say (any instance name, values at `/ac/`, mangled keys) is served \
+    with `--compat=bazel-remote --config_file FILE` only.
 [config.md](config.md) describes the format.
 
-This page is made from the table in the program: `CASTELLAN_WRITE_DOCS=1 cargo test --lib compat` writes it.
+This page is made from the table in the program: `CASTELLAN_WRITE_DOCS=1 cargo test --lib \
+    compat` writes it.
 
 | flag | environment | file | default | here |
 |---|---|---|---|---|
