@@ -241,6 +241,7 @@ fn plan(
                 values,
                 listeners,
                 http_listen: over_http.listen.unwrap_or(http_listen),
+                http_tls: over_http.tls,
                 http_instances: over_http.instances,
                 http,
                 adopted_results_are_mangled: served.adopted_results_are_mangled,

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use nativelink_config::{Host, SocketAddress, parse_socket_address};
 
 use crate::server::{GrpcListener, Instances, StoreSettings, ValuesSettings};
+use crate::tls::TlsSettings;
 
 /// What is served, from flags or from a file.
 pub(super) struct Served {
@@ -23,6 +24,7 @@ pub(super) struct Served {
 pub(super) struct OverHttp {
     /// Where it is served; `None` for where the flag says.
     pub(super) listen: Option<SocketAddr>,
+    pub(super) tls: Option<TlsSettings>,
     /// Served there beside those of the listeners.
     pub(super) instances: Option<Instances>,
     /// See [`HttpOptions`](crate::http::HttpOptions).

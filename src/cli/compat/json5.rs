@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::settings::{Settings, Upstream};
+use super::settings::{Certificates, Settings, Upstream};
 
 /// The store of the directory.
 const FILES: &str = "default";
@@ -30,7 +30,7 @@ pub(super) fn text(settings: &Settings) -> String {
     };
     lines.put(2, "],");
     lines.put(2, "servers: [");
-    put_server(&mut lines, settings.grpc.as_deref(), blobs);
+    put_server(&mut lines, settings, blobs);
     lines.put(2, "],");
     lines.put(0, "}");
     lines.0
@@ -62,7 +62,9 @@ fn put_results(lines: &mut Lines) {
 
 fn put_upstream(lines: &mut Lines, upstream: &Upstream) {
     let (far_blobs, far_results) = ("upstream-blobs", "upstream-results");
-    let endpoint = format!("{{ address: {}{} }}", quoted(&upstream.url), tls(upstream));
+    // An address with grpcs:// alone trusts whom the system trusts.
+    let tls = tls_table("tls_config", "ca_file", &upstream.tls);
+    let endpoint = format!("{{ address: {}{tls} }}", quoted(&upstream.url));
     for (name, kind) in [(far_blobs, "cas"), (far_results, "ac")] {
         lines.open(name, "grpc");
         lines.put(8, format_args!("store_type: {kind:?},"));
@@ -85,25 +87,26 @@ fn put_upstream(lines: &mut Lines, upstream: &Upstream) {
     }
 }
 
-fn tls(upstream: &Upstream) -> String {
-    let Upstream { ca_file, cert_file, key_file, .. } = upstream;
-    let all = [("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)];
-    let said: Vec<String> = all
-        .into_iter()
-        .filter(|(_, path)| !path.is_empty())
-        .map(|(key, path)| format!("{key}: {}", quoted(path)))
-        .collect();
-    // An address with grpcs:// alone trusts whom the system trusts.
-    if said.is_empty() { String::new() } else { format!(", tls_config: {{ {} }}", said.join(", ")) }
+/// A key behind others with those of the files that there are; without any, nothing.
+fn tls_table(key: &str, authorities: &str, files: &Certificates) -> String {
+    let files =
+        [("cert_file", &files.cert), ("key_file", &files.key), (authorities, &files.authorities)];
+    let said = files.iter().filter(|(_, path)| !path.is_empty());
+    let said: Vec<String> = said.map(|(key, path)| format!("{key}: {}", quoted(path))).collect();
+    if said.is_empty() { String::new() } else { format!(", {key}: {{ {} }}", said.join(", ")) }
 }
 
-fn put_server(lines: &mut Lines, grpc: Option<&str>, blobs: &str) {
+fn put_server(lines: &mut Lines, settings: &Settings, blobs: &str) {
     lines.put(4, "{");
-    if grpc.is_none() {
+    if settings.grpc.is_none() {
         lines.put(6, "// gRPC was off: the port is a free one that only this machine reaches.");
     }
-    let address = quoted(grpc.unwrap_or("127.0.0.1:0"));
-    lines.put(6, format_args!("listener: {{ http: {{ socket_address: {address} }} }},"));
+    let address = quoted(settings.grpc.as_deref().unwrap_or("127.0.0.1:0"));
+    let tls = match &settings.tls {
+        None => String::new(),
+        Some(files) => tls_table("tls", "client_ca_file", files),
+    };
+    lines.put(6, format_args!("listener: {{ http: {{ socket_address: {address}{tls} }} }},"));
     lines.put(6, "// bazel-remote serves any instance name; here each has an entry of its own.");
     lines.put(6, "services: {");
     for (service, store) in [

@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 pub(super) use self::command_line::{BAZEL_REMOTE, CompatFlags, split};
-use self::settings::{Settings, check_files};
+use self::settings::{Certificates, Settings, check_files};
 use self::values::Values;
 use super::config_file;
 use super::problems::Problems;
@@ -28,9 +28,13 @@ use super::store_flags::StoreSettings as StoreFlags;
 use super::values_flags::ValuesFlags;
 use crate::server::{Instances, StoreKind};
 use crate::store::filesystem::Cap;
+use crate::tls::TlsSettings;
 
 /// What the problems of the file between are said of.
 const NAME: &str = "--compat=bazel-remote";
+/// What no configuration file and no flag beside it can say. HTTP has no certificates there.
+const UNSAYABLE: [&str; 3] =
+    ["disable_http_ac_validation", "enable_ac_key_instance_mangling", "tls_cert_file"];
 
 /// Reads flags, variables and the file that they name, and says what to serve.
 pub(super) fn plan(
@@ -68,11 +72,18 @@ pub(super) fn plan(
     };
     served.over_http = OverHttp {
         listen: problems.take("http_address", resolve(&settings.http)),
+        tls: settings.tls.as_ref().map(certificates),
         instances,
         keeps_raw_results: settings.keeps_raw_results,
     };
     served.adopted_results_are_mangled = settings.results_are_mangled;
     Some(served)
+}
+
+fn certificates(files: &Certificates) -> TlsSettings {
+    let Certificates { cert, key, authorities } = files;
+    let client_ca_file = Some(authorities.into()).filter(|_| !authorities.is_empty());
+    TlsSettings { client_ca_file, ..TlsSettings::new(cert, key) }
 }
 
 /// The format names instances; bazel-remote serves all of them.
@@ -90,10 +101,10 @@ pub(super) fn convert(path: &Path) -> Result<String, Problems> {
     let mut problems = Problems::default();
     let mut values = Values::of_file(path, &mut problems);
     let settings = Settings::of(&mut values, &mut problems);
-    for name in ["disable_http_ac_validation", "enable_ac_key_instance_mangling"] {
-        if values.switch(name) {
+    for name in UNSAYABLE {
+        if values.switch(name) || !values.text(name).is_empty() {
             let text = format!(
-                "the format has no key for it; serve the file as it is, with `castellan serve \
+                "our format cannot say this; serve the file as it is, with `castellan serve \
                  --compat={BAZEL_REMOTE} --config_file={}`",
                 path.display()
             );

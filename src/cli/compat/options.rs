@@ -8,9 +8,7 @@ use super::option::Fate::{Accepted, Honored, Refused};
 use super::option::Kind::{Duration, Integer, List, Switch, Text};
 use super::option::{CompatOption, Place};
 
-const TLS: &str = "HTTP is not served over TLS; leave the three `tls_` options out and put a \
-                   server that ends TLS before this one, or serve a JSON5 file whose gRPC \
-                   listener has `tls`";
+const TLS: &str = "the certificate of HTTP and gRPC, read again when the file changes";
 const PROXY_TLS: &str = "the certificates of the connection to `grpc_proxy.url`";
 const PROFILE: &str = "there are no Go profiles, and nothing listens there";
 const PACE: &str = "requests and answers are cut off by their pace, not by their length: see \
@@ -60,7 +58,10 @@ static OWN: &[CompatOption] = &[
         "host",
         Text,
         "",
-        Honored("the host of `port` and `grpc_port`; all addresses when empty"),
+        Honored(
+            "the host of `port` and `grpc_port`; all IPv4 addresses when empty, and here as there \
+             `::` for IPv6 too",
+        ),
     ),
     CompatOption::new(
         "port",
@@ -98,16 +99,21 @@ static OWN: &[CompatOption] = &[
         "min_tls_version",
         Text,
         "1.0",
-        Accepted("nothing is served over TLS, see `tls_cert_file`"),
+        Accepted("TLS is 1.2 or 1.3; 1.3 alone is refused where there are certificates"),
     ),
-    CompatOption::new("tls_ca_file", Text, "", Refused(TLS)),
-    CompatOption::new("tls_cert_file", Text, "", Refused(TLS)),
-    CompatOption::new("tls_key_file", Text, "", Refused(TLS)),
+    CompatOption::new(
+        "tls_ca_file",
+        Text,
+        "",
+        Honored("clients without a certificate of these authorities are refused"),
+    ),
+    CompatOption::new("tls_cert_file", Text, "", Honored(TLS)),
+    CompatOption::new("tls_key_file", Text, "", Honored("the key of `tls_cert_file`")),
     CompatOption::new(
         "allow_unauthenticated_reads",
         Switch,
         "false",
-        Refused("nobody is asked who they are, so it would open writes as well"),
+        Refused("who may write may read, and nobody else; leave it out"),
     )
     .environment(&["BAZEL_REMOTE_UNAUTHENTICATED_READS"]),
     CompatOption::new(

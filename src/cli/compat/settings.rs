@@ -25,18 +25,27 @@ pub(super) struct Settings {
     pub(super) http: String,
     /// Host and port, or the path of a socket behind `unix:`; `None` for HTTP alone.
     pub(super) grpc: Option<String>,
+    /// Of HTTP and gRPC.
+    pub(super) tls: Option<Certificates>,
     pub(super) upstream: Option<Upstream>,
     pub(super) keeps_raw_results: bool,
     pub(super) results_are_mangled: bool,
+}
+
+/// Files of one end of TLS; empty where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Certificates {
+    pub(super) cert: String,
+    pub(super) key: String,
+    /// Who may have signed the certificate of the other end.
+    pub(super) authorities: String,
 }
 
 /// A server behind this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upstream {
     pub(super) url: String,
-    pub(super) ca_file: String,
-    pub(super) cert_file: String,
-    pub(super) key_file: String,
+    pub(super) tls: Certificates,
     pub(super) max_copies: u64,
     pub(super) max_queued: u64,
 }
@@ -61,13 +70,14 @@ impl Settings {
         }
         let upstream = upstream(values, problems);
         // Each half alone has been noted.
-        let upstream = upstream.filter(|it| it.cert_file.is_empty() == it.key_file.is_empty());
+        let upstream = upstream.filter(|it| it.tls.cert.is_empty() == it.tls.key.is_empty());
         Some(Self {
             dir: Some(dir).filter(|dir| !dir.is_empty())?,
             max_bytes: max_bytes?,
             max_blob_bytes: max_blob_bytes.filter(|bytes| *bytes < i64::MAX as u64),
             http: http?,
             grpc,
+            tls: tls(values, problems),
             upstream,
             keeps_raw_results: values.switch("disable_http_ac_validation"),
             results_are_mangled: values.switch("enable_ac_key_instance_mangling"),
@@ -217,6 +227,22 @@ fn check_ports(values: &Values, http: &str, grpc: &str, problems: &mut Problems)
     }
 }
 
+/// Halves of pairs have been noted.
+fn tls(values: &Values, problems: &mut Problems) -> Option<Certificates> {
+    if !(values.has("tls_cert_file") && values.has("tls_key_file")) {
+        return None;
+    }
+    if values.text("min_tls_version") == "1.3" {
+        let text = "TLS 1.2 is always spoken, too; say 1.2";
+        problems.add(values.problem("min_tls_version", text));
+    }
+    Some(Certificates {
+        cert: values.text("tls_cert_file"),
+        key: values.text("tls_key_file"),
+        authorities: values.text("tls_ca_file"),
+    })
+}
+
 fn upstream(values: &Values, problems: &mut Problems) -> Option<Upstream> {
     const URL: &str = "grpc_proxy.url";
     let url = values.text(URL);
@@ -231,9 +257,9 @@ fn upstream(values: &Values, problems: &mut Problems) -> Option<Upstream> {
         problems.add(values.problem(URL, "is neither grpc://HOST:PORT nor grpcs://HOST:PORT"));
         return None;
     }
-    let [ca_file, cert_file, key_file] = UPSTREAM_FILES.map(|name| values.text(name));
+    let [authorities, cert, key] = UPSTREAM_FILES.map(|name| values.text(name));
     let is_secret = url.starts_with("grpcs://");
-    if !is_secret && [&ca_file, &cert_file, &key_file].iter().any(|path| !path.is_empty()) {
+    if !is_secret && [&authorities, &cert, &key].iter().any(|path| !path.is_empty()) {
         problems.add(values.problem(URL, "needs grpcs:// for certificates to be of use"));
         return None;
     }
@@ -244,9 +270,7 @@ fn upstream(values: &Values, problems: &mut Problems) -> Option<Upstream> {
     Some(Upstream {
         max_copies: count("num_uploaders")?,
         max_queued: count("max_queued_uploads")?.max(1),
-        ca_file,
-        cert_file,
-        key_file,
+        tls: Certificates { cert, key, authorities },
         url,
     })
 }

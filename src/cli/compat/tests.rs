@@ -4,6 +4,7 @@
 //! served.
 
 mod file;
+mod go;
 mod json5;
 mod table;
 
@@ -296,6 +297,23 @@ fn what_has_no_effect_is_said() {
     let found = warnings(&["--max_size_hard_limit=6", "--log_timezone=local"], &[]);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found.iter().any(|it| it.starts_with("--log_timezone: has no effect: ")), "{found:?}");
+}
+
+#[test]
+fn certificates_are_those_of_both_listeners() {
+    let pair = ["--tls_cert_file=/c", "--tls_key_file=/k"];
+    let settings = served(&[pair[0], pair[1], "--tls_ca_file=/ca"]);
+    for tls in [settings.http_tls.as_ref(), settings.listeners[0].tls.as_ref()] {
+        let tls = tls.unwrap();
+        assert_eq!(
+            (tls.cert_file.as_path(), tls.key_file.as_path()),
+            ("/c".as_ref(), "/k".as_ref())
+        );
+        assert_eq!(tls.client_ca_file.as_deref(), Some(Path::new("/ca")));
+    }
+    assert!(served(&pair).http_tls.unwrap().client_ca_file.is_none());
+    let found = refused(&[pair[0], pair[1], "--min_tls_version=1.3"]);
+    assert!(found.starts_with("error: --min_tls_version: TLS 1.2 is always spoken"), "{found}");
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(crate) async fn start_listeners_with(
         listeners,
         http_listen: LOOPBACK.into(),
         http,
+        http_tls: None,
         http_instances: None,
         adopted_results_are_mangled: false,
         admin: None,

@@ -247,6 +247,7 @@ fn settings(
         listeners: vec![GrpcListener { options, ..GrpcListener::new(loopback, instances) }],
         http_listen: loopback,
         http,
+        http_tls: None,
         http_instances: None,
         adopted_results_are_mangled: false,
         admin: None,

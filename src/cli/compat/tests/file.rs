@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use proptest::prelude::*;
+
 use super::super::file::entries;
 use super::{files, grpc_address, planned};
 use crate::cli::problems::Problems;
@@ -114,6 +116,15 @@ fn what_is_no_configuration_is_refused_with_its_place() {
         let shown: String = text.chars().take(40).collect();
         assert_eq!(found.len(), 1, "{shown}: {found:?}");
         assert!(found[0].starts_with(expected), "{shown}: {found:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_odd(text in "[-a-z0-9:,{}\\[\\]'\"|>&*!%@~#? \t\r\n\u{e4}\u{0}]{0,200}") {
+        let mut problems = Problems::default();
+        let found = entries("FILE", &text, &mut problems);
+        prop_assert!(found.len() <= text.len());
     }
 }
 

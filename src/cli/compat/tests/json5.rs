@@ -113,16 +113,17 @@ fn paths_are_taken_as_they_stand() {
 fn what_the_format_cannot_say_is_a_problem() {
     let found = converted(
         "dir: /d\nmax_size: 1\ndisable_http_ac_validation: true\nidle_timeout: 1h\n\
-         enable_ac_key_instance_mangling: true\n",
+         enable_ac_key_instance_mangling: true\ntls_cert_file: /c\ntls_key_file: /k\n",
     );
     let found = found.unwrap_err();
     for expected in [
-        "error: FILE:3:29: disable_http_ac_validation: the format has no key for it; serve the \
+        "error: FILE:3:29: disable_http_ac_validation: our format cannot say this; serve the \
          file as it is, with `castellan serve --compat=bazel-remote --config_file=FILE`",
         "error: FILE:4:15: idle_timeout: is not supported",
-        "error: FILE:5:34: enable_ac_key_instance_mangling: the format has no key",
+        "error: FILE:5:34: enable_ac_key_instance_mangling: our format cannot say",
+        "error: FILE:6:16: tls_cert_file: our format cannot say this",
     ] {
         assert!(found.contains(expected), "{expected} in\n{found}");
     }
-    assert_eq!(found.lines().count(), 3, "{found}");
+    assert_eq!(found.lines().count(), 4, "{found}");
 }

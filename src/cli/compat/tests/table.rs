@@ -135,7 +135,8 @@ fn other(option: &CompatOption) -> String {
 
 #[test]
 fn each_option_has_the_fate_that_the_table_says() {
-    let plain = format!("{:?}", super::served(&["--grpc_proxy.url=grpc://behind"]));
+    let base = ["--grpc_proxy.url=grpc://behind", "--tls_cert_file=/c", "--tls_key_file=/k"];
+    let plain = format!("{:?}", super::served(&base));
     for option in options::all().filter(|it| it.place == Place::Anywhere) {
         let said = format!("--{}={}", option.name, other(option));
         let planned = |more: &[&str]| {
@@ -145,7 +146,7 @@ fn each_option_has_the_fate_that_the_table_says() {
         };
         match option.fate {
             // What the file of a certificate says is read, and that there is none is noticed.
-            Fate::Honored(_) => match planned(&["--grpc_proxy.url=grpc://behind"]) {
+            Fate::Honored(_) => match planned(&base) {
                 Ok((settings, notes)) => {
                     assert_ne!(format!("{settings:?}"), plain, "{said}");
                     assert_eq!(notes, Vec::<String>::new(), "{said}");
