@@ -300,17 +300,29 @@ fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems)
 /// The other server's options say these things, and say them otherwise.
 fn refuse_flags_beside_compat(arguments: &ServeArguments, problems: &mut Problems) {
     let own = [
-        ("CONFIG.json5", "--config_file", arguments.config.is_some()),
-        ("--dir", "--dir or BAZEL_REMOTE_DIR", arguments.dir.is_some()),
-        ("--max-size", "--max_size", arguments.max_size.is_some()),
-        ("--max-blob-size", "--max_blob_size", arguments.max_blob_size.is_some()),
-        ("--grpc-listen", "--grpc_address", arguments.grpc_listen.is_some()),
-        ("--http-listen", "--http_address", arguments.http_listen.is_some()),
+        // Flags of these two names are not ours there, so these come from the environment.
+        ("CASTELLAN_CONFIG", "--config_file", arguments.config.is_some()),
+        ("CASTELLAN_DIR", "BAZEL_REMOTE_DIR", arguments.dir.is_some()),
+        ("--max-size or CASTELLAN_MAX_SIZE", "--max_size", arguments.max_size.is_some()),
+        (
+            "--max-blob-size or CASTELLAN_MAX_BLOB_SIZE",
+            "--max_blob_size",
+            arguments.max_blob_size.is_some(),
+        ),
+        (
+            "--grpc-listen or CASTELLAN_GRPC_LISTEN",
+            "--grpc_address",
+            arguments.grpc_listen.is_some(),
+        ),
+        (
+            "--http-listen or CASTELLAN_HTTP_LISTEN",
+            "--http_address",
+            arguments.http_listen.is_some(),
+        ),
     ];
-    for (flag, theirs, _) in own.into_iter().filter(|(.., is_given)| *is_given) {
-        problems.add(format_args!(
-            "{flag}, or its variable: with --compat={BAZEL_REMOTE} this is said by {theirs}"
-        ));
+    for (ours, theirs, _) in own.into_iter().filter(|(.., is_given)| *is_given) {
+        let text = format!("with --compat={BAZEL_REMOTE} this is said by {theirs}");
+        problems.add(format_args!("{ours}: {text}"));
     }
 }
 
