@@ -18,6 +18,7 @@ use crate::cli::problems::{Problem, Problems};
 const MAX_DEPTH: usize = 2;
 /// There are not nearly as many options.
 const MAX_KEYS: usize = 1000;
+const MAX_KEY_BYTES: usize = 100;
 
 /// A key of the file and what it is set to.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,9 +132,11 @@ impl Reader {
     }
 
     fn scalar(&mut self, text: String, is_plain: bool, at: Marker) -> Outcome {
-        if let Some((_, items)) = &mut self.list {
+        if let Some((place, items)) = &mut self.list {
             items.push(text);
-            return Ok(());
+            let is_long = items.len() > MAX_KEYS;
+            let problem = || place.problem("the list is too long").into();
+            return if is_long { Err(problem()) } else { Ok(()) };
         }
         if self.blocks.is_empty() {
             let entry = Entry { place: self.place(at), text, is_plain };
@@ -146,6 +149,9 @@ impl Reader {
             self.key = None;
             self.entries.push(Entry { place, text, is_plain });
             return Ok(());
+        }
+        if text.len() > MAX_KEY_BYTES {
+            return Err(self.place(at).problem("no option has so long a name").into());
         }
         self.key = Some(text);
         let place = self.place(at);

@@ -108,6 +108,8 @@ fn what_is_no_configuration_is_refused_with_its_place() {
         ("dir: 1\ndir: 2", "FILE:2:1: dir: is there twice"),
         ("a: [[1]]", "FILE:1:5: is more than"),
         (&deep, "FILE:1:"),
+        (&format!("a: [{}]", "1,".repeat(5000)), "FILE:1:4: a: the list is too long"),
+        (&format!("{}: 1", "k".repeat(200)), "FILE:1:1: no option has so long a name"),
         (&many, "FILE:1001:1: k1000: there are more keys than options"),
     ] {
         let mut found = Problems::default();
