@@ -17,6 +17,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -29,12 +31,12 @@ use crate::admin_socket::AdminAddress;
 use crate::http::{self, Connections, Front, HttpOptions, metrics::Exposition};
 use crate::listener;
 use crate::shutdown::{self, Readiness};
-use crate::socket::ListenAddress;
+use crate::socket::{ListenAddress, SocketListener};
 use crate::store::filesystem::{Cleanup, FilesystemOptions, FilesystemStore};
 use crate::store::remote::RemoteError;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::recent_errors::RecentErrors;
-use crate::tls::FileProblem;
+use crate::tls::{FileProblem, Tls, TlsSettings};
 
 use stores::Stores;
 pub use stores::{StoreKind, StoreSettings};
@@ -42,6 +44,8 @@ pub use values::ValuesSettings;
 pub use worker::WorkerSettings;
 use worker::{BoundWorker, RunningWorker};
 
+/// What may be spoken over HTTP once it is encrypted.
+const WEB: [&str; 2] = ["h2", "http/1.1"];
 /// How long connections without a call may take to close at the end.
 const CONNECTION_GRACE: Duration = Duration::from_millis(500);
 
@@ -52,13 +56,20 @@ pub struct ServerSettings {
     pub stores: Vec<StoreSettings>,
     /// Values that are no action results; `None` for none.
     pub values: Option<ValuesSettings>,
-    /// Where and what to serve over gRPC; at least one.
+    /// Where and what to serve over gRPC.
     pub listeners: Vec<GrpcListener>,
     /// Where to listen for HTTP. What it serves is what all gRPC listeners do; of two instances of
     /// one name that of the first counts.
     pub http_listen: SocketAddr,
     /// How.
     pub http: HttpOptions,
+    /// Its certificates; `None` for none, and no encryption.
+    pub http_tls: Option<TlsSettings>,
+    /// What is served over HTTP beside that.
+    pub http_instances: Option<Instances>,
+    /// Action results that were adopted from bazel-remote are found under a hash of hash and
+    /// instance name.
+    pub adopted_results_are_mangled: bool,
     /// Where to listen for the operator; `None` for nowhere.
     pub admin: Option<AdminAddress>,
     /// Where workers are served; `None` for nowhere.
@@ -168,9 +179,11 @@ impl Server {
     /// Opens the stores, binds every address, and serves.
     pub async fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         let metrics = Metrics::new(settings.recent_errors);
-        listeners::warn_if_bypassed(&settings.listeners, settings.http_listen);
+        let http_tls = settings.http_tls;
+        listeners::warn_if_bypassed(&settings.listeners, settings.http_listen, http_tls.as_ref());
         let worker = BoundWorker::bind(settings.worker, &settings.listeners).await?;
         let checked = listeners::read_certificates(settings.listeners, &metrics)?;
+        let tls = listeners::open_tls(http_tls, &WEB, &settings.http_listen.into(), &metrics)?;
         // All addresses before any store: a port that is taken costs no scan of a directory.
         let http_listener = listeners::bind(&settings.http_listen.into(), false).await?;
         let bound = listeners::bind_all(checked).await?;
@@ -195,7 +208,7 @@ impl Server {
             places: Arc::clone(&places),
             stop: stop.clone(),
         };
-        let (grpc, served) = behind.start_all(bound).await?;
+        let (grpc, served) = behind.start_all(bound, settings.http_instances).await?;
         let worker = RunningWorker::start(worker, &stores, &behind).await;
         let address = listeners::tcp_address(&http_listener, settings.http_listen)?;
         let stop_http = CancellationToken::new();
@@ -213,11 +226,10 @@ impl Server {
             calls: TaskTracker::new(),
             stop: stop_http.clone(),
         };
-        let incoming = listener::connections(http_listener, places);
         let http = RunningHttp {
             address,
             calls: connections.calls.clone(),
-            task: shutdown::spawn("http", http::serve(incoming, connections)),
+            task: shutdown::spawn("http", serve_http(http_listener, tls, places, connections)),
         };
         let drain_timeout = settings.drain_timeout;
         let values = values_store;
@@ -313,6 +325,27 @@ impl Server {
             store.shutdown(Cleanup::Keep).await.map_err(|source| ServerError::Stop { root, source })
         }))
         .await
+    }
+}
+
+async fn serve_http(
+    listener: SocketListener,
+    tls: Option<Arc<Tls>>,
+    places: Arc<Semaphore>,
+    connections: Connections,
+) {
+    let incoming = listener::connections(listener, places);
+    let Some(tls) = tls else {
+        return http::serve(incoming.map(std::future::ready), connections).await;
+    };
+    let watching = Arc::clone(&tls).watch();
+    let incoming = incoming.map(move |accepted| {
+        let tls = Arc::clone(&tls);
+        async move { tls.handshake(accepted?).await }
+    });
+    tokio::select! {
+        () = http::serve(incoming, connections) => {}
+        () = watching => {}
     }
 }
 

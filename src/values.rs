@@ -10,7 +10,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::digest::{Digest, DigestFunction, Hasher};
+use crate::digest::{Digest, DigestFunction, HASH_BYTES, Hasher};
 use crate::store::{BeginPut, BlobReader, BlobStore, ByteRange, Key, Namespace, StoreError};
 
 /// The longest name in bytes.
@@ -27,6 +27,8 @@ pub enum ValueNamespace {
     Gradle,
     /// Of sccache, and of whoever else speaks `WebDAV`.
     Webdav,
+    /// Of whoever keeps something else at `/ac/` than action results, where that is allowed.
+    RawResults,
 }
 
 impl ValueNamespace {
@@ -36,16 +38,17 @@ impl ValueNamespace {
             Self::Ccache => "/ccache/",
             Self::Gradle => "/gradle/",
             Self::Webdav => "/webdav/",
+            Self::RawResults => "/ac/",
         }
     }
 }
 
 /// The name of a value within its namespace: segments between single slashes.
 ///
-/// Only ever hashed, never a path on a disk; what could be read in two ways is refused all the
-/// same, so that a value has one name.
+/// Only its hash is kept, and never is it a path on a disk; what could be read in two ways is
+/// refused all the same, so that a value has one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueName(Vec<u8>);
+pub struct ValueName([u8; HASH_BYTES]);
 
 /// Why a name is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +82,14 @@ impl ValueName {
         if name.split(|byte| *byte == b'/').any(is_odd) {
             return Err(InvalidName::Segment);
         }
-        Ok(Self(name))
+        let mut hasher = Hasher::new(DigestFunction::Sha256);
+        hasher.update(&name);
+        Ok(Self(hasher.finish()))
+    }
+
+    /// A name that is a hash already, such as that of an action.
+    pub fn of_hash(hash: [u8; HASH_BYTES]) -> Self {
+        Self(hash)
     }
 }
 
@@ -165,9 +175,6 @@ impl Values {
 }
 
 fn key(namespace: ValueNamespace, name: &ValueName) -> Key {
-    let function = DigestFunction::Sha256;
-    let mut hasher = Hasher::new(function);
-    hasher.update(&name.0);
-    let digest = Digest { function, hash: hasher.finish(), size_bytes: 0 };
+    let digest = Digest { function: DigestFunction::Sha256, hash: name.0, size_bytes: 0 };
     Key::action_result(Namespace::of_values(namespace.prefix()), digest)
 }

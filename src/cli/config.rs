@@ -1,6 +1,7 @@
 //! `castellan config`: what is wrong with a configuration file, what it comes to, and its schema.
 
 mod check;
+mod convert;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,8 @@ enum ConfigCommand {
     Check(check::CheckArguments),
     /// Say what every key of a configuration file comes to, and why.
     Show(Box<show::ShowArguments>),
+    /// Print bazel-remote's YAML file as a configuration file; exit with 64 if that cannot say it.
+    Convert(convert::ConvertArguments),
     /// Print the JSON schema of configuration files, for editors.
     Schema,
 }
@@ -35,6 +38,7 @@ pub(super) fn run(arguments: &ConfigArguments) -> ExitCode {
     match &arguments.command {
         ConfigCommand::Check(arguments) => check::run(arguments),
         ConfigCommand::Show(arguments) => show::run(arguments),
+        ConfigCommand::Convert(arguments) => convert::run(arguments),
         ConfigCommand::Schema => {
             print(&format!("{:#}\n", nativelink_config::schema()));
             ExitCode::SUCCESS

@@ -32,7 +32,27 @@ pub(super) fn plan(
     flags: &StoreFlags,
     problems: &mut Problems,
 ) -> Option<Served> {
-    let config = match parse(path, env) {
+    plan_parsed(parse(path, env), flags, problems)
+}
+
+/// The same of a text that stands in no file.
+pub(super) fn plan_text(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    flags: &StoreFlags,
+    problems: &mut Problems,
+) -> Option<Served> {
+    let parsed = nativelink_config::parse(name, text, env);
+    plan_parsed(parsed.map_err(|found| listed(&found)), flags, problems)
+}
+
+fn plan_parsed(
+    parsed: Result<CasConfig, Problems>,
+    flags: &StoreFlags,
+    problems: &mut Problems,
+) -> Option<Served> {
+    let config = match parsed {
         Ok(config) => config,
         Err(found) => {
             found.into_iter().for_each(|problem| problems.add(problem));
@@ -47,7 +67,7 @@ pub(super) fn plan(
     former::note_contents(&mut stores, &listeners);
     let warnings = config.warnings.iter().map(ToString::to_string).chain(notes).collect();
     // The format has no place for values: a store of them would be beside which, under which cap?
-    Some(Served { stores, values: None, listeners, warnings })
+    Some(Served { warnings, ..Served::new(stores, listeners) })
 }
 
 /// Reads the file, without what this program makes of it.
@@ -74,13 +94,17 @@ fn parsed<T>(
     let name = path.display().to_string();
     let mut problems = Problems::default();
     let Some(text) = problems.take(&name, read_file(path)) else { return Err(problems) };
-    parse(&name, &text).map_err(|diagnostics| {
-        diagnostics.iter().for_each(|diagnostic| problems.add(diagnostic));
-        problems
-    })
+    parse(&name, &text).map_err(|diagnostics| listed(&diagnostics))
 }
 
-fn read_file(path: &Path) -> std::io::Result<String> {
+fn listed(diagnostics: &Diagnostics) -> Problems {
+    let mut problems = Problems::default();
+    diagnostics.iter().for_each(|diagnostic| problems.add(diagnostic));
+    problems
+}
+
+/// Reads a file of text, if it is not too large to be a configuration.
+pub(super) fn read_file(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {

@@ -8,6 +8,7 @@ mod action;
 mod admin_client;
 mod capture;
 mod cat;
+mod compat;
 mod config;
 mod config_file;
 mod disk_usage;
@@ -86,8 +87,12 @@ enum Command {
 
 /// Runs the program with these arguments; the first is its name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (arguments, compat_flags) = compat::split(arguments.into_iter().collect());
     match Arguments::try_parse_from(arguments) {
-        Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(&arguments),
+        Ok(Arguments { command: Command::Serve(mut arguments) }) => {
+            arguments.compat_flags = compat_flags;
+            serve::run(&arguments)
+        }
         Ok(Arguments { command: Command::Stats(arguments) }) => stats::run(&arguments),
         Ok(Arguments { command: Command::Why(arguments) }) => why::run(&arguments),
         Ok(Arguments { command: Command::Purge(arguments) }) => purge::run(&arguments),

@@ -11,6 +11,7 @@ use nativelink_config::units::{MaxSize, parse_duration, parse_max_size, parse_si
 use tokio::runtime::Runtime;
 
 use super::admin_client::parse_address;
+use super::compat::{self, BAZEL_REMOTE, CompatFlags};
 use super::config_file;
 use super::problems::Problems;
 use super::served::{Served, resolve};
@@ -46,6 +47,16 @@ pub(super) struct ServeArguments {
     #[arg(env = "CASTELLAN_CONFIG", value_name = "CONFIG.json5")]
     config: Option<PathBuf>,
 
+    /// Take the flags, the environment and the YAML file of another server in place of
+    /// --dir, --max-size, --max-blob-size and the addresses; the other flags stay. Each of its
+    /// options is honored or refused by name: see docs/bazel-remote-flags.md.
+    #[arg(long, value_name = "SERVER", value_parser = [BAZEL_REMOTE])]
+    compat: Option<String>,
+
+    /// The flags of that server, which are taken out before the others are read.
+    #[arg(skip)]
+    pub(super) compat_flags: Option<CompatFlags>,
+
     /// Where to keep the data [default: castellan in the user's cache folder].
     #[arg(long, env = "CASTELLAN_DIR", value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -69,14 +80,10 @@ pub(super) struct ServeArguments {
     #[arg(long, env = "CASTELLAN_GRPC_LISTEN", value_name = "ADDRESS")]
     grpc_listen: Option<String>,
 
-    /// Where to listen for HTTP: the cache, values, the page, probes; port 0 picks a free one.
-    #[arg(
-        long,
-        env = "CASTELLAN_HTTP_LISTEN",
-        value_name = "ADDRESS",
-        default_value = DEFAULT_HTTP_LISTEN
-    )]
-    http_listen: String,
+    /// Where to listen for HTTP: the cache, values, the page, probes; port 0 picks a free one
+    /// [default: 127.0.0.1:8080].
+    #[arg(long, env = "CASTELLAN_HTTP_LISTEN", value_name = "ADDRESS")]
+    http_listen: Option<String>,
 
     /// Where to listen for the operator (`castellan stats`, `why`, `purge`), as `unix:PATH` or
     /// `HOST:PORT`; `off` for nowhere [default: admin.sock in the first store's directory].
@@ -191,15 +198,20 @@ fn plan(
     if arguments.log.trim().is_empty() {
         problems.add("--log: is empty; say `off` to log nothing");
     }
-    let http_listen = problems.take("--http-listen", resolve(&arguments.http_listen));
+    let http_listen = arguments.http_listen.as_deref().unwrap_or(DEFAULT_HTTP_LISTEN);
+    let http_listen = problems.take("--http-listen", resolve(http_listen));
     let drain_timeout = problems.take("--drain-timeout", parse_duration(&arguments.drain_timeout));
     let admin = problems.take("--admin-listen", admin_listen(arguments.admin_listen.as_deref()));
     let otlp = problems.take("--otlp-endpoint", OtlpSettings::read(&arguments.otlp_endpoint, env));
     let worker = arguments.worker.read(&mut problems);
     let store_settings = arguments.store.read(&mut problems);
-    let served = match &arguments.config {
-        None => plan_default(arguments, env, &store_settings, &mut problems),
-        Some(path) => {
+    let served = match (&arguments.compat_flags, &arguments.config) {
+        (Some(flags), _) => {
+            refuse_flags_beside_compat(arguments, &mut problems);
+            compat::plan(flags, env, &store_settings, &arguments.values, &mut problems)
+        }
+        (None, None) => plan_default(arguments, env, &store_settings, &mut problems),
+        (None, Some(path)) => {
             refuse_flags_beside_file(arguments, &mut problems);
             config_file::plan(path, env, &store_settings, &mut problems)
         }
@@ -216,8 +228,9 @@ fn plan(
             Some(drain_timeout),
             Some(otlp),
         ) if problems.is_empty() => {
-            let Served { stores, values, listeners, warnings } = served;
-            let http = HttpOptions::default();
+            let Served { stores, values, listeners, warnings, over_http, .. } = served;
+            let keeps_raw_results = over_http.keeps_raw_results;
+            let http = HttpOptions { keeps_raw_results, ..HttpOptions::default() };
             let admin = match admin {
                 AdminListen::Default => stores.iter().find_map(admin_in),
                 AdminListen::Off => None,
@@ -227,8 +240,11 @@ fn plan(
                 stores,
                 values,
                 listeners,
-                http_listen,
+                http_listen: over_http.listen.unwrap_or(http_listen),
+                http_tls: over_http.tls,
+                http_instances: over_http.instances,
                 http,
+                adopted_results_are_mangled: served.adopted_results_are_mangled,
                 admin,
                 worker,
                 adopted_results_are_mangled: false,
@@ -282,6 +298,35 @@ fn refuse_flags_beside_file(arguments: &ServeArguments, problems: &mut Problems)
     arguments.values.refuse_beside_file(problems);
 }
 
+/// The other server's options say these things, and say them otherwise.
+fn refuse_flags_beside_compat(arguments: &ServeArguments, problems: &mut Problems) {
+    let own = [
+        // Flags of these two names are not ours there, so these come from the environment.
+        ("CASTELLAN_CONFIG", "--config_file", arguments.config.is_some()),
+        ("CASTELLAN_DIR", "BAZEL_REMOTE_DIR", arguments.dir.is_some()),
+        ("--max-size or CASTELLAN_MAX_SIZE", "--max_size", arguments.max_size.is_some()),
+        (
+            "--max-blob-size or CASTELLAN_MAX_BLOB_SIZE",
+            "--max_blob_size",
+            arguments.max_blob_size.is_some(),
+        ),
+        (
+            "--grpc-listen or CASTELLAN_GRPC_LISTEN",
+            "--grpc_address",
+            arguments.grpc_listen.is_some(),
+        ),
+        (
+            "--http-listen or CASTELLAN_HTTP_LISTEN",
+            "--http_address",
+            arguments.http_listen.is_some(),
+        ),
+    ];
+    for (ours, theirs, _) in own.into_iter().filter(|(.., is_given)| *is_given) {
+        let text = format!("with --compat={BAZEL_REMOTE} this is said by {theirs}");
+        problems.add(format_args!("{ours}: {text}"));
+    }
+}
+
 /// One store and any instance name: what `serve` does without a configuration file.
 fn plan_default(
     arguments: &ServeArguments,
@@ -315,7 +360,7 @@ fn plan_default(
     let store =
         StoreSettings { name: DEFAULT_STORE.to_owned(), kind: StoreKind::Filesystem(store) };
     let listener = GrpcListener::new(address?, Instances::Any(InstanceSettings::new(0, 0)));
-    Some(Served { stores: vec![store], values, listeners: vec![listener], warnings: Vec::new() })
+    Some(Served { values, ..Served::new(vec![store], vec![listener]) })
 }
 
 fn cap_of(size: MaxSize) -> Cap {
@@ -341,6 +386,16 @@ pub(super) fn problems_of(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> String {
     plan(arguments, env).map_or_else(|problems| problems.to_string(), |_| String::new())
+}
+
+/// What `serve` would start, and what it would warn of; or its problems.
+#[cfg(test)]
+pub(super) fn settings_of(
+    arguments: &ServeArguments,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(ServerSettings, Vec<String>), String> {
+    let planned = plan(arguments, env).map_err(|problems| problems.to_string());
+    planned.map(|plan| (plan.settings, plan.warnings))
 }
 
 /// The stores that `serve` would open.

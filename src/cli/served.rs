@@ -4,7 +4,8 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use nativelink_config::{Host, SocketAddress, parse_socket_address};
 
-use crate::server::{GrpcListener, StoreSettings, ValuesSettings};
+use crate::server::{GrpcListener, Instances, StoreSettings, ValuesSettings};
+use crate::tls::TlsSettings;
 
 /// What is served, from flags or from a file.
 pub(super) struct Served {
@@ -13,6 +14,35 @@ pub(super) struct Served {
     pub(super) listeners: Vec<GrpcListener>,
     /// What works but should be said differently.
     pub(super) warnings: Vec<String>,
+    pub(super) over_http: OverHttp,
+    /// See [`ServerSettings`](crate::server::ServerSettings).
+    pub(super) adopted_results_are_mangled: bool,
+}
+
+/// What only the options of another server say of HTTP.
+#[derive(Debug, Default)]
+pub(super) struct OverHttp {
+    /// Where it is served; `None` for where the flag says.
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) tls: Option<TlsSettings>,
+    /// Served there beside those of the listeners.
+    pub(super) instances: Option<Instances>,
+    /// See [`HttpOptions`](crate::http::HttpOptions).
+    pub(super) keeps_raw_results: bool,
+}
+
+impl Served {
+    /// These stores on these listeners.
+    pub(super) fn new(stores: Vec<StoreSettings>, listeners: Vec<GrpcListener>) -> Self {
+        Self {
+            stores,
+            values: None,
+            listeners,
+            warnings: Vec::new(),
+            over_http: OverHttp::default(),
+            adopted_results_are_mangled: false,
+        }
+    }
 }
 
 /// Reads `host:port`, `:port` or `[ip]:port` and looks the host up.

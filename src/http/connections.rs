@@ -54,9 +54,12 @@ pub struct Connections {
 }
 
 /// Serves connections until `stop`; then waits for those that are left. Dropped, it cuts them.
-pub async fn serve<S, Io>(incoming: S, connections: Connections)
+///
+/// Each is opened in its own task: a handshake that stalls holds up nobody else.
+pub async fn serve<S, Opening, Io>(incoming: S, connections: Connections)
 where
-    S: Stream<Item = io::Result<Io>>,
+    S: Stream<Item = Opening>,
+    Opening: Future<Output = io::Result<Io>> + Send + 'static,
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut incoming = pin!(incoming);
@@ -64,18 +67,23 @@ where
     let _cut_at_the_end = cut.clone().drop_guard();
     let tasks = TaskTracker::new();
     loop {
-        let io = tokio::select! {
+        let opening = tokio::select! {
             () = connections.stop.cancelled() => break,
-            io = incoming.next() => io,
+            opening = incoming.next() => opening,
         };
-        match io {
-            Some(Ok(io)) => {
-                let serving = serve_one(io, connections.clone(), cut.clone());
-                shutdown::spawn("http connection", tasks.track_future(serving));
+        let Some(opening) = opening else { break };
+        let (connections, cut) = (connections.clone(), cut.clone());
+        let serving = async move {
+            let opened = tokio::select! {
+                opened = opening => opened,
+                () = connections.stop.cancelled() => return,
+            };
+            match opened {
+                Ok(io) => serve_one(io, connections, cut).await,
+                Err(error) => tracing::debug!(%error, "connection not accepted"),
             }
-            Some(Err(error)) => tracing::debug!(%error, "connection not accepted"),
-            None => break,
-        }
+        };
+        shutdown::spawn("http connection", tasks.track_future(serving));
     }
     tasks.close();
     tasks.wait().await;

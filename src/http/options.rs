@@ -23,6 +23,8 @@ pub struct HttpOptions {
     pub max_large_results: usize,
     /// The function of the hashes in paths, which name none.
     pub default_digest_function: DigestFunction,
+    /// Keeps what is stored at `/ac/` as values of any kind, apart from action results.
+    pub keeps_raw_results: bool,
 }
 
 impl Default for HttpOptions {
@@ -37,6 +39,7 @@ impl Default for HttpOptions {
             max_codecs: 32,
             max_large_results: 64,
             default_digest_function: DigestFunction::Sha256,
+            keeps_raw_results: false,
         }
     }
 }

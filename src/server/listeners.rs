@@ -188,19 +188,33 @@ pub(super) fn read_certificates(
 ) -> Result<Vec<Checked>, ServerError> {
     let check = |settings: GrpcListener| {
         let protocols: &[&str] = if has_pages(&settings) { &["h2", "http/1.1"] } else { &["h2"] };
-        let open = |files| Tls::open(files, protocols, Arc::clone(&metrics.tls));
-        match settings.tls.clone().map(open).transpose() {
-            Ok(tls) => Ok((tls, settings)),
-            Err(source) => Err(ServerError::Tls { address: settings.address, source }),
-        }
+        let tls = open_tls(settings.tls.clone(), protocols, &settings.address, metrics)?;
+        Ok((tls, settings))
     };
     listeners.into_iter().map(check).collect()
 }
 
-/// The HTTP listener knows no certificates and serves what all others do.
-pub(super) fn warn_if_bypassed(listeners: &[GrpcListener], http: SocketAddr) {
-    let asks = |it: &GrpcListener| it.tls.as_ref().is_some_and(|it| it.client_ca_file.is_some());
-    if !http.ip().is_loopback() && listeners.iter().any(asks) {
+/// Reads the certificates of a listener that has some.
+pub(super) fn open_tls(
+    files: Option<TlsSettings>,
+    protocols: &[&str],
+    address: &ListenAddress,
+    metrics: &Metrics,
+) -> Result<Option<Arc<Tls>>, ServerError> {
+    let open = |files| Tls::open(files, protocols, Arc::clone(&metrics.tls));
+    let failed = |source| ServerError::Tls { address: address.clone(), source };
+    files.map(open).transpose().map_err(failed)
+}
+
+/// The HTTP listener serves what all others do.
+pub(super) fn warn_if_bypassed(
+    listeners: &[GrpcListener],
+    http: SocketAddr,
+    http_tls: Option<&TlsSettings>,
+) {
+    let asks = |tls: Option<&TlsSettings>| tls.is_some_and(|it| it.client_ca_file.is_some());
+    let is_asked = listeners.iter().any(|it| asks(it.tls.as_ref()));
+    if !http.ip().is_loopback() && is_asked && !asks(http_tls) {
         tracing::warn!(%http, "whoever reaches HTTP is asked for no certificate");
     }
 }
@@ -236,10 +250,12 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// Serves on all of them; gives the instances of all of them together as well.
+    /// Serves on all of them; gives the instances of all of them together as well, and with them
+    /// those that no listener has.
     pub(super) async fn start_all(
         &self,
         bound: Vec<BoundGrpc>,
+        others: Option<Instances>,
     ) -> Result<(Vec<RunningGrpc>, instance::Instances), ServerError> {
         // All before any serves: what is wrong with the last must not cut off a client of the
         // first.
@@ -255,6 +271,9 @@ impl Behind {
                 ServerError::Listen { address, source }
             })?;
             ready.push((listener, address, Arc::new(instances)));
+        }
+        if let Some(others) = &others {
+            served = served.or(&self.instances(others)?);
         }
         let mut running = Vec::new();
         for (listener, address, instances) in ready {

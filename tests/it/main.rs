@@ -25,6 +25,8 @@ mod cli_transfer;
 #[cfg(test)]
 mod cli_worker;
 #[cfg(test)]
+mod compat;
+#[cfg(test)]
 mod config_command;
 #[cfg(test)]
 mod contract;

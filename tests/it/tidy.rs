@@ -113,6 +113,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum::", &["src/http/", "src/server.rs", "src/grpc/trace.rs"]),
     ("bazel_remote_apis", &["proto/src/lib.rs"]),
     ("nativelink_config::", &["src/cli/"]),
+    ("saphyr_parser::", &["src/cli/compat/file.rs"]),
     (
         "rustix::fs",
         &["src/store/filesystem/disk/", "src/store/filesystem/deletions.rs", "src/trees/on_disk/"],

@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use self::authority::{Authority, Issued};
+use crate::support::Process;
 use crate::support::listeners::{capabilities, on_free_port, start_listeners};
 use crate::support::wait::eventually;
 
@@ -316,6 +317,40 @@ async fn ask_over_http1(address: ListenAddress, authority: &Authority) -> std::i
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await?;
     Ok(reply)
+}
+
+#[tokio::test]
+async fn http_with_certificates_is_served_over_tls_only() {
+    let fixture = Fixture::new();
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    fixture.settings(&servers.server());
+    fixture.put("clients.pem", &clients.cert);
+    let flag = |name: &str, file: &str| format!("--{name}={}", fixture.path(file).display());
+    let pair = [flag("tls_cert_file", "cert.pem"), flag("tls_key_file", "key.pem")];
+    let start = |more: &[String]| {
+        let mut command = Process::command(&["serve", "--compat=bazel-remote", "--max_size=1"]);
+        let ports = ["--http_address=127.0.0.1:0", "--grpc_address=127.0.0.1:0"];
+        command.args(ports).arg(flag("dir", "cache")).args(&pair).args(more);
+        Process::spawn(command)
+    };
+    let process = start(&[]);
+    let http: SocketAddr = process.http.parse().unwrap();
+    let mut silent = TcpStream::connect(http).await.unwrap();
+    let reply = ask_over_http1(http.into(), &servers).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert!(ask_over_http1(http.into(), &clients).await.is_err(), "an authority of others");
+    let mut plain = TcpStream::connect(http).await.unwrap();
+    plain.write_all(b"GET /status HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    drop(plain.read_to_end(&mut said).await);
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    // Who never says anything does not keep the server from its end.
+    assert_eq!(process.stop().await.code(), Some(0));
+    drop(silent.read_to_end(&mut said).await);
+
+    let process = start(&[flag("tls_ca_file", "clients.pem")]);
+    let http: SocketAddr = process.http.parse().unwrap();
+    assert!(ask_over_http1(http.into(), &servers).await.is_err(), "no certificate");
 }
 
 #[tokio::test]

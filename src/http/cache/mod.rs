@@ -31,9 +31,11 @@ use super::Front;
 use super::body::Incoming;
 use super::options::HttpOptions;
 use super::status::Refusal;
+use super::values;
 use crate::digest::{DigestFunction, HASH_BYTES};
 use crate::instance::{Instance, Instances};
 use crate::shutdown::Readiness;
+use crate::values::Values;
 
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -42,6 +44,8 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 #[derive(Clone, Debug)]
 struct Cache {
     instances: Arc<Instances>,
+    /// Where results are kept that are none.
+    values: Option<Arc<Values>>,
     readiness: Readiness,
     options: Arc<HttpOptions>,
     /// I22: one place for each request under way.
@@ -60,6 +64,7 @@ pub(super) fn routes(front: Front) -> Router {
         codecs: places(front.options.max_codecs),
         large_results: places(front.options.max_large_results),
         instances: front.instances,
+        values: front.values,
         readiness: front.readiness,
         options: Arc::new(front.options),
     };
@@ -116,6 +121,12 @@ async fn answer(
         return Err(Refusal::draining());
     }
     let place = Arc::clone(&cache.requests).try_acquire_owned();
+    let place = place.map_err(|_| Refusal::retry_later("too many requests are under way"))?;
+    if cache.options.keeps_raw_results && target.kind == Kind::ActionResult {
+        // Their names are hashes of the client's own choice, the same in all instances.
+        let values = cache.values.as_deref();
+        return values::raw_result(values, target.hash, parts, incoming, place).await;
+    }
     let call = Call {
         cache,
         instance: cache.instances.get(&target.instance_name)?,
@@ -123,7 +134,7 @@ async fn answer(
         headers: &parts.headers,
         is_head,
         can_chunk: parts.version >= Version::HTTP_11,
-        place: place.map_err(|_| Refusal::retry_later("too many requests are under way"))?,
+        place,
     };
     match (target.kind, is_put) {
         (Kind::Blob, true) => upload::store(call, incoming).await,

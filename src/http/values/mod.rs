@@ -21,8 +21,9 @@ use super::Front;
 use super::body::Incoming;
 use super::options::HttpOptions;
 use super::status::Refusal;
+use crate::digest::HASH_BYTES;
 use crate::shutdown::Readiness;
-use crate::values::{ValueNamespace, Values};
+use crate::values::{ValueName, ValueNamespace, Values};
 
 const NAMESPACES: [ValueNamespace; 3] =
     [ValueNamespace::Ccache, ValueNamespace::Gradle, ValueNamespace::Webdav];
@@ -95,11 +96,7 @@ async fn answer(
     parts: &request::Parts,
     incoming: &mut Incoming,
 ) -> Result<Response, Refusal> {
-    let Some(values) = &shelf.values else {
-        let message = "values are off: --values-max-size is 0, or too small to be of use, or a \
-                       configuration file says what is served";
-        return Err(Refusal::not_found(message));
-    };
+    let values = shelf.values.as_deref().ok_or_else(off)?;
     if !shelf.readiness.is_ready() {
         return Err(Refusal::draining());
     }
@@ -111,9 +108,29 @@ async fn answer(
         // ccache: any 2xx for a write, 404 for a miss. Its layouts are ways to spell keys:
         // `ac/<64 digits>`, `<key>`, `<ab>/<key>`. Gradle: `{url}/{key}`, and 413 is "too large, do
         // not send it again", while after most other errors it goes on without the cache.
-        ValueNamespace::Ccache | ValueNamespace::Gradle => {
+        ValueNamespace::Ccache | ValueNamespace::Gradle | ValueNamespace::RawResults => {
             let item = call.space.item(parts.uri.path())?;
             call.serve(&item, StatusCode::OK).await
         }
     }
+}
+
+fn off() -> Refusal {
+    let message = "values are off: --values-max-size is 0, or too small to be of use, or a \
+                   configuration file says what is served";
+    Refusal::not_found(message)
+}
+
+/// Answers for a value that is named by a hash, whatever path that stands in.
+pub(super) async fn raw_result(
+    values: Option<&Values>,
+    hash: [u8; HASH_BYTES],
+    parts: &request::Parts,
+    incoming: &mut Incoming,
+    place: OwnedSemaphorePermit,
+) -> Result<Response, Refusal> {
+    let values = values.ok_or_else(off)?;
+    let space = Space { values, namespace: ValueNamespace::RawResults };
+    let call = Call { space, parts, incoming, place };
+    call.serve(&ValueName::of_hash(hash), StatusCode::OK).await
 }
