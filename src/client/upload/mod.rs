@@ -20,7 +20,7 @@ use self::walk::Walk;
 use super::{Client, ClientError, Progress};
 use crate::digest::Digest;
 use crate::trees::encode;
-use crate::trees::on_disk::{Folder, Kind};
+use crate::trees::on_disk::{File, Folder, Kind};
 
 /// What waits to be asked for.
 const QUEUED_ITEMS: usize = 4096;
@@ -168,6 +168,14 @@ fn open(path: &Path) -> Result<(Folder, Option<String>), ClientError> {
     Ok((folder, Some(name.to_owned())))
 }
 
+/// A file that a user names.
+pub(super) fn open_file(path: &Path) -> Result<File, ClientError> {
+    let failed = |error| ClientError::file("read", path, error);
+    let (folder, name) = open(path)?;
+    let name = name.ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
+    folder.open_file(&name).map_err(failed)
+}
+
 /// The bytes of a file; `-` is standard input.
 pub(super) fn read_file(path: &Path, limit_bytes: u64) -> Result<Bytes, ClientError> {
     let failed = |error| ClientError::file("read", path, error);
@@ -176,11 +184,7 @@ pub(super) fn read_file(path: &Path, limit_bytes: u64) -> Result<Bytes, ClientEr
     if path == Path::new("-") {
         std::io::stdin().take(at_most).read_to_end(&mut data).map_err(failed)?;
     } else {
-        let (folder, name) = open(path)?;
-        let Some(name) = name else {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
-        };
-        let file = folder.open_file(&name).map_err(failed)?;
+        let file = open_file(path)?;
         file.take(at_most).read_to_end(&mut data).map_err(failed)?;
     }
     if data.len() as u64 > limit_bytes {

@@ -1,0 +1,121 @@
+//! What an action result names, and what that reaches.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use castellan_proto::v2::{self, ActionResult};
+
+use super::actions::read_digest;
+use super::download::check_output_path;
+use super::origin::Origin;
+use super::tree::{self, TreeKind};
+use super::ClientError;
+use crate::digest::{Digest, DigestFunction};
+
+/// What a result names, by what it stands for.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// Output files and what was written to the streams.
+    files: Vec<Digest>,
+    trees: Vec<Digest>,
+    directories: Vec<Digest>,
+}
+
+impl Named {
+    /// Reads the digests of a result.
+    pub(super) fn of(function: DigestFunction, result: &ActionResult) -> Result<Self, ClientError> {
+        let mut named = Self::default();
+        let put = |into: &mut Vec<Digest>, digest: Option<&v2::Digest>, what: &str| {
+            if digest.is_some() {
+                into.push(read_digest(function, digest, what)?);
+            }
+            Ok::<(), ClientError>(())
+        };
+        put(&mut named.files, result.stdout_digest.as_ref(), "standard output")?;
+        put(&mut named.files, result.stderr_digest.as_ref(), "standard error")?;
+        for file in &result.output_files {
+            put(&mut named.files, file.digest.as_ref(), &file.path)?;
+        }
+        for directory in &result.output_directories {
+            put(&mut named.trees, directory.tree_digest.as_ref(), &directory.path)?;
+            let root = directory.root_directory_digest.as_ref();
+            put(&mut named.directories, root, &directory.path)?;
+        }
+        Ok(named)
+    }
+
+    /// All of them, some more than once.
+    pub(super) fn all(&self) -> Vec<Digest> {
+        [&*self.files, &*self.trees, &*self.directories].concat()
+    }
+
+    /// With everything in its trees: sorted, each once, without the empty blob.
+    pub(super) async fn closure(
+        self,
+        origin: &Arc<dyn Origin>,
+    ) -> Result<Vec<Digest>, ClientError> {
+        let mut all: HashSet<Digest> = self.all().into_iter().collect();
+        let trees = self.trees.into_iter().map(|it| (TreeKind::Tree, it));
+        let directories = self.directories.into_iter().map(|it| (TreeKind::Directories, it));
+        for (kind, digest) in trees.chain(directories) {
+            extend_with_tree(&mut all, origin, kind, digest).await?;
+        }
+        Ok(sorted(all))
+    }
+}
+
+async fn extend_with_tree(
+    all: &mut HashSet<Digest>,
+    origin: &Arc<dyn Origin>,
+    kind: TreeKind,
+    digest: Digest,
+) -> Result<(), ClientError> {
+    let tree = tree::load(origin, kind, digest).await?;
+    all.extend(tree.file_digests());
+    if kind == TreeKind::Directories {
+        all.extend(tree.directory_digests());
+    }
+    Ok(())
+}
+
+/// An input tree: its directories and the files in them.
+pub(super) async fn of_inputs(
+    origin: &Arc<dyn Origin>,
+    root: Digest,
+) -> Result<Vec<Digest>, ClientError> {
+    let mut all = HashSet::new();
+    extend_with_tree(&mut all, origin, TreeKind::Directories, root).await?;
+    Ok(sorted(all))
+}
+
+fn sorted(mut all: HashSet<Digest>) -> Vec<Digest> {
+    all.retain(|it| !it.is_empty());
+    let mut all: Vec<Digest> = all.into_iter().collect();
+    all.sort_unstable();
+    all
+}
+
+/// Refuses a result that no server takes: outputs without a digest, paths that lead out.
+#[expect(deprecated, reason = "older workers fill nothing else")]
+pub(super) fn check(function: DigestFunction, result: &ActionResult) -> Result<(), ClientError> {
+    for file in &result.output_files {
+        check_output_path(&file.path)?;
+        read_digest(function, file.digest.as_ref(), &file.path)?;
+    }
+    for directory in &result.output_directories {
+        if !directory.path.is_empty() {
+            check_output_path(&directory.path)?;
+        }
+        let digest = directory.tree_digest.as_ref().or(directory.root_directory_digest.as_ref());
+        read_digest(function, digest, &directory.path)?;
+    }
+    let symlinks = result.output_symlinks.iter().chain(&result.output_file_symlinks);
+    for symlink in symlinks.chain(&result.output_directory_symlinks) {
+        check_output_path(&symlink.path)?;
+        if symlink.target.is_empty() || symlink.target.contains('\0') {
+            return Err(ClientError::unfit(Path::new(&symlink.path), "leads to no path"));
+        }
+    }
+    Ok(())
+}
