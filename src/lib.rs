@@ -2,7 +2,7 @@
 //!
 //! Layers, each importing only those to its right:
 //! `cli -> server -> {grpc, http} -> {instance, values, operator} -> {cas, action_cache, encoded}
-//! -> store -> digest`.
+//! -> store -> former -> digest`.
 
 pub mod action_cache;
 pub mod admin_socket;
@@ -12,6 +12,7 @@ pub mod cli;
 pub mod client;
 pub mod digest;
 mod encoded;
+pub mod former;
 pub mod grpc;
 pub mod http;
 pub mod instance;
