@@ -15,7 +15,7 @@ use crate::digest::{Digest, DigestFunction};
 use crate::store::{BlobStore as _, BlobStoreExt as _, Key};
 
 /// The largest message that is read.
-const MAX_MESSAGE_BYTES: u64 = 64 << 20;
+pub(super) const MAX_MESSAGE_BYTES: u64 = 64 << 20;
 
 /// What is to be run.
 #[derive(Clone, Debug)]

@@ -4,13 +4,15 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use castellan_proto::v2::{self, ActionResult};
+use prost::Message;
 
-use super::actions::read_digest;
-use super::download::check_output_path;
-use super::origin::Origin;
-use super::tree::{self, TreeKind};
 use super::ClientError;
+use super::actions::{MAX_MESSAGE_BYTES, read_digest};
+use super::download::check_output_path;
+use super::origin::{Origin, read_whole};
+use super::tree::{self, TreeKind};
 use crate::digest::{Digest, DigestFunction};
 
 /// What a result names, by what it stands for.
@@ -80,7 +82,7 @@ async fn extend_with_tree(
 }
 
 /// An input tree: its directories and the files in them.
-pub(super) async fn of_inputs(
+async fn of_inputs(
     origin: &Arc<dyn Origin>,
     root: Digest,
 ) -> Result<Vec<Digest>, ClientError> {
@@ -118,4 +120,51 @@ pub(super) fn check(function: DigestFunction, result: &ActionResult) -> Result<(
         }
     }
     Ok(())
+}
+
+/// What is known of an action itself: its message, its command, and its input tree where that is
+/// wanted. What is not there is left out: clients of HTTP never store it.
+pub(super) async fn of_action(
+    origin: &Arc<dyn Origin>,
+    action: Digest,
+    with_inputs: bool,
+) -> Result<Vec<Digest>, ClientError> {
+    let mut all = Vec::new();
+    let Some(message) = message::<v2::Action>(origin, action).await? else { return Ok(all) };
+    all.push(action);
+    if let Some(command) = message.command_digest {
+        let command = read_digest(action.function, Some(&command), "command")?;
+        if message_bytes(origin, command).await?.is_some() {
+            all.push(command);
+        }
+    }
+    if with_inputs && let Some(root) = message.input_root_digest {
+        let root = read_digest(action.function, Some(&root), "input root")?;
+        all.extend(of_inputs(origin, root).await?);
+    }
+    all.retain(|it| !it.is_empty());
+    Ok(all)
+}
+
+async fn message_bytes(
+    origin: &Arc<dyn Origin>,
+    digest: Digest,
+) -> Result<Option<Bytes>, ClientError> {
+    // Of one whose size is not known nothing can be asked.
+    if digest.is_empty() {
+        return Ok(None);
+    }
+    match read_whole(&**origin, digest, MAX_MESSAGE_BYTES).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ClientError::Absent(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A message; `None` when it is not there, or something else has its digest.
+async fn message<M: Message + Default>(
+    origin: &Arc<dyn Origin>,
+    digest: Digest,
+) -> Result<Option<M>, ClientError> {
+    Ok(message_bytes(origin, digest).await?.and_then(|bytes| M::decode(bytes).ok()))
 }

@@ -36,6 +36,11 @@ use bytes::Bytes;
 pub use self::actions::{CreatedAction, NewAction, read_digest, wire_digest};
 pub use self::address::{InvalidServer, ServerAddress};
 pub use self::download::Downloaded;
+pub use self::export::Exported;
+pub use self::import::{
+    DirectoryOptions, HttpCache, Import, ImportOptions, Imported, InvalidHttpCache, OnSkip, Reason,
+    Skipped,
+};
 pub use self::progress::{Progress, Snapshot};
 pub use self::reading::Reading;
 pub use self::reference::{InvalidReference, Reference, ReferenceKind};

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::{Client, ClientError, Reading};
-use crate::digest::{Digest, DigestFunction};
+use crate::digest::Digest;
 use crate::store::StoreError;
 
 /// Bytes on their way.
@@ -29,9 +29,6 @@ pub(super) trait Readable: Send + Sync {
 /// A place of blobs and action results.
 #[async_trait]
 pub(super) trait Origin: Send + Sync + fmt::Debug {
-    /// What its digests are made with.
-    fn function(&self) -> DigestFunction;
-
     /// Begins to read a blob.
     async fn open(&self, digest: Digest) -> Result<Box<dyn Chunks>, ClientError>;
 
@@ -67,10 +64,6 @@ impl Chunks for Reading {
 
 #[async_trait]
 impl Origin for Client {
-    fn function(&self) -> DigestFunction {
-        Self::function(self)
-    }
-
     async fn open(&self, digest: Digest) -> Result<Box<dyn Chunks>, ClientError> {
         Ok(Box::new(self.read(digest)))
     }

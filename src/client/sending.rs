@@ -2,12 +2,14 @@
 //!
 //! The store behind hashes what goes through: other bytes than the digest's never end there.
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::origin::{Chunks, Readable};
 use super::pace::Pace;
 use super::patience::Patience;
-use super::{Client, ClientError, Progress};
+use super::{Client, ClientError, KEPT_BYTES, Progress};
 use crate::digest::Digest;
-use crate::store::{BeginPut, BlobStore as _, Key};
+use crate::store::{BeginPut, BlobStore as _, Key, StoreError};
 
 /// How bytes go, and who is told.
 #[derive(Clone, Copy, Debug)]
@@ -66,5 +68,27 @@ impl Sending<'_> {
         }
         upload.commit().await?;
         Ok(true)
+    }
+}
+
+/// What may be in memory of blobs that are being sent, in KiB.
+const IN_FLIGHT_KIB: usize = 64 << 10;
+
+/// Bounds what is in memory (I22).
+#[derive(Debug)]
+pub(super) struct InFlight(Semaphore);
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self(Semaphore::new(IN_FLIGHT_KIB))
+    }
+}
+
+impl InFlight {
+    /// Waits until a blob of so many bytes may be sent.
+    pub(super) async fn turn(&self, size_bytes: u64) -> Result<SemaphorePermit<'_>, ClientError> {
+        let kib = usize::try_from(size_bytes.min(KEPT_BYTES) >> 10).unwrap_or(usize::MAX);
+        let kib = u32::try_from(kib.clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
+        self.0.acquire_many(kib).await.map_err(|_| StoreError::ShuttingDown.into())
     }
 }

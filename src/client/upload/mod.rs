@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use self::walk::Walk;
+use super::sending::InFlight;
 use super::{Client, ClientError, Progress};
 use crate::digest::Digest;
 use crate::trees::encode;
@@ -24,8 +25,6 @@ use crate::trees::on_disk::{File, Folder, Kind};
 
 /// What waits to be asked for.
 const QUEUED_ITEMS: usize = 4096;
-/// What may be in memory of files that are being sent, in KiB.
-const IN_FLIGHT_KIB: usize = 64 << 10;
 
 /// What an upload came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +81,7 @@ struct Job {
     progress: Arc<Progress>,
     /// Digests that were asked for lately.
     asked: Mutex<HashSet<Digest>>,
-    in_flight_kib: Arc<Semaphore>,
+    in_flight: InFlight,
     counts: Counts,
 }
 
@@ -128,7 +127,7 @@ impl Client {
             root_path,
             progress: Arc::clone(progress),
             asked: Mutex::default(),
-            in_flight_kib: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            in_flight: InFlight::default(),
             counts: Counts::default(),
         });
         let (items, queue) = mpsc::channel(QUEUED_ITEMS);

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use super::super::origin::{Chunks, Readable};
 use super::super::patience::persist;
 use super::super::sending::Sending;
-use super::super::{ClientError, DIGESTS_PER_QUESTION, KEPT_BYTES};
+use super::super::{ClientError, DIGESTS_PER_QUESTION};
 use super::walk::open_deep;
-use super::{Counts, IN_FLIGHT_KIB, Item, Job, Source};
+use super::{Counts, Item, Job, Source};
 use crate::digest::Digest;
 use crate::store::{BlobStore as _, Key, StoreError};
 use crate::trees::on_disk::File;
@@ -87,11 +87,7 @@ impl Job {
     async fn send(self: Arc<Self>, item: Item) -> Result<(), ClientError> {
         let Item { digest, source } = item;
         let size_bytes = digest.size_bytes;
-        let in_memory_bytes = size_bytes.min(WHOLE_BYTES.max(KEPT_BYTES));
-        let kib = usize::try_from(in_memory_bytes >> 10).unwrap_or(usize::MAX);
-        let kib = u32::try_from(kib.clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
-        let turn = self.in_flight_kib.acquire_many(kib).await;
-        let _turn = turn.map_err(|_| StoreError::ShuttingDown)?;
+        let _turn = self.in_flight.turn(size_bytes).await?;
         let is_sent = match source {
             Source::Bytes(data) => {
                 self.put(digest, data).await?;
