@@ -108,11 +108,7 @@ async fn export(
 
 impl ExportArguments {
     /// Everything that is named.
-    async fn all(
-        &self,
-        client: &Arc<Client>,
-        said: Vec<Digest>,
-    ) -> Result<Vec<Digest>, Failure> {
+    async fn all(&self, client: &Arc<Client>, said: Vec<Digest>) -> Result<Vec<Digest>, Failure> {
         let mut all: BTreeSet<Digest> = said.into_iter().collect();
         for file in &self.actions.files {
             all.extend(client.read_list(file, false).await?);

@@ -79,8 +79,8 @@ impl RemoteFlags {
     pub(super) fn options(&self) -> Result<ClientOptions, String> {
         let server = ServerAddress::parse(&self.server, self.instance.as_deref());
         let server = server.map_err(|problem| format!("error: --server: {problem}"))?;
-        let headers = headers("--header", &self.headers)
-            .map_err(|problem| format!("error: {problem}"))?;
+        let headers =
+            headers("--header", &self.headers).map_err(|problem| format!("error: {problem}"))?;
         Ok(ClientOptions { server, function: self.digests.function(), headers })
     }
 

@@ -108,7 +108,10 @@ impl Client {
     }
 
     /// The same as the server has it.
-    pub(super) async fn encoded_result(&self, action: Digest) -> Result<Option<Bytes>, ClientError> {
+    pub(super) async fn encoded_result(
+        &self,
+        action: Digest,
+    ) -> Result<Option<Bytes>, ClientError> {
         let key = self.result_key(action);
         Ok(persist(|| self.results.get_all(&key, MAX_MESSAGE_BYTES)).await?)
     }

@@ -82,10 +82,7 @@ async fn extend_with_tree(
 }
 
 /// An input tree: its directories and the files in them.
-async fn of_inputs(
-    origin: &Arc<dyn Origin>,
-    root: Digest,
-) -> Result<Vec<Digest>, ClientError> {
+async fn of_inputs(origin: &Arc<dyn Origin>, root: Digest) -> Result<Vec<Digest>, ClientError> {
     let mut all = HashSet::new();
     extend_with_tree(&mut all, origin, TreeKind::Directories, root).await?;
     Ok(sorted(all))

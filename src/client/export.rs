@@ -80,9 +80,9 @@ impl Client {
             written: HashSet::new(),
             exported: Exported::default(),
         };
-        let looking = actions.into_iter().map(|action| async move {
-            (action, self.closure_of(action, with_inputs).await)
-        });
+        let looking = actions
+            .into_iter()
+            .map(|action| async move { (action, self.closure_of(action, with_inputs).await) });
         let mut closures = stream::iter(looking).buffered(RESULTS_AHEAD);
         while let Some((action, closure)) = closures.next().await {
             match closure {

@@ -67,7 +67,8 @@ impl Client {
         let job = move || {
             let text = std::str::from_utf8(&text);
             let text = text.map_err(|_| ClientError::unfit(&path, "is no text"))?;
-            parse(text, function, takes_hashes).map_err(|problem| ClientError::unfit(&path, problem))
+            parse(text, function, takes_hashes)
+                .map_err(|problem| ClientError::unfit(&path, problem))
         };
         self.jobs.run(job).await
     }

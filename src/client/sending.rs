@@ -23,7 +23,11 @@ pub(super) struct Sending<'s> {
 impl Sending<'_> {
     /// Sends a blob in parts; false when the server has it meanwhile. When the connection breaks
     /// and what the server lacks is not in memory any more, it is sent again from its beginning.
-    pub(super) async fn blob(&self, digest: Digest, from: &dyn Readable) -> Result<bool, ClientError> {
+    pub(super) async fn blob(
+        &self,
+        digest: Digest,
+        from: &dyn Readable,
+    ) -> Result<bool, ClientError> {
         let mut patience = Patience::default();
         loop {
             let mut sent_bytes = 0;

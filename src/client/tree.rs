@@ -133,10 +133,7 @@ async fn load_directories(
     Err(ClientError::Missing(missing))
 }
 
-async fn directory(
-    origin: &dyn Origin,
-    digest: Digest,
-) -> Result<Option<Directory>, ClientError> {
+async fn directory(origin: &dyn Origin, digest: Digest) -> Result<Option<Directory>, ClientError> {
     match read_whole(origin, digest, MAX_TREE_BYTES).await {
         Ok(bytes) => decode(digest, &bytes).map(Some),
         Err(ClientError::Absent(_)) => Ok(None),

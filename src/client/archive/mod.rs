@@ -101,7 +101,8 @@ impl Described {
         let header = Header::from_byte_slice(block);
         let sum = block.iter().enumerate();
         // The field of the checksum counts as spaces.
-        let sum = sum.map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
+        let sum =
+            sum.map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
         if header.cksum().ok() != Some(sum.sum()) {
             return Err("a header is none or damaged");
         }

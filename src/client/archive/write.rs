@@ -45,14 +45,17 @@ impl ArchiveWriter {
         };
         let to = Some(client.jobs.run(open).await?);
         let client = Arc::clone(client);
-        let mut writer =
-            Self { client, to, buffer: BytesMut::new(), left_bytes: 0, padding: 0 };
+        let mut writer = Self { client, to, buffer: BytesMut::new(), left_bytes: 0, padding: 0 };
         writer.put_header(FIRST, 0)?;
         Ok(writer)
     }
 
     /// Begins a member of so many bytes.
-    pub(in super::super) fn begin(&mut self, member: Member, bytes: u64) -> Result<(), ClientError> {
+    pub(in super::super) fn begin(
+        &mut self,
+        member: Member,
+        bytes: u64,
+    ) -> Result<(), ClientError> {
         self.put_header(&member.to_string(), bytes)
     }
 

@@ -32,11 +32,7 @@ pub struct DirectoryOptions {
 }
 
 impl Client {
-    async fn walk(
-        &self,
-        path: &Path,
-        options: &DirectoryOptions,
-    ) -> Result<Walk, ClientError> {
+    async fn walk(&self, path: &Path, options: &DirectoryOptions) -> Result<Walk, ClientError> {
         let path = path.to_owned();
         let function = self.function;
         let namespace = Namespace::of_instance(&options.instance_name);
@@ -129,10 +125,7 @@ impl Import {
         Ok(())
     }
 
-    async fn take_blobs(
-        self: &Arc<Self>,
-        queue: mpsc::Receiver<Entry>,
-    ) -> Result<(), ClientError> {
+    async fn take_blobs(self: &Arc<Self>, queue: mpsc::Receiver<Entry>) -> Result<(), ClientError> {
         let batches = batches(queue, DIGESTS_PER_QUESTION).map(|batch| {
             let import = Arc::clone(self);
             async move {
@@ -191,10 +184,7 @@ fn hand_on(to: &mpsc::Sender<Entry>, entry: Entry) -> std::io::Result<()> {
 }
 
 /// What comes, some of it at a time.
-fn batches(
-    queue: mpsc::Receiver<Entry>,
-    limit: usize,
-) -> impl stream::Stream<Item = Vec<Entry>> {
+fn batches(queue: mpsc::Receiver<Entry>, limit: usize) -> impl stream::Stream<Item = Vec<Entry>> {
     stream::unfold(queue, move |mut queue| async move {
         let mut batch = Vec::new();
         let count = queue.recv_many(&mut batch, limit).await;

@@ -72,9 +72,9 @@ impl Import {
         origin: &Arc<dyn Origin>,
         digests: &[Digest],
     ) -> Result<Vec<Item>, ClientError> {
-        let asking = digests.iter().map(|digest| async move {
-            (*digest, persist_client(|| origin.sized(*digest)).await)
-        });
+        let asking = digests
+            .iter()
+            .map(|digest| async move { (*digest, persist_client(|| origin.sized(*digest)).await) });
         let mut answers = stream::iter(asking).buffered(SIZES);
         let mut items = Vec::with_capacity(digests.len());
         while let Some((digest, sized)) = answers.next().await {
@@ -136,11 +136,7 @@ impl Import {
         }
     }
 
-    async fn look(
-        &self,
-        origin: &Arc<dyn Origin>,
-        action: Digest,
-    ) -> Result<Reached, ClientError> {
+    async fn look(&self, origin: &Arc<dyn Origin>, action: Digest) -> Result<Reached, ClientError> {
         let encoded = persist_client(|| origin.result(action)).await?;
         let encoded = encoded.ok_or(ClientError::Absent(action))?;
         let result = decode_result(action, encoded.clone())?;

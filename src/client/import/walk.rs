@@ -100,8 +100,8 @@ impl Layout {
                 .into(),
             Self::BazelRemote => {
                 let blobs = (0..=u8::MAX).map(|it| bucket(BLOB_DIR, it, PartKind::Blobs(it)));
-                let results = (0..=u8::MAX)
-                    .map(|it| bucket(ACTION_RESULT_DIR, it, PartKind::Results(it)));
+                let results =
+                    (0..=u8::MAX).map(|it| bucket(ACTION_RESULT_DIR, it, PartKind::Results(it)));
                 blobs.chain(results).collect()
             }
         }
@@ -133,10 +133,7 @@ impl Part {
 
 impl Walk {
     /// Goes through the files of blobs, until `each` fails.
-    pub(super) fn blobs(
-        &self,
-        mut each: impl FnMut(Entry) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(super) fn blobs(&self, mut each: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
         let parts = self.layout.parts();
         for part in parts.iter().filter(|it| !it.holds_results(self)) {
             self.part(part, &HashMap::new(), &mut each)?;
@@ -145,10 +142,7 @@ impl Walk {
     }
 
     /// Goes through the files of action results.
-    pub(super) fn results(
-        &self,
-        mut each: impl FnMut(Entry) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(super) fn results(&self, mut each: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
         let parts = self.layout.parts();
         for part in parts.iter().filter(|it| it.holds_results(self)) {
             // The name of a result has no more than the hash of its action: the action has the
