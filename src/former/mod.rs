@@ -3,7 +3,7 @@
 //! Pure: no async, no walk, no clock; files are read through [`ReadAt`]. Nothing here is believed
 //! by anybody: a name is a claim, and the bytes are hashed by whoever takes them over.
 //!
-//! NativeLink, in its `content_path`:
+//! `NativeLink`, in its `content_path`:
 //!
 //! ```text
 //! d/<hash>-<size>      the bytes of a blob, or of an action result in a store of those

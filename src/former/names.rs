@@ -2,9 +2,9 @@
 
 use crate::digest::{DigestFunction, HASH_BYTES, Hasher, parse_hash};
 
-/// Where NativeLink has files named after digests.
+/// Where `NativeLink` has files named after digests.
 pub const NATIVELINK_BLOB_DIR: &str = "d";
-/// Where NativeLink has files named after other keys.
+/// Where `NativeLink` has files named after other keys.
 pub const NATIVELINK_STRING_DIR: &str = "s";
 /// Where bazel-remote has blobs.
 pub const BLOB_DIR: &str = "cas.v2";

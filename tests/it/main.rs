@@ -39,6 +39,8 @@ mod eviction;
 #[cfg(test)]
 mod find_missing;
 #[cfg(test)]
+mod former;
+#[cfg(test)]
 mod get_tree;
 #[cfg(test)]
 mod hammer;
