@@ -23,14 +23,15 @@ use crate::client::{
 /// Flags of `import`.
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
-    /// An archive of `export` or `-`; the directory of a Castellan, a NativeLink or a bazel-remote;
-    /// a server as `grpc://HOST:PORT[/INSTANCE]`; a cache as `http://HOST[:PORT][/PREFIX]`.
+    /// An archive of `export` or `-`; the directory of a Castellan, a `NativeLink` or a
+    /// bazel-remote; a server as `grpc://HOST:PORT[/INSTANCE]`; a cache as
+    /// `http://HOST[:PORT][/PREFIX]`.
     source: String,
 
     #[command(flatten)]
     lists: ListFlags,
 
-    /// SOURCE is the directory in which a NativeLink keeps action results.
+    /// SOURCE is the directory in which a `NativeLink` keeps action results.
     #[arg(long)]
     action_results: bool,
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use castellan_proto::v2::{self, ActionResult};
 use prost::Message;
+use tokio::sync::Semaphore;
 
 use super::ClientError;
 use super::actions::{MAX_MESSAGE_BYTES, read_digest};
@@ -14,6 +15,14 @@ use super::download::check_output_path;
 use super::origin::{Origin, read_whole};
 use super::tree::{self, TreeKind};
 use crate::digest::{Digest, DigestFunction};
+use crate::store::StoreError;
+
+/// The largest tree of a result: servers look into no larger ones.
+const MAX_TREE_BYTES: u64 = 256 << 20;
+/// What is held of trees at once.
+const HELD_KIB: usize = 256 << 10;
+/// One tree at a time for each result, so nobody waits with a tree in hand.
+static HELD: Semaphore = Semaphore::const_new(HELD_KIB);
 
 /// What a result names, by what it stands for.
 #[derive(Debug, Default)]
@@ -73,7 +82,11 @@ async fn extend_with_tree(
     kind: TreeKind,
     digest: Digest,
 ) -> Result<(), ClientError> {
-    let tree = tree::load(origin, kind, digest).await?;
+    // I22: how large a hierarchy is shows when it has been read.
+    let held_bytes = if kind == TreeKind::Tree { digest.size_bytes } else { MAX_TREE_BYTES };
+    let units = u32::try_from((held_bytes >> 10).clamp(1, HELD_KIB as u64)).unwrap_or(u32::MAX);
+    let _held = HELD.acquire_many(units).await.map_err(|_| StoreError::ShuttingDown)?;
+    let tree = tree::load(origin, kind, digest, MAX_TREE_BYTES).await?;
     all.extend(tree.file_digests());
     if kind == TreeKind::Directories {
         all.extend(tree.directory_digests());

@@ -62,20 +62,21 @@ impl Client {
         kind: TreeKind,
         root: Digest,
     ) -> Result<LoadedTree, ClientError> {
-        load(&(Arc::clone(self) as Arc<dyn Origin>), kind, root).await
+        load(&(Arc::clone(self) as Arc<dyn Origin>), kind, root, MAX_TREE_BYTES).await
     }
 }
 
-/// Reads all directories of a tree.
+/// Reads all directories of a tree whose messages have no more than `limit_bytes`.
 pub(super) async fn load(
     origin: &Arc<dyn Origin>,
     kind: TreeKind,
     root: Digest,
+    limit_bytes: u64,
 ) -> Result<LoadedTree, ClientError> {
     let tree = match kind {
-        TreeKind::Directories => load_directories(origin, root).await?,
+        TreeKind::Directories => load_directories(origin, root, limit_bytes).await?,
         TreeKind::Tree => {
-            let bytes = read_whole(&**origin, root, MAX_TREE_BYTES).await?;
+            let bytes = read_whole(&**origin, root, limit_bytes).await?;
             LoadedTree::decode(root, &bytes)?
         }
     };
@@ -91,6 +92,7 @@ pub(super) async fn load(
 async fn load_directories(
     origin: &Arc<dyn Origin>,
     root: Digest,
+    limit_bytes: u64,
 ) -> Result<LoadedTree, ClientError> {
     let mut directories = HashMap::new();
     let mut missing = Vec::new();
@@ -103,7 +105,7 @@ async fn load_directories(
         }
         depth += 1;
         read_bytes = level.iter().fold(read_bytes, |sum, it| sum.saturating_add(it.size_bytes));
-        if read_bytes > MAX_TREE_BYTES || directories.len() as u64 > MAX_PATHS {
+        if read_bytes > limit_bytes || directories.len() as u64 > MAX_PATHS {
             return Err(ClientError::invalid(root.to_string(), "has too many directories"));
         }
         let fetches: Vec<_> = std::mem::take(&mut level)

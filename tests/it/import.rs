@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::support::cli::{Cli, make_file};
+use crate::support::cli::{Cli, Entry, make_file, snapshot};
 use crate::support::disk::corrupt;
 use crate::support::{Blob, FullResult, TestServer, output_file};
 
@@ -43,10 +43,9 @@ async fn assert_all_hits(server: &TestServer, results: &[FullResult]) {
 
 /// A list of digests as `import` and `export` read it.
 fn list<'b>(path: &Path, blobs: impl IntoIterator<Item = &'b Blob>) -> String {
-    let mut text = String::from("# a list\n\n");
-    for blob in blobs {
-        text.push_str(&format!("{}  # of a test\n", blob.digest));
-    }
+    let lines = blobs.into_iter().map(|blob| format!("{}  # of a test", blob.digest));
+    let text = ["# a list".to_owned(), String::new()].into_iter().chain(lines);
+    let text = text.collect::<Vec<_>>().join("\n");
     make_file(path, text.as_bytes(), false);
     path.to_str().unwrap().to_owned()
 }
@@ -93,7 +92,7 @@ async fn what_is_exported_from_one_server_is_all_hits_on_another() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let said = Cli::of(&to).ok(&arguments);
     assert!(said.starts_with("exported: 3 results, 33 blobs, "), "{said}");
-    assert!(std::fs::read(&archive).unwrap() == std::fs::read(&again).unwrap());
+    assert!(snapshot(&archive) == snapshot(&again), "another archive");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +159,7 @@ async fn an_import_goes_on_where_the_last_one_ended() {
     let folder = tempfile::tempdir().unwrap();
     let archive = export(&from, &results, folder.path());
     let archive_text = archive.to_str().unwrap();
-    let whole = std::fs::read(&archive).unwrap();
+    let Entry::File(whole, _) = snapshot(&archive).remove("").unwrap() else { panic!() };
     let cut = folder.path().join("cut.tar");
     // In the second result at the earliest: the large blob comes before it, or is in the rest.
     let mut taken = 0;

@@ -44,7 +44,8 @@ impl Import {
         batch: &mut Batch,
     ) -> Result<(), ClientError> {
         loop {
-            let counted = reader.read_bytes();
+            // How long it takes is known of the archive alone.
+            self.progress.reach_bytes(reader.read_bytes().saturating_sub(batch.bytes));
             match reader.next_member().await? {
                 Found::End => return Ok(()),
                 Found::Other(name, problem) => {
@@ -58,8 +59,6 @@ impl Import {
                     self.result_member(reader, batch, action, bytes).await?;
                 }
             }
-            // Headers, and what was passed over.
-            self.progress.skip_bytes(reader.read_bytes().saturating_sub(counted));
             let is_full = batch.bytes >= BATCH_BYTES
                 || batch.blobs.len() + batch.results.len() >= DIGESTS_PER_QUESTION;
             if is_full {

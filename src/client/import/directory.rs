@@ -25,7 +25,7 @@ const MAX_ACTIONS: usize = 10_000_000;
 /// What is not said by the directory.
 #[derive(Clone, Debug, Default)]
 pub struct DirectoryOptions {
-    /// Whether a directory of NativeLink has action results and no blobs.
+    /// Whether a directory of `NativeLink` has action results and no blobs.
     pub holds_results: bool,
     /// Of which instance of a Castellan results are taken.
     pub instance_name: String,
@@ -77,7 +77,7 @@ impl Client {
 }
 
 impl Import {
-    /// Imports a directory: of Castellan, NativeLink or bazel-remote, as what is in it says.
+    /// Imports a directory: of Castellan, `NativeLink` or bazel-remote, as what is in it says.
     pub async fn directory(
         self: &Arc<Self>,
         path: &Path,

@@ -22,7 +22,7 @@ use crate::trees::on_disk::{Folder, Kind, Listed};
 pub(super) enum Layout {
     /// This program.
     Castellan,
-    /// NativeLink: one directory for blobs, one for results, and nothing in them says which.
+    /// `NativeLink`: one directory for blobs, one for results, and nothing in them says which.
     NativeLink,
     /// bazel-remote.
     BazelRemote,
@@ -211,7 +211,7 @@ impl Walk {
         name: &str,
         sizes: &HashMap<[u8; HASH_BYTES], u64>,
     ) -> Option<Named> {
-        let sized = |function, hash| {
+        let action = |function, hash| {
             let size_bytes = sizes.get(&hash).copied().unwrap_or_default();
             Digest { function, hash, size_bytes }
         };
@@ -222,8 +222,10 @@ impl Walk {
                 };
                 Some(match key.kind {
                     ValueKind::Blob => Named::Blob(key.digest, Form::Plain),
-                    _ if key.namespace != self.namespace => Named::Foreign,
-                    _ => Named::Result(sized(own.function(), key.digest.hash), Form::Sealed(key)),
+                    ValueKind::ActionResult if key.namespace != self.namespace => Named::Foreign,
+                    ValueKind::ActionResult => {
+                        Named::Result(action(own.function(), key.digest.hash), Form::Sealed(key))
+                    }
                 })
             }
             PartKind::NativeLink => {
@@ -249,7 +251,7 @@ impl Walk {
             }
             PartKind::Results(byte) => {
                 let hash = bazel_remote_result(byte, name)?;
-                Some(Named::Result(sized(DigestFunction::Sha256, hash), Form::Plain))
+                Some(Named::Result(action(DigestFunction::Sha256, hash), Form::Plain))
             }
         }
     }
@@ -268,7 +270,7 @@ fn is_variant(folder: ValueFolder, name: &str) -> bool {
     name.strip_suffix(".exec").is_some_and(|name| folder.value(name).is_some())
 }
 
-/// What NativeLink has beside the files of its older versions.
+/// What `NativeLink` has beside the files of its older versions.
 fn is_top(name: &OsStr) -> bool {
     [NATIVELINK_BLOB_DIR, NATIVELINK_STRING_DIR].iter().any(|it| name == *it)
 }

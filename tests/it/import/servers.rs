@@ -12,7 +12,7 @@ fn grpc(server: &TestServer) -> String {
 }
 
 fn http(server: &TestServer) -> String {
-    format!("http://{}/any/prefix/", server.server.http_address())
+    format!("http://{}", server.server.http_address())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
