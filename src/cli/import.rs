@@ -48,7 +48,7 @@ pub(super) struct ImportArguments {
     rate: Option<String>,
 
     /// Blobs that are sent at once.
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
 

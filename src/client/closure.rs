@@ -142,15 +142,19 @@ pub(super) async fn of_action(
     let mut all = Vec::new();
     let Some(message) = message::<v2::Action>(origin, action).await? else { return Ok(all) };
     all.push(action);
-    if let Some(command) = message.command_digest {
-        let command = read_digest(action.function, Some(&command), "command")?;
-        if message_bytes(origin, command).await?.is_some() {
-            all.push(command);
-        }
+    let named = |digest: Option<&v2::Digest>| read_digest(action.function, digest, "action").ok();
+    if let Some(command) = named(message.command_digest.as_ref())
+        && message_bytes(origin, command).await?.is_some()
+    {
+        all.push(command);
     }
-    if with_inputs && let Some(root) = message.input_root_digest {
-        let root = read_digest(action.function, Some(&root), "input root")?;
-        all.extend(of_inputs(origin, root).await?);
+    if with_inputs && let Some(root) = named(message.input_root_digest.as_ref()) {
+        match of_inputs(origin, root).await {
+            Ok(inputs) => all.extend(inputs),
+            Err(ClientError::Absent(_) | ClientError::Missing(_) | ClientError::Invalid { .. }) => {
+            }
+            Err(error) => return Err(error),
+        }
     }
     all.retain(|it| !it.is_empty());
     Ok(all)

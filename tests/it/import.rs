@@ -144,6 +144,17 @@ async fn an_action_is_exported_with_its_command_and_its_inputs_where_they_are_wa
         let to = TestServer::start().await;
         assert_eq!(number(&import(&to, &[archive], 0), "taken_blobs"), blobs);
         Cli::of(&to).ok(&["action", "show", action]);
+        // Inputs that are not there are no hindrance.
+        let done: Value = serde_json::from_str(&Cli::of(&to).ok(&[
+            "export",
+            "--closure-of",
+            action,
+            archive,
+            "--json",
+            "--with-inputs",
+        ]))
+        .unwrap();
+        assert_eq!((number(&done, "results"), number(&done, "blobs")), (1, blobs), "{done}");
     }
 }
 

@@ -136,7 +136,10 @@ impl HttpCache {
             }
             StatusCode::OK => Ok(Some((answer, sender))),
             StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_server_error() => Err(self.unavailable(status)),
+            status @ (StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT) => Err(self.unavailable(status)),
             // Who is not let in is not let in to anything.
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 tracing::debug!(%status, "the cache refuses");

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::Semaphore;
 
 pub use self::directory::DirectoryOptions;
 pub use self::http::{HttpCache, InvalidHttpCache};
@@ -60,6 +61,8 @@ pub struct Import {
     progress: Arc<Progress>,
     options: ImportOptions,
     pace: Option<Pace>,
+    /// One for each blob that is sent at once.
+    jobs: Semaphore,
     in_flight: InFlight,
     tally: Tally,
 }
@@ -107,6 +110,7 @@ impl Import {
             target,
             progress,
             pace: options.bytes_per_second.map(Pace::new),
+            jobs: Semaphore::new(options.jobs.max(1)),
             options,
             in_flight: InFlight::default(),
             tally: Tally::new(on_skip),
@@ -180,6 +184,7 @@ impl Import {
             let size_bytes = digest.size_bytes;
             return Err(StoreError::TooLarge { size_bytes, limit_bytes }.into());
         }
+        let _job = self.jobs.acquire().await.map_err(|_| StoreError::ShuttingDown)?;
         let _turn = self.in_flight.turn(digest.size_bytes).await?;
         let jobs = &self.target.jobs;
         let from: Box<dyn Readable + '_> = match &item.bytes {

@@ -101,9 +101,14 @@ async fn the_directory_of_a_bazel_remote_comes_over() {
     let result = bucketed("ac.v2", &full.action, "123456789");
     put(from.path(), &result, &full.result.encode_to_vec());
     put(from.path(), &bucketed("raw.v2", &full.action, "1"), b"a value");
+    // A result that a crash has cut off.
+    let cut = Blob::new("cut off");
+    put(from.path(), &bucketed("ac.v2", &cut, "1"), b"");
     let to = TestServer::start().await;
-    let done = import(&to, &[from.path().to_str().unwrap()], 0);
+    let done = import(&to, &[from.path().to_str().unwrap()], 1);
     assert_eq!((number(&done, "taken_blobs"), number(&done, "taken_results")), (11, 1), "{done}");
+    assert_eq!(done["skipped"]["invalid_result"], 1, "{done}");
+    assert!(to.get_result(&cut).await.is_err());
     assert_all_hits(&to, &[full]).await;
 }
 
