@@ -25,7 +25,7 @@ use crate::client::{
 pub(super) struct ImportArguments {
     /// An archive of `export` or `-`; the directory of a Castellan, a `NativeLink` or a
     /// bazel-remote; a server as `grpc://HOST:PORT[/INSTANCE]`; a cache as
-    /// `http://HOST[:PORT][/PREFIX]`.
+    /// `http://HOST[:PORT][/PREFIX]`; the last two also with TLS, `grpcs://` and `https://`.
     source: String,
 
     #[command(flatten)]

@@ -13,18 +13,16 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::super::ClientError;
 use super::super::origin::{Chunks, Origin};
 use super::MAX_RESULT_BYTES;
+use super::connection::{NoConnection, Trust, connect};
 use crate::digest::{Digest, shorten};
 use crate::shutdown;
 use crate::store::StoreError;
 
-/// How long it may take to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing may come (I23).
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Connections that are kept for the next request.
@@ -35,6 +33,8 @@ type Sender = SendRequest<Empty<Bytes>>;
 /// A cache over HTTP.
 pub struct HttpCache {
     authority: String,
+    /// For TLS.
+    trust: Option<Trust>,
     /// What stands before `/cas/` and `/ac/`.
     prefix: String,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -43,18 +43,19 @@ pub struct HttpCache {
 
 impl fmt::Debug for HttpCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        let scheme = if self.trust.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
     }
 }
 
 /// Why a text names no cache over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHttpCache {
-    /// TLS is not spoken here.
-    #[error("{0:?}: https is not supported; a proxy that ends it, or grpcs://, is")]
-    Tls(String),
+    /// TLS cannot be spoken with it.
+    #[error("{0:?}: {1}")]
+    Tls(String, String),
     /// It has another form.
-    #[error("{0:?} is not http://HOST[:PORT][/PREFIX]")]
+    #[error("{0:?} is not http://HOST[:PORT][/PREFIX] or the same with https://")]
     Form(String),
     /// A header that cannot be sent.
     #[error("{0:?} is no header")]
@@ -62,14 +63,14 @@ pub enum InvalidHttpCache {
 }
 
 impl HttpCache {
-    /// Reads `http://HOST[:PORT][/PREFIX]`. The headers are sent with every request.
+    /// Reads `http://HOST[:PORT][/PREFIX]`, or the same with `https://`, which trusts whom the
+    /// system trusts. The headers are sent with every request.
     pub fn parse(text: &str, headers: &[(String, String)]) -> Result<Self, InvalidHttpCache> {
         let text = text.trim();
-        if text.starts_with("https://") {
-            return Err(InvalidHttpCache::Tls(shorten(text)));
-        }
         let form = || InvalidHttpCache::Form(shorten(text));
-        let rest = text.strip_prefix("http://").ok_or_else(form)?;
+        let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") else {
+            return Err(form());
+        };
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
@@ -77,15 +78,20 @@ impl HttpCache {
         if authority.contains('@') || uri.host().is_none() || uri.query().is_some() {
             return Err(form());
         }
-        let port = uri.port_u16().unwrap_or(80);
-        let authority = format!("{}:{port}", uri.host().unwrap_or_default());
+        let host = uri.host().unwrap_or_default();
+        let untrusted = |problem| InvalidHttpCache::Tls(shorten(text), problem);
+        let (usual_port, trust) = match scheme {
+            "https" => (443, Some(Trust::of_system(host).map_err(untrusted)?)),
+            _ => (80, None),
+        };
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(usual_port));
         let header = |(name, value): &(String, String)| {
             let invalid = || InvalidHttpCache::Header(shorten(name));
             let name = name.parse().map_err(|_| invalid())?;
             Ok((name, value.parse().map_err(|_| invalid())?))
         };
         let headers = headers.iter().map(header).collect::<Result<_, _>>()?;
-        Ok(Self { authority, prefix, headers, idle: Arc::default() })
+        Ok(Self { authority, trust, prefix, headers, idle: Arc::default() })
     }
 
     fn unavailable(&self, problem: impl fmt::Display) -> ClientError {
@@ -96,9 +102,14 @@ impl HttpCache {
         if let Some(sender) = self.idle.lock().pop() {
             return Ok(sender);
         }
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await;
-        let stream = connecting.map_err(|error| self.unavailable(error))?;
-        let stream = stream.map_err(|error| self.unavailable(error))?;
+        let stream = match connect(&self.authority, self.trust.as_ref()).await {
+            Ok(stream) => stream,
+            Err(NoConnection::Unreachable(error)) => return Err(self.unavailable(error)),
+            Err(NoConnection::Untrusted(source)) => {
+                let operation = "begin TLS with the cache over HTTP";
+                return Err(StoreError::Io { operation, source }.into());
+            }
+        };
         let shaken = handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| self.unavailable(error))?;
         drop(shutdown::spawn("connection of an import", async move {

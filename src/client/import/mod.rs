@@ -5,6 +5,7 @@
 //! where the first one ended.
 
 mod archive;
+mod connection;
 mod directory;
 mod file;
 mod http;

@@ -1,11 +1,20 @@
 //! Imports from servers: over REAPI and over HTTP.
 
+use std::sync::Arc;
+
 use castellan_proto::v2::ActionResult;
 use prost::Message as _;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::{actions, assert_all_hits, filled, import, list, number};
 use crate::support::cli::{Cli, Proxy, make_file};
 use crate::support::{Blob, TestServer, output_file};
+use crate::tls::authority::Authority;
 
 fn grpc(server: &TestServer) -> String {
     format!("grpc://{}", server.server.grpc_address().unwrap())
@@ -107,8 +116,7 @@ async fn an_import_from_a_server_goes_on_after_its_connection_broke() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sources_that_cannot_be_used_are_refused_by_name() {
     let to = TestServer::start().await;
-    let cases: [(&[&str], &str); 6] = [
-        (&["--digests", "-", "https://host/"], "https is not supported"),
+    let cases: [(&[&str], &str); 5] = [
         (&["--digests", "-", "http://"], "is not http://HOST"),
         (&["--digests", "-", "http://user@host/"], "is not http://HOST"),
         (&["grpc://127.0.0.1:1"], "--digests or --actions"),
@@ -121,4 +129,58 @@ async fn sources_that_cannot_be_used_are_refused_by_name() {
     }
     let (code, _, errors) = Cli::of(&to).run(&["import", "--digests", "-", "grpc://127.0.0.1:1"]);
     assert!(code == Some(1) && errors.contains("SOURCE"), "{errors}");
+}
+
+/// Ends TLS before the HTTP listener of a server; its port.
+#[expect(clippy::disallowed_methods, reason = "ends with the runtime of the test")]
+async fn end_tls(server: &TestServer, authority: &Authority) -> u16 {
+    let issued = authority.server();
+    let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), server.server.http_address());
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let mut server = TcpStream::connect(to).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_behind_tls_is_believed_to_be_whom_the_system_trusts() {
+    let (from, results) = filled(&["one"]).await;
+    let authority = Authority::new("authority");
+    let port = end_tls(&from, &authority).await;
+    let folder = tempfile::tempdir().unwrap();
+    let list = list(&folder.path().join("actions"), actions(&results));
+    let source = format!("https://localhost:{port}");
+    for (certificate, is_trusted) in [(&authority, true), (&Authority::new("another"), false)] {
+        let to = TestServer::start().await;
+        let file = folder.path().join("authority.pem");
+        make_file(&file, certificate.cert.as_bytes(), false);
+        let mut command = Cli::of(&to).command(&["import", "--actions", &list, &source]);
+        command.env("SSL_CERT_FILE", &file).env_remove("SSL_CERT_DIR");
+        let output = tokio::task::block_in_place(|| command.output().unwrap());
+        assert_eq!(output.status.success(), is_trusted, "{output:?}");
+        if is_trusted {
+            assert_all_hits(&to, &results).await;
+        } else {
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert!(errors.contains("certificate"), "{errors}");
+        }
+    }
 }
