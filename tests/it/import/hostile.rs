@@ -1,11 +1,18 @@
 //! Archives of strangers: nothing of them is believed, and nothing of them is waited for.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use castellan::client::{
+    Client, ClientError, ClientOptions, Import, ImportOptions, Imported, Progress, ServerAddress,
+};
+use castellan::digest::DigestFunction;
 use prost::Message as _;
 use tar::{Builder, EntryType, Header};
 
 use super::{import, number};
 use crate::support::cli::{Cli, make_file};
-use crate::support::{Blob, FullResult, TestServer, output_file};
+use crate::support::{Blob, FullResult, TestServer, output_file, random_of};
 
 const MAGIC: &str = "castellan-archive/1";
 
@@ -215,4 +222,60 @@ async fn what_is_no_archive_is_refused() {
     }
     let (code, _, errors) = Cli::of(&server).run(&["import", "/nowhere/at/all"]);
     assert!(code == Some(1) && errors.contains("/nowhere/at/all"), "{errors}");
+}
+
+async fn import_here(client: &Arc<Client>, archive: &Path) -> (Imported, Result<(), ClientError>) {
+    let options = ImportOptions { jobs: 4, bytes_per_second: None, is_dry_run: false };
+    let progress = Arc::new(Progress::default());
+    let import = Import::new(Arc::clone(client), progress, options, Box::new(|_| {}));
+    let outcome = import.archive(archive).await;
+    (import.imported(), outcome)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_changed_in_an_archive_is_noticed_or_does_not_matter() {
+    let full = FullResult::new("changed");
+    let mut archive = Archive::new();
+    for blob in full.blobs() {
+        archive = archive.blob(blob);
+    }
+    let encoded = full.result.encode_to_vec();
+    let whole = archive.member(&action_name(&full.action), &encoded).bytes();
+    let server = TestServer::start().await;
+    let address = format!("grpc://{}", server.server.grpc_address().unwrap());
+    let client = Client::connect(ClientOptions {
+        server: ServerAddress::parse(&address, None).unwrap(),
+        function: DigestFunction::Sha256,
+        headers: Vec::new(),
+    });
+    let client = client.await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("archive");
+    let mut random = random_of("changed archives");
+    for _ in 0..200 {
+        let mut bytes = whole.clone();
+        let at = random.usize(..bytes.len());
+        match random.u8(..4) {
+            0 => bytes.truncate(at),
+            1 => bytes[at] ^= 1 << random.u8(..8),
+            2 => drop(bytes.drain(at..(at + random.usize(..2000)).min(whole.len()))),
+            _ => bytes[at..].fill(random.u8(..)),
+        }
+        make_file(&path, &bytes, false);
+        let (imported, outcome) = import_here(&client, &path).await;
+        // No more comes of it than was in it.
+        let blobs = imported.taken_blobs + imported.present_blobs;
+        assert!(blobs <= full.parts.len() as u64, "{imported:?} {outcome:?}");
+        for blob in full.blobs() {
+            if let Ok(found) = server.read(&blob.read_name()).await {
+                assert_eq!(found, blob.data);
+            }
+        }
+        if let Ok(found) = server.get_result(&full.action).await {
+            // The bytes of a result have no hash that they could be compared with.
+            castellan_proto::v2::ActionResult::decode(&*found).unwrap();
+        }
+    }
+    make_file(&path, &whole, false);
+    assert_eq!(import_here(&client, &path).await.0.skipped_count(), 0);
 }
