@@ -74,9 +74,6 @@ pub struct ServerSettings {
     pub admin: Option<AdminAddress>,
     /// Where workers are served; `None` for nowhere.
     pub worker: Option<WorkerSettings>,
-    /// Whether action results that were adopted from bazel-remote are found under a hash of hash
-    /// and instance name.
-    pub adopted_results_are_mangled: bool,
     /// The longest wait for running requests at the end.
     pub drain_timeout: Duration,
     /// What has gone wrong so far.

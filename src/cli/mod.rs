@@ -13,8 +13,10 @@ mod config;
 mod config_file;
 mod disk_usage;
 mod download;
+mod export;
 mod fetch;
 mod format;
+mod import;
 mod ls;
 mod outputs;
 mod problems;
@@ -22,6 +24,7 @@ mod purge;
 mod remote_flags;
 mod serve;
 mod served;
+mod skips;
 mod stage;
 mod stats;
 mod store_flags;
@@ -81,6 +84,10 @@ enum Command {
     Ls(ls::LsArguments),
     /// Print a blob of a server.
     Cat(cat::CatArguments),
+    /// Bring what another cache holds to a server, from an archive, a directory or a server.
+    Import(Box<import::ImportArguments>),
+    /// Write action results with everything they reach to an archive.
+    Export(Box<export::ExportArguments>),
     /// Create actions, and look at and store their results.
     Action(action::ActionArguments),
 }
@@ -106,6 +113,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Download(arguments) }) => download::run(&arguments),
         Ok(Arguments { command: Command::Ls(arguments) }) => ls::run(&arguments),
         Ok(Arguments { command: Command::Cat(arguments) }) => cat::run(&arguments),
+        Ok(Arguments { command: Command::Import(arguments) }) => import::run(&arguments),
+        Ok(Arguments { command: Command::Export(arguments) }) => export::run(&arguments),
         Ok(Arguments { command: Command::Action(arguments) }) => action::run(&arguments),
         Err(error) => {
             // Nothing is left to tell a closed terminal.

@@ -79,11 +79,8 @@ impl RemoteFlags {
     pub(super) fn options(&self) -> Result<ClientOptions, String> {
         let server = ServerAddress::parse(&self.server, self.instance.as_deref());
         let server = server.map_err(|problem| format!("error: --server: {problem}"))?;
-        let header = |text: &String| match text.split_once('=') {
-            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => Err(format!("error: --header: {text:?} is not NAME=VALUE")),
-        };
-        let headers = self.headers.iter().map(header).collect::<Result<_, _>>()?;
+        let headers =
+            headers("--header", &self.headers).map_err(|problem| format!("error: {problem}"))?;
         Ok(ClientOptions { server, function: self.digests.function(), headers })
     }
 
@@ -130,6 +127,15 @@ impl FunctionFlags {
             ReferenceKind::Blob => Err(format!("error: DIGEST: {text:?} is no directory")),
         }
     }
+}
+
+/// Reads what is sent with every call.
+pub(super) fn headers(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, String> {
+    let header = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(format!("{flag}: {text:?} is not NAME=VALUE")),
+    };
+    texts.iter().map(header).collect()
 }
 
 /// What a blob stands for: what is said with it and what is said by `--type` must agree.

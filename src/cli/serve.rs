@@ -247,7 +247,6 @@ fn plan(
                 adopted_results_are_mangled: served.adopted_results_are_mangled,
                 admin,
                 worker,
-                adopted_results_are_mangled: false,
                 drain_timeout,
                 recent_errors: RecentErrors::default(),
             };

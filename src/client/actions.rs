@@ -8,13 +8,14 @@ use castellan_proto::protobuf::Duration as WireDuration;
 use castellan_proto::v2;
 use prost::Message;
 
+use super::closure::Named;
 use super::patience::persist;
 use super::{Client, ClientError};
 use crate::digest::{Digest, DigestFunction};
 use crate::store::{BlobStore as _, BlobStoreExt as _, Key};
 
 /// The largest message that is read.
-const MAX_MESSAGE_BYTES: u64 = 64 << 20;
+pub(super) const MAX_MESSAGE_BYTES: u64 = 64 << 20;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -102,13 +103,30 @@ impl Client {
         &self,
         action: Digest,
     ) -> Result<Option<v2::ActionResult>, ClientError> {
-        let key = Key::action_result(self.instance, action);
-        let Some(bytes) = persist(|| self.results.get_all(&key, MAX_MESSAGE_BYTES)).await? else {
-            return Ok(None);
-        };
-        let result = v2::ActionResult::decode(bytes);
-        let what = || format!("result of {action}");
-        result.map(Some).map_err(|error| ClientError::invalid(what(), error))
+        let Some(bytes) = self.encoded_result(action).await? else { return Ok(None) };
+        decode_result(action, bytes).map(Some)
+    }
+
+    /// The same as the server has it.
+    pub(super) async fn encoded_result(
+        &self,
+        action: Digest,
+    ) -> Result<Option<Bytes>, ClientError> {
+        let key = self.result_key(action);
+        Ok(persist(|| self.results.get_all(&key, MAX_MESSAGE_BYTES)).await?)
+    }
+
+    /// Stores an encoded result.
+    pub(super) async fn put_result(&self, action: Digest, data: Bytes) -> Result<(), ClientError> {
+        let key = self.result_key(action);
+        Ok(persist(|| self.results.put(&key, data.clone())).await?)
+    }
+
+    /// Where the size of an action is not known, servers are told another: those that go by the
+    /// hash alone find the result all the same.
+    fn result_key(&self, action: Digest) -> Key {
+        let size_bytes = action.size_bytes.max(1);
+        Key::action_result(self.instance, Digest { size_bytes, ..action })
     }
 
     /// Stores the result of an action. What it names must be on the server: nobody else is told
@@ -118,22 +136,7 @@ impl Client {
         action: Digest,
         result: &v2::ActionResult,
     ) -> Result<(), ClientError> {
-        let mut named = Vec::new();
-        let mut name = |digest: Option<&v2::Digest>, what: &str| {
-            if digest.is_some() {
-                named.push(read_digest(self.function, digest, what)?);
-            }
-            Ok::<(), ClientError>(())
-        };
-        name(result.stdout_digest.as_ref(), "standard output")?;
-        name(result.stderr_digest.as_ref(), "standard error")?;
-        for file in &result.output_files {
-            name(file.digest.as_ref(), &file.path)?;
-        }
-        for directory in &result.output_directories {
-            name(directory.tree_digest.as_ref(), &directory.path)?;
-            name(directory.root_directory_digest.as_ref(), &directory.path)?;
-        }
+        let named = Named::of(self.function, result)?.all();
         let absent = self.absent(&named).await?;
         match absent.as_slice() {
             [] => {}
@@ -148,10 +151,14 @@ impl Client {
                 read_digest(self.function, command.as_ref(), &format!("action {action}"))?;
             }
         }
-        let key = Key::action_result(self.instance, action);
-        let data = Bytes::from(result.encode_to_vec());
-        Ok(persist(|| self.results.put(&key, data.clone())).await?)
+        self.put_result(action, Bytes::from(result.encode_to_vec())).await
     }
+}
+
+/// Reads the result of an action.
+pub(super) fn decode_result(action: Digest, bytes: Bytes) -> Result<v2::ActionResult, ClientError> {
+    v2::ActionResult::decode(bytes)
+        .map_err(|error| ClientError::invalid(format!("result of {action}"), error))
 }
 
 /// A digest as messages have it.

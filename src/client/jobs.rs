@@ -7,7 +7,7 @@ use crate::store::work::Processors;
 const MIN_THREADS: usize = 4;
 
 /// Threads for work that blocks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Jobs(Processors);
 
 impl Default for Jobs {

@@ -6,12 +6,20 @@
 
 mod actions;
 mod address;
+mod archive;
+mod closure;
 mod download;
+mod export;
+mod import;
 mod jobs;
+mod lists;
+mod origin;
+mod pace;
 mod patience;
 mod progress;
 mod reading;
 mod reference;
+mod sending;
 mod tree;
 mod upload;
 pub mod worker;
@@ -28,6 +36,11 @@ use bytes::Bytes;
 pub use self::actions::{CreatedAction, NewAction, read_digest, wire_digest};
 pub use self::address::{InvalidServer, ServerAddress};
 pub use self::download::Downloaded;
+pub use self::export::Exported;
+pub use self::import::{
+    DirectoryOptions, HttpCache, Import, ImportOptions, Imported, InvalidHttpCache, OnSkip, Reason,
+    Skipped,
+};
 pub use self::progress::{Progress, Snapshot};
 pub use self::reading::Reading;
 pub use self::reference::{InvalidReference, Reference, ReferenceKind};
@@ -81,6 +94,9 @@ pub enum ClientError {
     /// A blob is absent.
     #[error("{0} is not on the server")]
     Absent(Digest),
+    /// What came under a digest is something else.
+    #[error("{0}: the server has other bytes under this digest")]
+    OtherBytes(Digest),
     /// Several blobs are absent, each named once.
     #[error("{} blobs are not on the server: {}", .0.len(), first_of(.0))]
     Missing(Vec<Digest>),

@@ -68,6 +68,11 @@ impl Progress {
         self.bytes_done.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// It is so far, whatever else was counted.
+    pub(super) fn reach_bytes(&self, bytes: u64) {
+        self.bytes_done.store(bytes, Ordering::Relaxed);
+    }
+
     /// How far it is.
     pub fn snapshot(&self) -> Snapshot {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -78,10 +78,7 @@ impl Reading {
     }
 
     fn other_bytes(&self) -> ClientError {
-        ClientError::invalid(
-            self.digest.to_string(),
-            "the server has other bytes under this digest",
-        )
+        ClientError::OtherBytes(self.digest)
     }
 
     /// All of it. The caller bounds the size beforehand.

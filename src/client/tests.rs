@@ -1,9 +1,12 @@
 //! What is said on the command line, read and refused, and what servers say.
 
+use std::time::Duration;
+
 use tonic::Status;
 
+use super::pace::Bucket;
 use super::worker::WorkerError;
-use super::{InvalidServer, Reference, ReferenceKind, ServerAddress};
+use super::{InvalidServer, Reference, ReferenceKind, ServerAddress, lists};
 use crate::digest::{Digest, DigestFunction};
 
 #[test]
@@ -60,4 +63,41 @@ fn what_a_worker_is_told_says_what_happened() {
     let other = refused(Status::unimplemented("no files here"));
     assert_eq!(other, "Unimplemented: no files here");
     assert_eq!(refused(Status::not_found("no lease")), "NotFound: no lease");
+}
+
+#[test]
+fn bytes_go_no_faster_than_they_may() {
+    let mut bucket = Bucket::new(1000);
+    let ms = Duration::from_millis;
+    // After a pause half a second's worth goes at once.
+    let begin = ms(10_000);
+    assert_eq!(bucket.take(begin, 500), begin);
+    assert_eq!(bucket.take(begin, 250), begin);
+    // What comes behind waits until it was paid for.
+    assert_eq!(bucket.take(begin, 1000), begin + ms(250));
+    assert_eq!(bucket.take(begin, 1), begin + ms(1250));
+    // Who comes late enough waits for nothing, and saves up no more than before.
+    let late = ms(60_000);
+    assert_eq!(bucket.take(late, 500), late);
+    assert_eq!(bucket.take(late, 500), late);
+    assert_eq!(bucket.take(late, 1), late + ms(500));
+    // However much it is, no wait is endless.
+    let mut slow = Bucket::new(0);
+    slow.take(begin, u64::MAX);
+    assert_eq!(slow.take(begin, 1), begin + Duration::from_hours(1));
+}
+
+#[test]
+fn lists_have_a_digest_a_line() {
+    let sha256 = DigestFunction::Sha256;
+    let [one, two] = ["one", "two"].map(|it| Digest::of(sha256, it.as_bytes()));
+    let text = format!("# comment\n\n{one}\n  blob:{two}  # behind\r\n");
+    assert_eq!(lists::parse(&text, sha256, false), Ok(vec![one, two]));
+    let hash = one.hash_hex().as_str().to_owned();
+    let unsized_one = Digest { size_bytes: 0, ..one };
+    assert_eq!(lists::parse(&hash, sha256, true), Ok(vec![unsized_one]));
+    for text in [hash.clone(), format!("{one}\nrubbish"), format!("{hash}-3")] {
+        let problem = lists::parse(&text, sha256, false).unwrap_err();
+        assert!(problem.contains("line "), "{problem}");
+    }
 }

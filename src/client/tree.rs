@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::origin::{Origin, read_whole};
 use super::{Client, ClientError};
 use crate::digest::Digest;
 use crate::trees::directory::{Directory, FileEntry, SymlinkEntry};
@@ -51,7 +52,7 @@ pub enum Listing<'t> {
 impl Client {
     /// Reads one directory, without those in it.
     pub async fn load_directory(&self, root: Digest) -> Result<LoadedTree, ClientError> {
-        let directory = self.directory(root).await?.ok_or(ClientError::Absent(root))?;
+        let directory = directory(self, root).await?.ok_or(ClientError::Absent(root))?;
         Ok(LoadedTree { root, directories: HashMap::from([(root, Arc::new(directory))]) })
     }
 
@@ -61,70 +62,84 @@ impl Client {
         kind: TreeKind,
         root: Digest,
     ) -> Result<LoadedTree, ClientError> {
-        let tree = match kind {
-            TreeKind::Directories => self.load_directories(root).await?,
-            TreeKind::Tree => {
-                let bytes = self.read_all(root, MAX_TREE_BYTES).await?;
-                LoadedTree::decode(root, &bytes)?
-            }
-        };
-        let paths = tree.check()?;
-        if paths > MAX_PATHS {
-            let problem = format!("has {paths} paths, more than {MAX_PATHS}");
-            return Err(ClientError::invalid(root.to_string(), problem));
-        }
-        Ok(tree)
+        load(&(Arc::clone(self) as Arc<dyn Origin>), kind, root, MAX_TREE_BYTES).await
     }
+}
 
-    /// Level by level: what is absent is known all at once.
-    async fn load_directories(self: &Arc<Self>, root: Digest) -> Result<LoadedTree, ClientError> {
-        let mut directories = HashMap::new();
-        let mut missing = Vec::new();
-        let mut read_bytes = 0_u64;
-        let mut level = vec![root];
-        let mut depth = 0;
-        while !level.is_empty() {
-            if depth >= MAX_LEVELS {
-                return Err(too_deep(root));
-            }
-            depth += 1;
-            read_bytes = level.iter().fold(read_bytes, |sum, it| sum.saturating_add(it.size_bytes));
-            if read_bytes > MAX_TREE_BYTES || directories.len() as u64 > MAX_PATHS {
-                return Err(ClientError::invalid(root.to_string(), "has too many directories"));
-            }
-            let fetches: Vec<_> = std::mem::take(&mut level)
-                .into_iter()
-                .map(|digest| {
-                    let client = Arc::clone(self);
-                    async move { client.directory(digest).await.map(|it| (digest, it)) }
-                })
-                .collect();
-            let mut answers = stream::iter(fetches).buffer_unordered(FETCH_CONCURRENCY);
-            let mut wanted = HashSet::new();
-            while let Some((digest, directory)) = answers.try_next().await? {
-                let Some(directory) = directory else {
-                    missing.push(digest);
-                    continue;
-                };
-                wanted.extend(directory.directories.iter().map(|entry| entry.digest));
-                directories.insert(digest, Arc::new(directory));
-            }
-            wanted.retain(|it| !directories.contains_key(it));
-            level = wanted.into_iter().collect();
+/// Reads all directories of a tree whose messages have no more than `limit_bytes`.
+pub(super) async fn load(
+    origin: &Arc<dyn Origin>,
+    kind: TreeKind,
+    root: Digest,
+    limit_bytes: u64,
+) -> Result<LoadedTree, ClientError> {
+    let tree = match kind {
+        TreeKind::Directories => load_directories(origin, root, limit_bytes).await?,
+        TreeKind::Tree => {
+            let bytes = read_whole(&**origin, root, limit_bytes).await?;
+            LoadedTree::decode(root, &bytes)?
         }
-        if missing.is_empty() {
-            return Ok(LoadedTree { root, directories });
-        }
-        missing.sort_unstable();
-        Err(ClientError::Missing(missing))
+    };
+    let paths = tree.check()?;
+    if paths > MAX_PATHS {
+        let problem = format!("has {paths} paths, more than {MAX_PATHS}");
+        return Err(ClientError::invalid(root.to_string(), problem));
     }
+    Ok(tree)
+}
 
-    async fn directory(&self, digest: Digest) -> Result<Option<Directory>, ClientError> {
-        match self.read_all(digest, MAX_TREE_BYTES).await {
-            Ok(bytes) => decode(digest, &bytes).map(Some),
-            Err(ClientError::Absent(_)) => Ok(None),
-            Err(error) => Err(error),
+/// Level by level: what is absent is known all at once.
+async fn load_directories(
+    origin: &Arc<dyn Origin>,
+    root: Digest,
+    limit_bytes: u64,
+) -> Result<LoadedTree, ClientError> {
+    let mut directories = HashMap::new();
+    let mut missing = Vec::new();
+    let mut read_bytes = 0_u64;
+    let mut level = vec![root];
+    let mut depth = 0;
+    while !level.is_empty() {
+        if depth >= MAX_LEVELS {
+            return Err(too_deep(root));
         }
+        depth += 1;
+        read_bytes = level.iter().fold(read_bytes, |sum, it| sum.saturating_add(it.size_bytes));
+        if read_bytes > limit_bytes || directories.len() as u64 > MAX_PATHS {
+            return Err(ClientError::invalid(root.to_string(), "has too many directories"));
+        }
+        let fetches: Vec<_> = std::mem::take(&mut level)
+            .into_iter()
+            .map(|digest| {
+                let origin = Arc::clone(origin);
+                async move { directory(&*origin, digest).await.map(|it| (digest, it)) }
+            })
+            .collect();
+        let mut answers = stream::iter(fetches).buffer_unordered(FETCH_CONCURRENCY);
+        let mut wanted = HashSet::new();
+        while let Some((digest, directory)) = answers.try_next().await? {
+            let Some(directory) = directory else {
+                missing.push(digest);
+                continue;
+            };
+            wanted.extend(directory.directories.iter().map(|entry| entry.digest));
+            directories.insert(digest, Arc::new(directory));
+        }
+        wanted.retain(|it| !directories.contains_key(it));
+        level = wanted.into_iter().collect();
+    }
+    if missing.is_empty() {
+        return Ok(LoadedTree { root, directories });
+    }
+    missing.sort_unstable();
+    Err(ClientError::Missing(missing))
+}
+
+async fn directory(origin: &dyn Origin, digest: Digest) -> Result<Option<Directory>, ClientError> {
+    match read_whole(origin, digest, MAX_TREE_BYTES).await {
+        Ok(bytes) => decode(digest, &bytes).map(Some),
+        Err(ClientError::Absent(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -205,6 +220,11 @@ impl LoadedTree {
         let files = self.directories.values().flat_map(|it| &it.files);
         let digests: HashSet<Digest> = files.map(|it| it.digest).collect();
         digests.into_iter().filter(|it| !it.is_empty()).collect()
+    }
+
+    /// Its directories, each once.
+    pub(super) fn directory_digests(&self) -> impl Iterator<Item = Digest> {
+        self.directories.keys().copied()
     }
 
     /// The number of paths it stands for. Refuses what is deeper than any path may be, and

@@ -55,6 +55,8 @@ mod http_table;
 #[cfg(test)]
 mod http_zstd;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod listener_options;

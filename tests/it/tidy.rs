@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("values", &["digest", "store"]),
     ("trees", &["cas", "digest", "store"]),
     ("staging", &["cas", "digest", "shutdown", "store", "trees"]),
-    ("client", &["digest", "shutdown", "store", "trees"]),
+    ("client", &["digest", "former", "shutdown", "store", "trees"]),
     ("encoded", &["digest"]),
     ("action_cache", &["cas", "digest", "encoded", "store", "telemetry"]),
     ("instance", &["action_cache", "cas", "digest", "store", "telemetry"]),
@@ -143,6 +143,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ),
     // The model checker takes over what the store's threads share.
     ("shuttle::", &["src/store/filesystem/sync.rs"]),
+    ("tar::", &["src/client/archive/"]),
     ("tokio::fs", &[]),
     ("reqwest", &[]),
 ];

@@ -1,6 +1,6 @@
 //! TLS: who is let in, files that change, and handshakes that do not end.
 
-mod authority;
+pub(crate) mod authority;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -46,7 +46,6 @@ async fn start(directory: &tempfile::TempDir, address: SocketAddr) -> Server {
         adopted_results_are_mangled: false,
         admin: None,
         worker: None,
-        adopted_results_are_mangled: false,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     };
@@ -163,7 +162,6 @@ async fn an_upstream_that_is_not_there_shows_on_the_health_page_whatever_it_is_f
             adopted_results_are_mangled: false,
             admin: None,
             worker: None,
-            adopted_results_are_mangled: false,
             drain_timeout: Duration::from_secs(10),
             recent_errors: RecentErrors::default(),
         };

@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Where a file belongs.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(in super::super) struct Place {
     folder: Arc<Folder>,
     name: OsString,
     /// For messages.
@@ -29,7 +29,7 @@ pub(super) struct Place {
 
 /// How a file is, besides its bytes.
 #[derive(Clone, Copy, Debug)]
-struct Look {
+pub(in super::super) struct Look {
     /// Before the umask.
     mode: u32,
     properties: Properties,
@@ -38,7 +38,7 @@ struct Look {
 
 /// A file under a name that nobody else has. Dropping it removes it.
 #[derive(Debug)]
-struct Part {
+pub(in super::super) struct Part {
     place: Place,
     name: String,
     file: File,
@@ -46,7 +46,7 @@ struct Part {
 }
 
 impl Place {
-    pub(super) fn new(folder: Arc<Folder>, name: OsString, path: String) -> Self {
+    pub(in super::super) fn new(folder: Arc<Folder>, name: OsString, path: String) -> Self {
         Self { folder, name, path }
     }
 
@@ -82,7 +82,7 @@ impl Place {
 }
 
 impl Look {
-    fn of(entry: Option<&FileEntry>) -> Self {
+    pub(in super::super) fn of(entry: Option<&FileEntry>) -> Self {
         let properties = entry.map(|it| it.properties).unwrap_or_default();
         let is_executable = entry.is_some_and(|it| it.is_executable);
         let run = if is_executable { 0o111 } else { 0 };
@@ -93,18 +93,18 @@ impl Look {
 }
 
 impl Part {
-    fn create(place: Place, look: Look) -> Result<Self, ClientError> {
+    pub(in super::super) fn create(place: Place, look: Look) -> Result<Self, ClientError> {
         let made = parts::create(&place.folder, look.mode);
         let (name, file) = made.map_err(|error| place.error("make", error))?;
         Ok(Self { place, name, file, is_placed: false })
     }
 
-    fn write(&mut self, data: &[u8]) -> Result<(), ClientError> {
+    pub(in super::super) fn write(&mut self, data: &[u8]) -> Result<(), ClientError> {
         self.file.write_all(data).map_err(|error| self.place.error("write", error))
     }
 
     /// Gives it its name.
-    fn place(mut self, look: Look) -> Result<(), ClientError> {
+    pub(in super::super) fn place(mut self, look: Look) -> Result<(), ClientError> {
         if let Some(mtime) = look.properties.mtime {
             set_mtime(&self.file, mtime)
                 .map_err(|error| self.place.error("set the time of", error))?;

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use self::file::Place;
+pub(super) use self::file::{Look, Part, Place};
+pub(super) use self::results::check_path as check_output_path;
 use super::tree::joined;
 use super::{Client, ClientError, LoadedTree, Progress};
 use crate::digest::Digest;
@@ -150,7 +151,7 @@ impl Client {
 }
 
 /// The directory that a path lies in, and its name there.
-fn parent_of(path: &Path) -> Result<(Folder, std::ffi::OsString), ClientError> {
+pub(super) fn parent_of(path: &Path) -> Result<(Folder, std::ffi::OsString), ClientError> {
     let Some(name) = path.file_name() else {
         return Err(ClientError::unfit(path, "names no file"));
     };

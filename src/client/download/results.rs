@@ -127,6 +127,11 @@ fn split(path: &str) -> Result<(String, Name), ClientError> {
     name.map(|name| (parent, name)).ok_or_else(|| ClientError::invalid(path, "is no path"))
 }
 
+/// Refuses the path of an output that is none or leads out.
+pub(in super::super) fn check_path(path: &str) -> Result<(), ClientError> {
+    split(path).map(drop)
+}
+
 impl Download {
     async fn output(
         self: &Arc<Self>,

@@ -14,18 +14,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use self::walk::Walk;
+use super::sending::InFlight;
 use super::{Client, ClientError, Progress};
 use crate::digest::Digest;
 use crate::trees::encode;
-use crate::trees::on_disk::{Folder, Kind};
+use crate::trees::on_disk::{File, Folder, Kind};
 
 /// What waits to be asked for.
 const QUEUED_ITEMS: usize = 4096;
-/// What may be in memory of files that are being sent, in KiB.
-const IN_FLIGHT_KIB: usize = 64 << 10;
 
 /// What an upload came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +81,7 @@ struct Job {
     progress: Arc<Progress>,
     /// Digests that were asked for lately.
     asked: Mutex<HashSet<Digest>>,
-    in_flight_kib: Arc<Semaphore>,
+    in_flight: InFlight,
     counts: Counts,
 }
 
@@ -128,7 +127,7 @@ impl Client {
             root_path,
             progress: Arc::clone(progress),
             asked: Mutex::default(),
-            in_flight_kib: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            in_flight: InFlight::default(),
             counts: Counts::default(),
         });
         let (items, queue) = mpsc::channel(QUEUED_ITEMS);
@@ -168,6 +167,14 @@ fn open(path: &Path) -> Result<(Folder, Option<String>), ClientError> {
     Ok((folder, Some(name.to_owned())))
 }
 
+/// A file that a user names.
+pub(super) fn open_file(path: &Path) -> Result<File, ClientError> {
+    let failed = |error| ClientError::file("read", path, error);
+    let (folder, name) = open(path)?;
+    let name = name.ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
+    folder.open_file(&name).map_err(failed)
+}
+
 /// The bytes of a file; `-` is standard input.
 pub(super) fn read_file(path: &Path, limit_bytes: u64) -> Result<Bytes, ClientError> {
     let failed = |error| ClientError::file("read", path, error);
@@ -176,11 +183,7 @@ pub(super) fn read_file(path: &Path, limit_bytes: u64) -> Result<Bytes, ClientEr
     if path == Path::new("-") {
         std::io::stdin().take(at_most).read_to_end(&mut data).map_err(failed)?;
     } else {
-        let (folder, name) = open(path)?;
-        let Some(name) = name else {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
-        };
-        let file = folder.open_file(&name).map_err(failed)?;
+        let file = open_file(path)?;
         file.take(at_most).read_to_end(&mut data).map_err(failed)?;
     }
     if data.len() as u64 > limit_bytes {

@@ -4,16 +4,19 @@ use std::collections::HashSet;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
-use super::super::patience::{Patience, persist};
-use super::super::{ClientError, DIGESTS_PER_QUESTION, KEPT_BYTES};
+use super::super::origin::{Chunks, Readable};
+use super::super::patience::persist;
+use super::super::sending::Sending;
+use super::super::{ClientError, DIGESTS_PER_QUESTION};
 use super::walk::open_deep;
-use super::{Counts, IN_FLIGHT_KIB, Item, Job, Source};
+use super::{Counts, Item, Job, Source};
 use crate::digest::Digest;
-use crate::store::{BeginPut, BlobStore as _, Key, StoreError, Upload};
+use crate::store::{BlobStore as _, Key, StoreError};
 use crate::trees::on_disk::File;
 
 /// Questions, and what follows of them, at once.
@@ -84,11 +87,7 @@ impl Job {
     async fn send(self: Arc<Self>, item: Item) -> Result<(), ClientError> {
         let Item { digest, source } = item;
         let size_bytes = digest.size_bytes;
-        let in_memory_bytes = size_bytes.min(WHOLE_BYTES.max(KEPT_BYTES));
-        let kib = usize::try_from(in_memory_bytes >> 10).unwrap_or(usize::MAX);
-        let kib = u32::try_from(kib.clamp(1, IN_FLIGHT_KIB)).unwrap_or(u32::MAX);
-        let turn = self.in_flight_kib.acquire_many(kib).await;
-        let _turn = turn.map_err(|_| StoreError::ShuttingDown)?;
+        let _turn = self.in_flight.turn(size_bytes).await?;
         let is_sent = match source {
             Source::Bytes(data) => {
                 self.put(digest, data).await?;
@@ -141,53 +140,9 @@ impl Job {
         Ok(())
     }
 
-    /// Sends a file in parts. When the connection breaks and what the server lacks is not in memory
-    /// any more, it is sent again from its beginning.
     async fn send_parts(self: &Arc<Self>, digest: Digest, path: &str) -> Result<bool, ClientError> {
-        let key = Key::blob(digest);
-        let mut patience = Patience::default();
-        loop {
-            let mut sent_bytes = 0;
-            let outcome = match self.client.blobs.begin_put(&key, digest.size_bytes).await {
-                Ok(BeginPut::AlreadyPresent) => {
-                    self.progress.skip_bytes(digest.size_bytes);
-                    return Ok(false);
-                }
-                Ok(BeginPut::Upload(upload)) => self.stream(upload, path, &mut sent_bytes).await,
-                Err(error) => Err(error.into()),
-            };
-            match outcome {
-                Ok(()) => return Ok(true),
-                Err(ClientError::Store(error)) => {
-                    self.progress.take_back_bytes(sent_bytes);
-                    patience.pause(error).await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn stream(
-        self: &Arc<Self>,
-        mut upload: Upload,
-        path: &str,
-        sent_bytes: &mut u64,
-    ) -> Result<(), ClientError> {
-        let (job, opened) = (Arc::clone(self), path.to_owned());
-        let mut file = self.client.jobs.run(move || job.open(&opened)).await?;
-        loop {
-            let (job, opened) = (Arc::clone(self), path.to_owned());
-            let read = move || job.read(&file, &opened, CHUNK_BYTES).map(|data| (file, data));
-            let (same, data) = self.client.jobs.run(read).await?;
-            file = same;
-            if data.is_empty() {
-                return Ok(upload.commit().await?);
-            }
-            let length = data.len() as u64;
-            upload.write(data).await?;
-            *sent_bytes += length;
-            self.progress.move_bytes(length);
-        }
+        let sending = Sending { client: &self.client, progress: &self.progress, pace: None };
+        sending.blob(digest, &Part { job: Arc::clone(self), path: path.to_owned() }).await
     }
 
     fn open(&self, path: &str) -> Result<File, ClientError> {
@@ -202,5 +157,43 @@ impl Job {
         let read = file.take(at_most).read_to_end(&mut data);
         read.map_err(|error| ClientError::file("read", self.shown(path), error))?;
         Ok(data.into())
+    }
+}
+
+/// A file that is sent in parts.
+struct Part {
+    job: Arc<Job>,
+    path: String,
+}
+
+/// One that is open.
+struct Parts {
+    job: Arc<Job>,
+    path: String,
+    file: Option<File>,
+}
+
+#[async_trait]
+impl Readable for Part {
+    async fn open(&self) -> Result<Box<dyn Chunks>, ClientError> {
+        let (job, path) = (Arc::clone(&self.job), self.path.clone());
+        let file = self.job.client.jobs.run(move || job.open(&path)).await?;
+        let (job, path) = (Arc::clone(&self.job), self.path.clone());
+        Ok(Box::new(Parts { job, path, file: Some(file) }))
+    }
+}
+
+#[async_trait]
+impl Chunks for Parts {
+    async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let Some(file) = self.file.take() else { return Ok(None) };
+        let (job, path) = (Arc::clone(&self.job), self.path.clone());
+        let read = move || job.read(&file, &path, CHUNK_BYTES).map(|data| (file, data));
+        let (file, data) = self.job.client.jobs.run(read).await?;
+        if data.is_empty() {
+            return Ok(None);
+        }
+        self.file = Some(file);
+        Ok(Some(data))
     }
 }

@@ -26,6 +26,7 @@ mod index_cell;
 mod layout;
 mod loader;
 mod mutants;
+pub(crate) mod offline;
 mod options;
 mod own_room;
 mod pinning;

@@ -145,6 +145,19 @@ impl Folder {
     /// What is in it, in no order; an error when that is more than `at_most`.
     pub fn list(&self, at_most: usize) -> io::Result<Vec<Listed>> {
         let mut listed = Vec::new();
+        self.visit(|entry| {
+            if listed.len() == at_most {
+                let problem = format!("has more than {at_most} entries");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+            }
+            listed.push(entry);
+            Ok(())
+        })?;
+        Ok(listed)
+    }
+
+    /// Goes through what is in it, in no order, until `each` fails.
+    pub fn visit(&self, mut each: impl FnMut(Listed) -> io::Result<()>) -> io::Result<()> {
         // A descriptor of its own: a place in the listing is not shared with other callers.
         let mut entries = Dir::read_from(&self.fd)?;
         while let Some(entry) = entries.read() {
@@ -153,18 +166,14 @@ impl Folder {
             if matches!(name, b"." | b"..") {
                 continue;
             }
-            if listed.len() == at_most {
-                let problem = format!("has more than {at_most} entries");
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
-            }
             let name = OsString::from_vec(name.to_vec());
             let kind = match Kind::of_entry(entry.file_type()) {
                 Some(kind) => kind,
                 None => self.metadata_of(&name)?.kind,
             };
-            listed.push(Listed { name, kind });
+            each(Listed { name, kind })?;
         }
-        Ok(listed)
+        Ok(())
     }
 
     /// Whether nothing is in it.

@@ -54,7 +54,6 @@ pub(crate) async fn start_listeners_with(
         adopted_results_are_mangled: false,
         admin: None,
         worker: None,
-        adopted_results_are_mangled: false,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     };

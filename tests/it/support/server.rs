@@ -252,7 +252,6 @@ fn settings(
         adopted_results_are_mangled: false,
         admin: None,
         worker: None,
-        adopted_results_are_mangled: false,
         drain_timeout: Duration::from_secs(10),
         recent_errors: RecentErrors::default(),
     }

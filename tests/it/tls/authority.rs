@@ -7,20 +7,20 @@ use rcgen::{
 };
 
 /// A certificate and its key, as text.
-pub(super) struct Issued {
-    pub(super) cert: String,
-    pub(super) key: String,
+pub(crate) struct Issued {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 /// See the module.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     /// Its own certificate.
-    pub(super) cert: String,
+    pub(crate) cert: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,7 +31,7 @@ impl Authority {
     }
 
     /// For a server of this machine.
-    pub(super) fn server(&self) -> Issued {
+    pub(crate) fn server(&self) -> Issued {
         self.issue(1, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
