@@ -118,7 +118,7 @@ impl ExportArguments {
         }
         let options = self.remote.options().map_err(Failure::Usage)?;
         let instance_name = options.server.instance_name().to_owned();
-        let options = DirectoryOptions { holds_results: true, instance_name };
+        let options = DirectoryOptions { holds_results: true, instance_name, mangled_for: None };
         for dir in &self.actions.dirs {
             all.extend(client.actions_of_directory(dir, &options).await?);
         }

@@ -142,8 +142,9 @@ impl ImportArguments {
         }
         let target = target.server.instance_name().to_owned();
         let instance_name = self.source_instance.clone().unwrap_or(target);
-        let holds_results = self.action_results;
-        Ok(Source::Directory(path, DirectoryOptions { holds_results, instance_name }))
+        let (holds_results, mangled_for) = (self.action_results, self.source_instance.clone());
+        let options = DirectoryOptions { holds_results, instance_name, mangled_for };
+        Ok(Source::Directory(path, options))
     }
 }
 

@@ -29,6 +29,8 @@ pub struct DirectoryOptions {
     pub holds_results: bool,
     /// Of which instance of a Castellan results are taken.
     pub instance_name: String,
+    /// The instance whose results a bazel-remote keeps apart from those of others, if it does.
+    pub mangled_for: Option<String>,
 }
 
 impl Client {
@@ -37,6 +39,7 @@ impl Client {
         let function = self.function;
         let namespace = Namespace::of_instance(&options.instance_name);
         let holds_results = options.holds_results;
+        let mangled_for = options.mangled_for.clone();
         let open = move || {
             let failed = |error| ClientError::file("open", &path, error);
             let root = Folder::open_root(&path).map_err(failed)?;
@@ -45,7 +48,7 @@ impl Client {
                 ClientError::unfit(&path, problem)
             })?;
             let root = Arc::new(root);
-            Ok(Walk { root, layout, function, namespace, holds_results })
+            Ok(Walk { root, layout, function, namespace, holds_results, mangled_for })
         };
         self.jobs.run(open).await
     }

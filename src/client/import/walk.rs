@@ -11,7 +11,7 @@ use super::file::{Form, Place};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use crate::former::{
     ACTION_RESULT_DIR, BLOB_DIR, FormerEncoding, FormerName, NATIVELINK_BLOB_DIR,
-    NATIVELINK_STRING_DIR, bazel_remote_cas, bazel_remote_result, nativelink,
+    NATIVELINK_STRING_DIR, bazel_remote_cas, bazel_remote_result, mangled_action_hash, nativelink,
 };
 use crate::store::filesystem::offline::{MARKS, ValueFolder};
 use crate::store::{Kind as ValueKind, Namespace};
@@ -67,7 +67,22 @@ pub(super) struct Walk {
     pub(super) namespace: Namespace,
     /// Whether it is a directory of results, where nothing says it.
     pub(super) holds_results: bool,
+    /// The instance whose results a bazel-remote keeps apart, where it does.
+    pub(super) mangled_for: Option<String>,
 }
+
+/// Actions that are there, by what the files of their results are named after.
+#[derive(Debug, Default)]
+struct Actions {
+    by_name: HashMap<[u8; HASH_BYTES], Digest>,
+    /// Whether a name that is not among them says nothing.
+    are_needed: bool,
+}
+
+/// The largest blob that is taken for an action: they have few fields.
+const MAX_ACTION_BYTES: u64 = 16 << 10;
+/// How many are remembered.
+const MAX_ACTIONS: usize = 10_000_000;
 
 impl Layout {
     /// Recognises a directory by what is in it.
@@ -136,7 +151,7 @@ impl Walk {
     pub(super) fn blobs(&self, mut each: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
         let parts = self.layout.parts();
         for part in parts.iter().filter(|it| !it.holds_results(self)) {
-            self.part(part, &HashMap::new(), &mut each)?;
+            self.part(part, &Actions::default(), &mut each)?;
         }
         Ok(())
     }
@@ -144,32 +159,61 @@ impl Walk {
     /// Goes through the files of action results.
     pub(super) fn results(&self, mut each: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
         let parts = self.layout.parts();
+        let mangled = match &self.mangled_for {
+            Some(instance) if self.layout == Layout::BazelRemote => {
+                Some(self.mangled(&parts, instance)?)
+            }
+            _ => None,
+        };
         for part in parts.iter().filter(|it| it.holds_results(self)) {
+            if let Some(actions) = &mangled {
+                self.part(part, actions, &mut each)?;
+                continue;
+            }
             // The name of a result has no more than the hash of its action: the action has the
             // size, if it is there too.
-            let mut sizes = HashMap::new();
-            for actions in parts.iter().filter(|it| it.has_actions_of(part)) {
-                self.part(actions, &HashMap::new(), &mut |entry| {
+            let mut actions = Actions::default();
+            for beside in parts.iter().filter(|it| it.has_actions_of(part)) {
+                self.part(beside, &Actions::default(), &mut |entry| {
                     if let Entry::Blob(digest, _) = entry {
-                        sizes.insert(digest.hash, digest.size_bytes);
+                        actions.by_name.insert(digest.hash, digest);
                     }
                     Ok(())
                 })?;
             }
-            self.part(part, &sizes, &mut each)?;
+            self.part(part, &actions, &mut each)?;
         }
         Ok(())
+    }
+
+    /// What an instance makes of every hash that may be an action's: there is no way back from it.
+    fn mangled(&self, parts: &[Part], instance: &str) -> io::Result<Actions> {
+        let mut actions = Actions { are_needed: true, ..Actions::default() };
+        for part in parts.iter().filter(|it| !it.holds_results(self)) {
+            self.part(part, &Actions::default(), &mut |entry| {
+                let Entry::Blob(digest, _) = entry else { return Ok(()) };
+                if digest.size_bytes > MAX_ACTION_BYTES {
+                    return Ok(());
+                }
+                if actions.by_name.len() == MAX_ACTIONS {
+                    return Err(io::Error::other("has too many blobs to find its actions"));
+                }
+                actions.by_name.insert(mangled_action_hash(&digest.hash, instance), digest);
+                Ok(())
+            })?;
+        }
+        Ok(actions)
     }
 
     fn part(
         &self,
         part: &Part,
-        sizes: &HashMap<[u8; HASH_BYTES], u64>,
+        actions: &Actions,
         each: &mut impl FnMut(Entry) -> io::Result<()>,
     ) -> io::Result<()> {
         let Some(folder) = self.root.find_beneath(&part.path)? else { return Ok(()) };
         let folder = Arc::new(folder);
-        folder.visit(|listed| match self.entry(part, &folder, &listed, sizes) {
+        folder.visit(|listed| match self.entry(part, &folder, &listed, actions) {
             Some(entry) => each(entry),
             None => Ok(()),
         })
@@ -181,7 +225,7 @@ impl Walk {
         part: &Part,
         folder: &Arc<Folder>,
         listed: &Listed,
-        sizes: &HashMap<[u8; HASH_BYTES], u64>,
+        actions: &Actions,
     ) -> Option<Entry> {
         let place = |form| Place::new(folder, &part.path, &listed.name, form);
         let other = |problem| {
@@ -194,7 +238,7 @@ impl Walk {
         if listed.kind != Kind::File {
             return other("is no file");
         }
-        let named = listed.name.to_str().and_then(|name| self.named(part, folder, name, sizes));
+        let named = listed.name.to_str().and_then(|name| self.named(part, folder, name, actions));
         match named {
             Some(Named::Blob(digest, form)) => Some(Entry::Blob(digest, place(form))),
             Some(Named::Result(digest, form)) => Some(Entry::Result(digest, place(form))),
@@ -204,16 +248,10 @@ impl Walk {
         }
     }
 
-    fn named(
-        &self,
-        part: &Part,
-        folder: &Folder,
-        name: &str,
-        sizes: &HashMap<[u8; HASH_BYTES], u64>,
-    ) -> Option<Named> {
+    fn named(&self, part: &Part, folder: &Folder, name: &str, actions: &Actions) -> Option<Named> {
         let action = |function, hash| {
-            let size_bytes = sizes.get(&hash).copied().unwrap_or_default();
-            Digest { function, hash, size_bytes }
+            let known = actions.by_name.get(&hash).copied();
+            known.unwrap_or(Digest { function, hash, size_bytes: 0 })
         };
         match part.kind {
             PartKind::Own(own) => {
@@ -251,6 +289,9 @@ impl Walk {
             }
             PartKind::Results(byte) => {
                 let hash = bazel_remote_result(byte, name)?;
+                if actions.are_needed && !actions.by_name.contains_key(&hash) {
+                    return Some(Named::Foreign);
+                }
                 Some(Named::Result(action(DigestFunction::Sha256, hash), Form::Plain))
             }
         }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use castellan::former::mangled_action_hash;
 use prost::Message as _;
 
 use super::{assert_all_hits, filled, import, number};
@@ -110,6 +111,25 @@ async fn the_directory_of_a_bazel_remote_comes_over() {
     assert_eq!(done["skipped"]["invalid_result"], 1, "{done}");
     assert!(to.get_result(&cut).await.is_err());
     assert_all_hits(&to, &[full]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_that_a_bazel_remote_keeps_apart_are_found_by_their_actions() {
+    let action = Blob::new("an action that is there");
+    let other = Blob::new("an action of another instance");
+    let from = tempfile::tempdir().unwrap();
+    let result = castellan_proto::v2::ActionResult { exit_code: 7, ..Default::default() };
+    for (blob, instance) in [(&action, "main"), (&other, "other")] {
+        put(from.path(), &bucketed("cas.v2", blob, "1.v1"), &blob.data);
+        let mangled = mangled_action_hash(&blob.digest.hash, instance);
+        let hash = const_hex::encode(mangled);
+        put(from.path(), &format!("ac.v2/{}/{hash}-1", &hash[..2]), &result.encode_to_vec());
+    }
+    let to = TestServer::start().await;
+    let done = import(&to, &["--source-instance", "main", from.path().to_str().unwrap()], 0);
+    assert_eq!((number(&done, "taken_results"), number(&done, "foreign_results")), (1, 1));
+    assert_eq!(to.get_result(&action).await.unwrap(), result.encode_to_vec());
+    assert!(to.get_result(&other).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
