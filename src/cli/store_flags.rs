@@ -10,9 +10,7 @@ use nativelink_config::Effective;
 use nativelink_config::units::{parse_duration, parse_size};
 
 use super::problems::Problems;
-use crate::store::filesystem::{
-    Adopt, Durability, FilesystemOptions, LeasePolicy, VerifyOnRead,
-};
+use crate::store::filesystem::{Adopt, Durability, FilesystemOptions, LeasePolicy, VerifyOnRead};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);

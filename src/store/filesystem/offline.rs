@@ -1,7 +1,7 @@
 //! The files of a directory as somebody sees them who has no store open on it.
 
 use super::checksum::Checksum;
-use super::layout::{FileName, RESULT_TRAILER_BYTES, Shard};
+use super::layout::{FileName, Form, RESULT_TRAILER_BYTES, Shard};
 use crate::digest::DigestFunction;
 use crate::store::{Key, Kind};
 
@@ -38,10 +38,11 @@ impl ValueFolder {
         self.0.path()
     }
 
-    /// The value of a file in it and its length; `None` for any other file, and for what is a copy
-    /// of another.
+    /// The value of a file in it and its length; `None` for any other file, for what is a copy of
+    /// another, and for what still is as another server wrote it.
     pub(crate) fn value(self, name: &str) -> Option<(Key, u64)> {
-        FileName::parse(self.0, name).map(|it| (it.key, it.len_bytes))
+        let file = FileName::parse(self.0, name).filter(|it| it.form == Form::Own)?;
+        Some((file.key, file.len_bytes))
     }
 }
 

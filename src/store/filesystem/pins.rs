@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{self, FileMode, ReadFile};
-use super::index::Found;
 use super::former;
+use super::index::Found;
 use super::layout::{FileName, Form};
 use super::pinning::{self, Purpose};
 use super::publication::{Finished, Named};

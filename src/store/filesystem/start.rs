@@ -322,6 +322,7 @@ fn index<W>(
     let timeline = legacy.snapshot.as_ref().map(|it| it.index.summary().timeline.as_slice());
     let now = WallClock::default().now();
     index.recover(state::read_fences(former), timeline.unwrap_or_default(), now);
+    index.begin_after_calendar();
     index.set_now(now);
     let fixed_bytes = overhead.fixed_bytes
         + overhead.format_bytes

@@ -110,11 +110,8 @@ impl Candidate {
 
     /// The key that it claims, when the value has this length; `None` where nothing is asked for.
     pub(super) fn key(&self, parts: &Parts, source: &Source, len_bytes: u64) -> Option<Key> {
-        let digest = |size_bytes| Digest {
-            function: parts.former.function,
-            hash: self.hash,
-            size_bytes,
-        };
+        let digest =
+            |size_bytes| Digest { function: parts.former.function, hash: self.hash, size_bytes };
         match source.holds {
             Holds::Blobs => Some(Key::blob(digest(self.size_bytes.unwrap_or(len_bytes)))),
             Holds::Results(namespace) => Some(Key::action_result(namespace, digest(0))),

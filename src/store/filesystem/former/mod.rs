@@ -28,8 +28,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::options::Adopt;
 use super::index::Found;
+use super::options::Adopt;
 use super::shared::{Parts, Shared};
 use super::sync::Mutex;
 use crate::digest::DigestFunction;

@@ -55,9 +55,11 @@ fn charge(parts: &Parts, bytes: u64) {
 
 fn discharge(parts: &Parts, bytes: u64) {
     let is_done = parts.former.is_done();
-    parts.update(|index| {
-        if is_done { index.change_overhead(0, bytes) } else { index.drop_former(bytes) }
-    });
+    parts.update(
+        |index| {
+            if is_done { index.change_overhead(0, bytes) } else { index.drop_former(bytes) }
+        },
+    );
 }
 
 /// The old names of a value that there are, with what they are.

@@ -53,8 +53,11 @@ pub(in crate::store::filesystem) fn is_right(
         read_bytes += piece.len() as u64;
         Ok(())
     };
-    let is_whole =
-        if is_casblob { decode(file, take)? } else { copy(file, len_bytes, take).map(|()| true)? };
+    let is_whole = if is_casblob {
+        decode(file, take)?
+    } else {
+        copy(file, len_bytes, take).map(|()| true)?
+    };
     Ok(is_whole && read_bytes == len_bytes && checksum.matches(key, None))
 }
 
@@ -85,8 +88,8 @@ fn read(
 
 /// False when it is no whole casblob.
 fn decode(source: &ReadFile, take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool> {
-    let decoded = Casblob::open(source, source.len_bytes())
-        .and_then(|casblob| casblob.decode(source, take));
+    let decoded =
+        Casblob::open(source, source.len_bytes()).and_then(|casblob| casblob.decode(source, take));
     match decoded {
         Ok(()) => Ok(true),
         Err(CasblobError::Io(error)) => Err(error),

@@ -100,7 +100,9 @@ fn take_over(
         match candidate.examine(parts, source)? {
             Some(Ok(it)) => examined.push(it),
             Some(Err((path, look, refusal))) => {
-                if onlooker == Onlooker::Walk || (refusal.is_lie() && !parts.former.keeps_originals()) {
+                if onlooker == Onlooker::Walk
+                    || (refusal.is_lie() && !parts.former.keeps_originals())
+                {
                     refuse(parts, &path, look.allocated_bytes, refusal);
                 }
             }
@@ -238,8 +240,7 @@ impl<'a> Taking<'a> {
         };
         let file = it.file_name(generation);
         let path = file.path();
-        let linked =
-            link_in_shard(parts, self.shard, || parts.disk.link_former(&it.path, &path));
+        let linked = link_in_shard(parts, self.shard, || parts.disk.link_former(&it.path, &path));
         match linked {
             Ok(new_shard) => {
                 self.new_shard = self.new_shard.or(new_shard);

@@ -177,17 +177,13 @@ fn measure_all(parts: &Parts) -> io::Result<Vec<Measure>> {
 }
 
 /// The names of a flat directory whose hashes are in a part of all.
-fn list_part(
-    parts: &Parts,
-    source: &Source,
-    pass: u64,
-    passes: u64,
-) -> io::Result<Vec<Candidate>> {
+fn list_part(parts: &Parts, source: &Source, pass: u64, passes: u64) -> io::Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
     parts.disk.visit(&source.directory, |found| {
         let candidate = Candidate::parse(source, None, &found.name);
-        let is_meant =
-            |it: &Candidate| it.hash.first().is_some_and(|byte| u64::from(*byte) * passes / 256 == pass);
+        let is_meant = |it: &Candidate| {
+            it.hash.first().is_some_and(|byte| u64::from(*byte) * passes / 256 == pass)
+        };
         candidates.extend(candidate.filter(is_meant));
         parts.former.go_on()
     })?;

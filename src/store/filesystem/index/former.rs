@@ -4,10 +4,10 @@
 //! with what was measured. Taking one over moves its bytes to the resident ones in one step, so the
 //! books are right at every moment of a walk that takes hours.
 
+use super::Index;
 use super::entry::Entry;
 use super::loading::FormerFiles;
 use super::removal::{Part, Victim};
-use super::Index;
 use crate::store::filesystem::layout::{FileName, Generation, Shard};
 use crate::store::filesystem::tombstones::Reason;
 use crate::store::{Kind, Namespace};
@@ -26,6 +26,11 @@ pub(crate) struct TakenOver {
 }
 
 impl<W> Index<W> {
+    /// Takes stamps before those of the first process for ones of the calendar.
+    pub(crate) fn begin_after_calendar(&mut self) {
+        self.order.timeline.begin_after_calendar(Generation::first_of_epoch(1).0);
+    }
+
     /// Says that there are files of a former server, which take at most so much.
     pub(crate) fn begin_former(&mut self, most_bytes: u64) {
         self.unread.former = FormerFiles::AtMost(most_bytes);

@@ -205,7 +205,6 @@ impl<W> Index<W> {
     pub(crate) fn recover(&mut self, fences: Fences, timeline: &[(u64, u64)], now: u64) {
         self.writers.fences = fences;
         self.order.timeline.recover(timeline, now);
-        self.order.timeline.begin_after_calendar(Generation::first_of_epoch(1).0);
     }
 
     /// The fences, to be written down.

@@ -97,6 +97,8 @@ impl Record {
         let file = FileName { key, len_bytes, generation, form };
         let is_leased = flags & LEASED != 0;
         let is_suspect = flags & SUSPECT != 0;
+        // What has another form has no variant.
+        let is_exact = is_exact && (form == Form::Own || variant_bytes == 0);
         (is_exact && Shard::of(&key) == shard && is_sound(&file)).then_some(Self {
             file,
             charge_bytes,

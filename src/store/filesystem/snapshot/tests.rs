@@ -364,7 +364,7 @@ fn a_record_must_make_sense_even_if_its_checksum_is_right() {
     falling[1].file.generation = Generation(summary().clock);
     assert!(forge(&encode(&falling)).is_err(), "a generation of the future");
     let len = record_bytes(Kind::Blob);
-    for (why, at, value) in [("its shard", 0, !right[0]), ("a flag", len - 1, 4), ("size", 37, 9)] {
+    for (why, at, value) in [("its shard", 0, !right[0]), ("a flag", len - 1, 8), ("size", 37, 9)] {
         let mut wrong = right.clone();
         wrong[at] = value;
         assert!(forge(&wrong).is_err(), "{why}");

@@ -157,14 +157,19 @@ async fn read(store: &FilesystemStore, key: &Key) -> Option<Bytes> {
 
 /// The allocated bytes of a directory and everything below it, as `du` counts them.
 fn du(path: &Path) -> u64 {
+    du_without(&mut std::collections::HashSet::new(), path)
+}
+
+/// The same without the inodes that were seen before.
+fn du_without(seen: &mut std::collections::HashSet<u64>, path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(own) = std::fs::symlink_metadata(path) else {
         return 0;
     };
-    let mut total = own.blocks() * 512;
+    let mut total = if seen.insert(own.ino()) { own.blocks() * 512 } else { 0 };
     if own.is_dir() {
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            total += du(&entry.path());
+            total += du_without(seen, &entry.path());
         }
     }
     total

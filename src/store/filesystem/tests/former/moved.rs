@@ -204,7 +204,9 @@ async fn a_kill_between_two_names_loses_nothing() {
     let files = store.shared.parts.index.lock(|index| index.files());
     drop(store);
     // As if the old names had not been removed yet.
-    for (file, path) in files.iter().map(|file| (file, if file.key == key { &path } else { &packed_path })) {
+    for (file, path) in
+        files.iter().map(|file| (file, if file.key == key { &path } else { &packed_path }))
+    {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::hard_link(root.join(file.path()), path).unwrap();
     }
