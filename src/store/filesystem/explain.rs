@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::disk::Onlooker;
 use super::index::LastUse;
-use super::layout::{FileName, Shard};
+use super::layout::{FileName, Form, Shard};
 use super::shared::Parts;
 use super::state::FORMAT_NAME;
 use super::tombstone_log::{REMOVED_NAME, Removal};
@@ -167,7 +167,11 @@ fn files(
                 generation: file.generation.0,
                 is_variant,
                 path,
-                expected_bytes: file.file_bytes(),
+                expected_bytes: match file.form {
+                    Form::Own => file.file_bytes(),
+                    // Its name does not say.
+                    Form::Former => actual_bytes,
+                },
                 actual_bytes,
                 last_use: last_use(&file),
             });

@@ -68,6 +68,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::Semaphore;
 
 pub use counters::StoreStats;
@@ -101,6 +102,8 @@ use sync::{Mutex, Task};
 
 /// Look-ups under one hold of the index lock.
 const LOOKUP_BATCH: usize = 512;
+/// Files that one question has hashed at the same time.
+const CHECKS_AT_ONCE: usize = 16;
 
 /// A store of files under one root.
 #[derive(Debug)]
@@ -334,14 +337,28 @@ impl FilesystemStore {
         Ok(self.shared.parts.has_whole(key))
     }
 
-    /// Looks keys up for a client; the ones that a power cut may have torn come back in the list.
+    /// Hashes a blob before a client is told that it is there; whether it is.
+    async fn try_out(&self, doubtful: &Found) -> bool {
+        let key = doubtful.file.key;
+        let checked = if doubtful.is_former() {
+            former::check_in_place(&self.shared, doubtful).await
+        } else {
+            reader::verify(&self.shared, &key).await
+        };
+        // What cannot be read cannot be said to be there.
+        let is_whole = checked.unwrap_or(false);
+        let found = self.shared.parts.index.lock(|index| index.look_up(&key, Use::Promise));
+        is_whole && found.is_some_and(|found| !found.is_doubtful())
+    }
+
+    /// Looks keys up for a client; those to be hashed before come back in the list.
     fn promise(&self, keys: &[Key], missing: &mut Vec<bool>) -> Vec<(usize, Found)> {
         let mut suspects = Vec::new();
         for batch in keys.chunks(LOOKUP_BATCH) {
             self.shared.parts.index.lock(|index| {
                 for key in batch {
                     let found = index.look_up(key, Use::Promise);
-                    suspects.extend(found.filter(|it| it.is_suspect).map(|it| (missing.len(), it)));
+                    suspects.extend(found.filter(Found::is_doubtful).map(|it| (missing.len(), it)));
                     missing.push(found.is_none());
                 }
             });
@@ -378,13 +395,12 @@ impl BlobStore for FilesystemStore {
             tracing::error!(%error, "what is in it counts as missing");
         }
         let mut missing = Vec::with_capacity(keys.len());
-        for (at, suspect) in self.promise(keys, &mut missing) {
-            let key = suspect.file.key;
-            // What cannot be read cannot be said to be there.
-            let is_whole = reader::verify(&self.shared, &key).await.unwrap_or(false);
-            let found = self.shared.parts.index.lock(|index| index.look_up(&key, Use::Promise));
+        let checks = self.promise(keys, &mut missing).into_iter();
+        let checks = checks.map(|(at, suspect)| async move { (at, self.try_out(&suspect).await) });
+        let mut checks = stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE);
+        while let Some((at, is_there)) = checks.next().await {
             if let Some(missing) = missing.get_mut(at) {
-                *missing = !is_whole || found.is_none();
+                *missing = !is_there;
             }
         }
         for (key, is_missing) in keys.iter().zip(&missing) {

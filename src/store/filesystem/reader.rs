@@ -80,7 +80,7 @@ impl OpenEntry {
     /// Whether the entry is there and no suspect: one that hashed right may have become one since.
     fn is_trusted(&self) -> bool {
         let now = self.shared.parts.index.lock(|index| index.refresh(&self.found));
-        now.is_some_and(|now| !now.is_suspect)
+        now.is_some_and(|now| !now.is_doubtful())
     }
 
     /// Takes in what a look at its file says; false when it is no good.
@@ -126,7 +126,7 @@ pub(super) async fn open(
     for _ in 0..MAX_ROUNDS {
         let Some(open) = open_entry(shared, key, Use::Touch).await? else { return Ok(None) };
         // What may be torn or changed is hashed before the first byte goes out.
-        if open.entry.found.is_suspect {
+        if open.entry.found.is_doubtful() {
             check_in_full(&open).await?;
             continue;
         }

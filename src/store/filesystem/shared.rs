@@ -198,7 +198,7 @@ impl Parts {
     /// Whether a value is there and known to be whole; touches it.
     pub(super) fn has_whole(&self, key: &Key) -> bool {
         let found = self.index.lock(|index| index.look_up(key, super::index::Use::Touch));
-        found.is_some_and(|it| !it.is_suspect)
+        found.is_some_and(|it| !it.is_doubtful())
     }
 
     /// Counts a write that a purge has cut off, and says so.

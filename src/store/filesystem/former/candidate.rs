@@ -20,7 +20,7 @@ pub(super) struct Candidate {
     pub(super) path: String,
     pub(super) hash: [u8; HASH_BYTES],
     /// The length of the value, where the name has it.
-    size_bytes: Option<u64>,
+    pub(super) size_bytes: Option<u64>,
     form: Form,
 }
 
@@ -163,6 +163,10 @@ impl Candidate {
             return Ok(Err(Refusal::NoFile));
         };
         let most_bytes = match key.kind {
+            // The one blob that nobody hashes.
+            Kind::Blob if len_bytes == 0 && key.digest != Digest::of(key.digest.function, &[]) => {
+                return Ok(Err(Refusal::Hash));
+            }
             Kind::Blob => MAX_VALUE_BYTES,
             Kind::ActionResult if len_bytes == 0 => return Ok(Err(Refusal::Empty)),
             // What an entry can say of it.

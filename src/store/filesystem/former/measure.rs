@@ -24,25 +24,58 @@ impl Measure {
     }
 }
 
+/// How closely files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// At their names.
+    Names,
+    /// At each of them.
+    Files,
+}
+
+/// Of the directories by first byte how many are measured for an estimate of all.
+const SAMPLES: u8 = 8;
+
+/// Estimates what is in a directory of another server's, without a look at each file: it may be
+/// one of millions, and writes wait for an answer. Blocking.
+pub(super) fn estimate(parts: &Parts, source: &Source) -> io::Result<Measure> {
+    if source.layout == Layout::Flat {
+        return flat(parts, source, Look::Names);
+    }
+    let mut all = Measure::default();
+    let step = u8::MAX / SAMPLES + 1;
+    for bucket in (0..SAMPLES).map(|number| number * step) {
+        all.add(names_in(parts, source, Some(bucket), Look::Files)?);
+    }
+    let scale = u64::from(step);
+    Ok(Measure { bytes: all.bytes * scale, candidates: all.candidates * scale })
+}
+
 /// Measures a directory of another server's as `du` would, its own blocks included, without the
 /// files that the store has under another name. Blocking.
 pub(super) fn measure(parts: &Parts, source: &Source) -> io::Result<Measure> {
-    if source.is_root() {
-        return names_in_root(parts, source);
+    if source.layout == Layout::Flat {
+        return flat(parts, source, Look::Files);
     }
     let mut all = Measure { bytes: parts.disk.allocated_at(&source.directory)?, candidates: 0 };
-    if source.layout == Layout::Flat {
-        all.add(names_in(parts, source, None)?);
-        return Ok(all);
-    }
     for found in parts.disk.list(&source.directory)?.unwrap_or_default() {
-        let Some(bucket) = bucket_of(&found.name) else {
-            all.bytes += parts.disk.allocated_below(&source.path_of(&found.name));
-            continue;
-        };
-        all.bytes += parts.disk.allocated_at(&source.bucket_path(bucket))?;
-        all.add(names_in(parts, source, Some(bucket))?);
+        match bucket_of(&found.name) {
+            Some(bucket) => {
+                all.bytes += parts.disk.allocated_at(&source.bucket_path(bucket))?;
+                all.add(names_in(parts, source, Some(bucket), Look::Files)?);
+            }
+            None => all.bytes += parts.disk.allocated_below(&source.path_of(&found.name)),
+        }
     }
+    Ok(all)
+}
+
+fn flat(parts: &Parts, source: &Source, look: Look) -> io::Result<Measure> {
+    if source.is_root() {
+        return names_in_root(parts, source, look);
+    }
+    let mut all = Measure { bytes: parts.disk.allocated_at(&source.directory)?, candidates: 0 };
+    all.add(names_in(parts, source, None, look)?);
     Ok(all)
 }
 
@@ -52,18 +85,18 @@ fn bucket_of(name: &str) -> Option<u8> {
     (format!("{byte:02x}") == name).then_some(byte)
 }
 
-fn names_in(parts: &Parts, source: &Source, bucket: Option<u8>) -> io::Result<Measure> {
+fn names_in(parts: &Parts, source: &Source, bucket: Option<u8>, look: Look) -> io::Result<Measure> {
     let path = bucket.map_or_else(|| source.directory.clone(), |it| source.bucket_path(it));
     let mut all = Measure::default();
     parts.disk.visit(&path, |found| {
-        all.add(one(parts, source, bucket, &format!("{path}/{}", found.name), &found.name));
+        all.add(one(parts, source, bucket, &format!("{path}/{}", found.name), look));
         parts.former.go_on()
     })?;
     Ok(all)
 }
 
 /// Of the root only what is not the store's own.
-fn names_in_root(parts: &Parts, root: &Source) -> io::Result<Measure> {
+fn names_in_root(parts: &Parts, root: &Source, look: Look) -> io::Result<Measure> {
     let mut own: HashSet<String> = OWN_FILES.iter().map(|name| (*name).to_owned()).collect();
     own.extend(fixed_directories());
     own.extend([ADMIN_SOCKET.to_owned()]);
@@ -74,26 +107,34 @@ fn names_in_root(parts: &Parts, root: &Source) -> io::Result<Measure> {
     let mut all = Measure::default();
     parts.disk.visit(&root.directory, |found| {
         if !own.contains(&found.name) {
-            all.add(one(parts, root, None, &found.name, &found.name));
+            all.add(one(parts, root, None, &found.name, look));
         }
         parts.former.go_on()
     })?;
     Ok(all)
 }
 
-fn one(parts: &Parts, source: &Source, bucket: Option<u8>, path: &str, name: &str) -> Measure {
-    let Some(candidate) = Candidate::parse(source, bucket, name) else {
-        return Measure { bytes: parts.disk.allocated_below(path), candidates: 0 };
+fn one(parts: &Parts, source: &Source, bucket: Option<u8>, path: &str, look: Look) -> Measure {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let candidate = Candidate::parse(source, bucket, name);
+    let bytes = match (&candidate, look) {
+        (Some(candidate), Look::Files) => own_bytes(parts, source, candidate),
+        (Some(candidate), Look::Names) => parts.blocks.charge_of(candidate.size_bytes.unwrap_or(1)),
+        (None, Look::Files) => parts.disk.allocated_below(path),
+        // It may be a directory of anything, and is measured at the end.
+        (None, Look::Names) => 0,
     };
-    let look = parts.disk.look_at_former(path).ok().flatten();
-    let bytes = match look {
-        Some(look) if look.is_file => {
-            let key = candidate.key(parts, source, look.len_bytes);
-            let entry = key.and_then(|key| parts.index.lock(|index| index.peek(&key)));
-            let own = entry.and_then(|it| parts.disk.look_at_former(&it.file.path()).ok()?);
-            if own.is_some_and(|own| own.is_same_file(&look)) { 0 } else { look.allocated_bytes }
-        }
-        _ => parts.disk.allocated_below(path),
+    Measure { bytes, candidates: u64::from(candidate.is_some()) }
+}
+
+/// What a file takes that is not the store's under another name.
+fn own_bytes(parts: &Parts, source: &Source, candidate: &Candidate) -> u64 {
+    let look = parts.disk.look_at_former(&candidate.path).ok().flatten();
+    let Some(look) = look.filter(|look| look.is_file) else {
+        return parts.disk.allocated_below(&candidate.path);
     };
-    Measure { bytes, candidates: 1 }
+    let key = candidate.key(parts, source, look.len_bytes);
+    let entry = key.and_then(|key| parts.index.lock(|index| index.peek(&key)));
+    let own = entry.and_then(|it| parts.disk.look_at_former(&it.file.path()).ok()?);
+    if own.is_some_and(|own| own.is_same_file(&look)) { 0 } else { look.allocated_bytes }
 }

@@ -125,14 +125,18 @@ pub(super) async fn ensure(parts: &Arc<Parts>, keys: &[Key]) -> Result<(), Store
     for batch in keys.chunks(LOOKUP_BATCH) {
         let batch: Vec<&Key> = batch.iter().filter(may_be).collect();
         parts.index.lock(|index| {
-            wanted.extend(batch.into_iter().filter(|key| index.peek(key).is_none()));
+            // There may be a better one of what nobody has used yet.
+            let is_wanted = |key: &&Key| index.peek(key).is_none_or(|it| it.is_untried);
+            wanted.extend(batch.into_iter().filter(is_wanted));
         });
     }
     for batch in wanted.chunks(JOB_KEYS) {
         let (worker, batch) = (Arc::clone(parts), batch.to_vec());
         let job = move || batch.iter().try_for_each(|key| seek(&worker, key));
-        let sought = parts.pool.run_unmetered(job).await?;
-        sought.map_err(|error| StoreError::io("look among the files of another server", error))?;
+        // What cannot be looked for is not there: other requests need not fail for that.
+        if let Err(error) = parts.pool.run_unmetered(job).await? {
+            tracing::warn!(%error, "files of another server not looked through");
+        }
     }
     Ok(())
 }
@@ -146,9 +150,6 @@ fn seek(parts: &Parts, key: &Key) -> io::Result<()> {
                 let [first, ..] = key.digest.hash;
                 take_over::bucket(parts, source, first)?;
             }
-        }
-        if parts.index.lock(|index| index.peek(key)).is_some() {
-            break;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Taking over everything, slowly, while requests are served.
 //!
-//! First everything is measured, so that the books know what is there; until then nothing is
+//! First it is estimated what there is, so that the books can be kept; until then nothing is
 //! evicted (I14) and writes get what surely is free. Then directory after directory is taken over;
 //! requests do not wait for the walk, they look for their files themselves.
 
@@ -17,7 +17,7 @@ use super::super::sync::{Instant, sleep};
 use super::super::{disk, full_disk};
 use super::candidate::Candidate;
 use super::executables;
-use super::measure::{Measure, measure};
+use super::measure::{Measure, estimate, measure};
 use super::sources::{Holds, Layout, Source};
 use super::take_over;
 use crate::store::StoreError;
@@ -59,7 +59,7 @@ impl Walk {
         if !self.parts.former.keeps_originals() && self.parts.former.sources.iter().any(has_flat) {
             self.step("remove executables", |parts| executables::remove(parts)).await;
         }
-        let measured = self.step("measure what another server left", measure_all).await;
+        let measured = self.step("measure what another server left", estimate_all).await;
         let Some(measured) = measured else { return };
         let bytes: u64 = measured.iter().map(|it| it.bytes).sum();
         let files: u64 = measured.iter().map(|it| it.candidates).sum();
@@ -170,8 +170,15 @@ impl Walk {
     }
 }
 
-fn measure_all(parts: &Parts) -> io::Result<Vec<Measure>> {
-    let measures = parts.former.sources.iter().map(|source| measure(parts, source)).collect();
+fn estimate_all(parts: &Parts) -> io::Result<Vec<Measure>> {
+    of_all(parts, |source| estimate(parts, source))
+}
+
+fn of_all(
+    parts: &Parts,
+    measure: impl Fn(&Source) -> io::Result<Measure>,
+) -> io::Result<Vec<Measure>> {
+    let measures = parts.former.sources.iter().map(measure).collect();
     // Then a part is missing.
     if parts.former.is_stopped() { Err(io::ErrorKind::Interrupted.into()) } else { measures }
 }
@@ -205,7 +212,8 @@ fn end(parts: &Parts) -> io::Result<()> {
     // The next directory of another server's begins anew.
     parts.state.update(parts, |format| format.former = None)?;
     let held = former.originals.lock();
-    let left: u64 = measure_all(parts)?.iter().map(|it| it.bytes).sum();
+    let left = of_all(parts, |source| measure(parts, source))?;
+    let left: u64 = left.iter().map(|it| it.bytes).sum();
     parts.update(|index| index.end_former(left));
     former.is_done.store(true, Ordering::Release);
     drop(held);

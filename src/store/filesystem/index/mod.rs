@@ -98,6 +98,9 @@ pub(crate) struct Found {
     /// Whether a crash may have torn it, or somebody changed it: to be hashed before anything is
     /// said of it.
     pub(crate) is_suspect: bool,
+    /// Whether another server has left it and nobody has used it since: to be hashed as well, for
+    /// that server may have been cut off while it wrote.
+    pub(crate) is_untried: bool,
     /// Whether its executable variant is there.
     pub(crate) has_variant: bool,
     /// Whether others have, or had, links to its file.
@@ -106,6 +109,11 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Whether it is hashed before anything is said of it.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.is_suspect || self.is_untried
+    }
+
     /// Whether its file is as another server wrote it, and is rewritten before it is read.
     pub(crate) fn is_former(&self) -> bool {
         self.file.form == Form::Former
@@ -235,6 +243,7 @@ impl<W> Index<W> {
             file: entry.file(),
             is_verified: entry.is_verified(),
             is_suspect: entry.is_suspect(),
+            is_untried: self.is_untried(entry),
             has_variant: entry.has_variant(),
             is_exposed: entry.is_exposed(),
             slot,
@@ -280,12 +289,20 @@ impl<W> Index<W> {
         self.table.find(Self::hash(&self.hash_key, &any_size), is_it).and_then(digest_of)
     }
 
+    /// Whether another server has left it and it is not known to be right.
+    fn is_untried(&self, entry: &Entry) -> bool {
+        !entry.is_verified() && self.order.timeline.is_of_calendar(entry.stamp)
+    }
+
     /// Looks a key up and notes its use. A suspect is found but gets no lease before it is known
     /// to be whole.
     pub(crate) fn look_up(&mut self, key: &Key, purpose: Use) -> Option<Found> {
         let slot = self.find(key)?;
-        let is_suspect = self.order.slots.get(slot)?.is_suspect();
+        let entry = self.order.slots.get(slot)?;
+        let (is_suspect, is_untried) = (entry.is_suspect(), self.is_untried(entry));
         match purpose {
+            // It keeps the stamp by which it is known.
+            _ if is_untried => {}
             Use::Promise if !is_suspect => self.promise(slot),
             Use::Touch | Use::Promise => self.order.touch(slot),
             Use::Look => {}

@@ -59,6 +59,11 @@ impl Timeline {
         self.calendar_end = end;
     }
 
+    /// Whether a stamp is from before the first process.
+    pub(super) fn is_of_calendar(&self, stamp: u64) -> bool {
+        stamp < self.calendar_end
+    }
+
     /// Notes that it is `now` at `stamp`. A clock that was set back is taken to stand still.
     pub(super) fn note(&mut self, stamp: u64, now: u64) {
         self.now = self.now.max(now);
@@ -103,7 +108,7 @@ impl Timeline {
     /// The latest time that `stamp` can have been. What of a former process is older than the first pair is taken to
     /// be of that time.
     pub(super) fn latest(&self, stamp: u64) -> u64 {
-        if stamp < self.calendar_end {
+        if self.is_of_calendar(stamp) {
             return stamp >> CALENDAR_BITS;
         }
         let behind = self.points.partition_point(|point| point.0 <= stamp);

@@ -223,6 +223,7 @@ async fn reapi_16_what_others_delete_is_missing_without_a_read() {
     assert_eq!(store.stats().index_file_missing, 2);
     store.put(&new.0, new.1.clone()).await.unwrap();
     assert_eq!(read(&store, &new.0).await, Some(new.1));
+    store.quiesce().await;
     check(&store);
 }
 

@@ -27,23 +27,23 @@ async fn nothing_that_lies_is_ever_served() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[60..].fill(7);
     std::fs::write(&path, &bytes).unwrap();
+    let (empty, _) = blob(8, 3000);
+    leave(root, &bucket_path("cas.v2", &empty, "-111.v1"), b"");
     let (good, data, _) = leave_blob(root, 7, 3000);
     let store = open_with(adopting(root, Adopt::Move)).await;
-    for key in [short, linked, torn, zeros] {
+    for key in [short, linked, torn, zeros, changed, garbage] {
         assert_eq!(store.find_missing(&[key]).await.unwrap(), [true], "{key}");
         assert_eq!(read(&store, &key).await, None, "{key}");
     }
-    for key in [changed, garbage] {
-        assert!(store.get_all(&key, 1 << 20).await.ok().flatten().is_none(), "{key}");
-        assert_eq!(store.find_missing(&[key]).await.unwrap(), [true], "{key}");
-    }
+    let of_hash = store.find_by_hash(DigestFunction::Sha256, empty.digest.hash).await.unwrap();
+    assert_eq!(of_hash, None);
     assert_eq!(read(&store, &good).await, Some(data));
     taken_over(&store).await;
     assert_books(&store);
     assert_eq!(former_names(root).len(), 2, "the link and the foreign file stay");
     assert!(outside.exists());
     let stats = store.stats();
-    assert_eq!((stats.former_dropped, stats.former_left, stats.corrupt_blobs), (3, 1, 2));
+    assert_eq!((stats.former_dropped, stats.former_left, stats.corrupt_blobs), (4, 1, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,4 +84,33 @@ async fn what_a_worker_has_a_link_to_is_hashed_before_it_is_served() {
         .unwrap();
     std::fs::write(&outside, vec![0; 3000]).unwrap();
     assert!(store.get_all(&key, 1 << 20).await.ok().flatten().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_right_one_of_two_is_found_wherever_it_is() {
+    for is_wrong_in_root in [false, true] {
+        let directory = scratch();
+        let root = directory.path();
+        let (key, data) = blob(1, 3000);
+        let (inner, outer) = (format!("d/{}", name_of(&key)), name_of(&key));
+        let wrong = if is_wrong_in_root { &outer } else { &inner };
+        let right = if is_wrong_in_root { &inner } else { &outer };
+        leave(root, wrong, &blob(2, 3000).1);
+        leave(root, right, &data);
+        let store = without_walk(root);
+        assert_eq!(read(&store, &key).await, Some(data), "{is_wrong_in_root}");
+        assert!(!root.join(inner).exists() && !root.join(outer).exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_heals_what_nobody_has_tried() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, data) = blob(1, 3000);
+    leave(root, &format!("d/{}", name_of(&key)), &blob(2, 3000).1);
+    let store = without_walk(root);
+    store.put(&key, data.clone()).await.unwrap();
+    assert_eq!(read(&store, &key).await, Some(data));
+    assert_eq!(store.stats().corrupt_blobs, 0);
 }
