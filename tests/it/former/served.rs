@@ -14,6 +14,7 @@ async fn everything_is_right(process: &Process, site: &Site) {
     let backward: Vec<_> = forward.iter().rev().copied().collect();
     let mut one = Asker::new(process, site, "").await;
     let mut other = Asker::new(process, site, "").await;
+    other.asks_first = false;
     tokio::join!(one.ask(&forward, site.blobs()), other.ask(&backward, site.blobs()));
 }
 
