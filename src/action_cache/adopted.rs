@@ -34,8 +34,14 @@ impl AdoptedResults {
             named.hash = mangled_action_hash(&action_digest.hash, instance);
         }
         let found = match self.store.adopted_result(named, MAX_RESULT_BYTES).await {
-            // One that is cut off or too long is as good as none: the client runs the action.
-            Err(StoreError::Corrupt { .. } | StoreError::TooLarge { .. }) => None,
+            // One that is cut off or too long, or cannot be rewritten for want of room, is as good
+            // as none: the client runs the action.
+            Err(
+                StoreError::Corrupt { .. }
+                | StoreError::TooLarge { .. }
+                | StoreError::NoSpace { .. }
+                | StoreError::Io { .. },
+            ) => None,
             outcome => outcome?,
         };
         let Some(encoded) = found else { return Ok(None) };

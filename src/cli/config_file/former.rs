@@ -52,6 +52,16 @@ fn note(
             former.function = function;
             return;
         }
+        // Results are asked for in one store of files, the nearest.
+        StoreKind::Tiered { fast, slow, .. } if contents == FormerContents::ActionResults => {
+            let (fast, slow) = (*fast, *slow);
+            vec![if has_files(stores, fast) { fast } else { slow }]
+        }
+        StoreKind::BySize { .. } | StoreKind::Sharded(_)
+            if contents == FormerContents::ActionResults =>
+        {
+            return;
+        }
         StoreKind::Tiered { fast, slow, .. } => vec![*fast, *slow],
         StoreKind::ExistenceCache { backend, .. } | StoreKind::Counted { backend, .. } => {
             vec![*backend]
@@ -64,5 +74,19 @@ fn note(
     };
     for at in behind {
         note(stores, Some(at), contents, function);
+    }
+}
+
+/// Whether the results of a store are in files that can be asked for what was left in them.
+fn has_files(stores: &[StoreSettings], at: usize) -> bool {
+    match stores.get(at).map(|store| &store.kind) {
+        Some(StoreKind::Filesystem(_)) => true,
+        Some(StoreKind::Tiered { fast, slow, .. }) => {
+            has_files(stores, *fast) || has_files(stores, *slow)
+        }
+        Some(StoreKind::ExistenceCache { backend, .. } | StoreKind::Counted { backend, .. }) => {
+            has_files(stores, *backend)
+        }
+        _ => false,
     }
 }

@@ -49,12 +49,11 @@ impl Parts {
     }
 
     fn unlink_value(&self, victim: &Victim) -> io::Result<()> {
-        let look = originals::look(self, victim);
-        self.disk.unlink(&victim.file.path())?;
-        if let Some(look) = look {
-            originals::release(self, victim, &look);
+        let path = victim.file.path();
+        match originals::look(self, victim) {
+            Some(look) => originals::release(self, victim, &look, || self.disk.unlink(&path)),
+            None => self.disk.unlink(&path),
         }
-        Ok(())
     }
 
     /// Unlinks a file that has a name and never became visible, and gives back what was reserved

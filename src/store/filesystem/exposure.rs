@@ -63,7 +63,8 @@ impl Parts {
             // Its stamp may have been put back since the look-up, by one who hashes it now.
             (is_news, index.refresh(found))
         });
-        if is_news {
+        // What another server has left never was as this store leaves it.
+        if is_news && !found.is_untried {
             let key = found.file.key;
             tracing::warn!(%key, "changed through a hard link, hashed before it is served");
         }

@@ -55,6 +55,8 @@ pub(super) struct Legacy {
     pub(super) is_clean: bool,
     /// After a power cut: files from this one on may be torn, and no variant is trusted.
     pub(super) suspect_from: Option<Generation>,
+    /// While another server's files are taken over: the first generation that one of them can have.
+    pub(super) former_from: Option<Generation>,
 }
 
 impl Legacy {
@@ -73,6 +75,7 @@ pub(super) struct Loader {
     /// Whether the snapshot says all there is to know, unless somebody has changed something.
     is_exact: bool,
     suspect_from: Option<Generation>,
+    former_from: Option<Generation>,
     /// What files that are not the store's take in the shards.
     foreign_bytes: AtomicU64,
     is_done: AtomicBool,
@@ -92,11 +95,12 @@ struct Taken {
 impl Loader {
     pub(super) fn new(legacy: Legacy) -> Self {
         let is_exact = legacy.is_exact();
-        let Legacy { snapshot, suspect_from, .. } = legacy;
+        let Legacy { snapshot, suspect_from, former_from, .. } = legacy;
         Self {
             snapshot: Mutex::new(snapshot.map(Arc::new)),
             is_exact,
             suspect_from,
+            former_from,
             foreign_bytes: AtomicU64::new(0),
             is_done: AtomicBool::new(false),
             permits: Semaphore::new(MAX_READERS),
@@ -340,17 +344,27 @@ fn recall(parts: &Parts, file: FileName, known: Option<&Record>) -> Record {
     let measure = || match file.form {
         Form::Own => parts.blocks.charge_of(file.file_bytes()),
         // Its name does not say how long the file is.
-        Form::Former => parts.disk.allocated_at(&file.path()).unwrap_or_default(),
+        Form::Former => parts
+            .disk
+            .allocated_at(&file.path())
+            .unwrap_or_else(|_| parts.blocks.charge_of(file.len_bytes)),
     };
     Record {
         file,
         charge_bytes: known.map_or_else(measure, |it| it.charge_bytes),
         variant_bytes: 0,
-        // A use that the snapshot does not know is at least the write itself.
-        stamp: known.map_or(file.generation.0, |it| it.stamp),
+        stamp: known.map_or_else(|| stamp_of(parts, &file), |it| it.stamp),
         is_leased: known.is_some_and(|it| it.is_leased),
         is_suspect: is_young || known.is_some_and(|it| it.is_suspect),
     }
+}
+
+/// When a file was used that the snapshot does not know: at least when it was written. Of one that
+/// may have been taken over its own times tell, and that nobody has hashed it.
+fn stamp_of(parts: &Parts, file: &FileName) -> u64 {
+    let may_be_former = parts.loader.former_from.is_some_and(|first| file.generation >= first);
+    let look = may_be_former.then(|| parts.disk.look_at_former(&file.path()).ok().flatten());
+    look.flatten().map_or(file.generation.0, |look| look.stamp(parts.clock.now()))
 }
 
 /// Adds a variant to its blob. One without a blob is litter of a crash (I8); after a power cut

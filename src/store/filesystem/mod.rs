@@ -102,6 +102,8 @@ use sync::{Mutex, Task};
 
 /// Look-ups under one hold of the index lock.
 const LOOKUP_BATCH: usize = 512;
+/// Bytes of another server's blobs that one question has hashed.
+const MAX_CHECKED_BYTES: u64 = 4 << 30;
 /// Files that one question has hashed at the same time.
 const CHECKS_AT_ONCE: usize = 16;
 
@@ -395,7 +397,23 @@ impl BlobStore for FilesystemStore {
             tracing::error!(%error, "what is in it counts as missing");
         }
         let mut missing = Vec::with_capacity(keys.len());
+        let mut left_bytes = MAX_CHECKED_BYTES;
         let checks = self.promise(keys, &mut missing).into_iter();
+        // What one question cannot have hashed is missing to it; the next one goes on there.
+        let checks = checks.filter_map(|(at, doubtful)| {
+            let len_bytes = doubtful.file.len_bytes;
+            let is_first = left_bytes == MAX_CHECKED_BYTES;
+            if len_bytes > left_bytes && !is_first && doubtful.is_untried {
+                if let Some(missing) = missing.get_mut(at) {
+                    *missing = true;
+                }
+                return None;
+            }
+            left_bytes = left_bytes.saturating_sub(len_bytes);
+            Some((at, doubtful))
+        });
+        let checks: Vec<_> = checks.collect();
+        let checks = checks.into_iter();
         let checks = checks.map(|(at, suspect)| async move { (at, self.try_out(&suspect).await) });
         let mut checks = stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE);
         while let Some((at, is_there)) = checks.next().await {

@@ -36,6 +36,11 @@ impl Cap {
         }
     }
 
+    /// Whether it is one that nobody has thought of: a share with a bound.
+    pub(super) fn is_guess(self) -> bool {
+        matches!(self, Self::Share { at_most_bytes, .. } if at_most_bytes < u64::MAX)
+    }
+
     pub(super) fn resolve(self, available_bytes: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -200,7 +205,6 @@ impl FilesystemOptions {
     /// What is looked at while the store runs.
     pub(super) fn settings(&self) -> Settings {
         Settings {
-            has_set_aside: self.set_aside.is_some(),
             min_free_bytes: self.min_free_bytes,
             has_entry_limit: self.max_entries.is_some(),
             reserve_timeout: self.reserve_timeout,
@@ -217,8 +221,6 @@ impl FilesystemOptions {
 /// See the fields of the same names of [`FilesystemOptions`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
-    /// Whether there is [`FilesystemOptions::set_aside`].
-    pub(super) has_set_aside: bool,
     pub(super) min_free_bytes: u64,
     /// Whether there is [`FilesystemOptions::max_entries`].
     pub(super) has_entry_limit: bool,

@@ -13,6 +13,7 @@ use super::pinning::{self, Purpose};
 use super::publication::{Finished, Named};
 use super::reservation::{Reservation, reserve};
 use super::shared::{Parts, Shared};
+use super::sync_rounds::Durability;
 use super::{full_disk, sync, variants};
 use crate::digest::Digest;
 use crate::store::StoreError;
@@ -221,7 +222,8 @@ impl PinnedFile {
         let parts = &self.shared.parts;
         // Another holder may have renewed it.
         let key = self.pin.found.file.key;
-        let Some(now) = parts.index.lock(|index| index.peek(&key)) else { return Ok(None) };
+        let now = parts.index.lock(|index| index.peek(&key)).filter(|now| !now.is_former());
+        let Some(now) = now else { return Ok(None) };
         let opened = parts.disk.open_file(&now.file.path())?;
         if opened.is_none() {
             parts.forget_if_missing(&now.file);
@@ -303,8 +305,11 @@ fn copy_blob(
         return Ok(None);
     };
     parts.counters.renewals.add(1);
-    // I18: what it takes the place of may be on the disk, acknowledged.
-    let named = Named::new(parts, FileName { generation, form: Form::Own, ..old.file }, true);
+    // I18: what it takes the place of may be on the disk, acknowledged; what another server has
+    // left was acknowledged by nobody here.
+    let must_sync = old.file.form == Form::Own || parts.settings.durability != Durability::Async;
+    let file = FileName { generation, form: Form::Own, ..old.file };
+    let named = Named::new(parts, file, must_sync);
     let finished = Finished { file: parts.disk.create(FileMode::Blob)?, reservation };
     let copied = match old.file.form {
         Form::Own => variants::copy(parts, old, &finished.file),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::former;
 use super::loader;
 use super::shared::{Parts, Shared};
 use super::sync::{self, Mutex};
@@ -108,6 +109,8 @@ pub(super) async fn remove_one(shared: &Arc<Shared>, key: Key) -> Result<bool, S
     loader::ensure(parts, &[key]).await?;
     let worker = Arc::clone(parts);
     let job = move || {
+        // Or it would be taken over once more.
+        let _held = former::hold(&worker, &key.digest.hash);
         let victim = worker.index.lock(|index| {
             let found = index.peek(&key)?;
             index.remove(&found.file, REASON)

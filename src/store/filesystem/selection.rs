@@ -100,6 +100,11 @@ async fn purge_here(parts: &Arc<Parts>, selection: Selection) -> Result<Purged, 
 async fn remove(parts: &Arc<Parts>, selection: Selection) -> Result<u64, StoreError> {
     let worker = Arc::clone(parts);
     let job = move || {
+        let _held = match &selection {
+            // Or it would be taken over once more.
+            Selection::Hash(hash) => former::hold(&worker, hash),
+            Selection::Scope(_) | Selection::ResultsOlderThan { .. } => None,
+        };
         let mut removed = 0;
         let mut next = Some(0);
         while let Some(from) = next {

@@ -60,6 +60,7 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
     let (former, is_whole) = state::read(&disk)?;
     let identity = disk.identity()?;
     let mut legacy = legacy(&disk, &former, &identity);
+    legacy.former_from = former.former;
     let last_epoch = last_epoch(&disk, &former, is_whole, &legacy)?;
     if last_epoch == 0 {
         // A fresh directory has no files to doubt.
@@ -82,14 +83,14 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
     let Caps { max_bytes, set_aside_bytes } = caps;
     // Its blocks are there before they are counted.
     let tombstones = TombstoneLog::open(&disk, max_bytes);
-    let has_former = findings.is_some();
-    let format = begin(&disk, &former, &identity, &legacy, epoch, max_bytes, has_former)?;
+    let format = begin(&disk, &former, &identity, &legacy, epoch, max_bytes, &findings)?;
     let since = format.former.map_or(0, |it| it.0);
-    let overhead = Overhead::measure(&disk, set_aside_bytes > 0, &findings)?;
+    let has_values = set_aside_bytes > 0;
+    let overhead = Overhead::measure(&disk, has_values, &findings)?;
     let mut index = index(options, &disk, &former, &legacy, &overhead, epoch, max_bytes)?;
+    index.keep_fences(format.former.is_some());
     if findings.is_some() {
-        // At most all that is on the disk: until it has been measured nothing else is known.
-        index.begin_former(disk.space()?.used_bytes);
+        index.begin_former();
     }
     // The kernel's word comes by no door that a model checker could hold shut.
     let deletions = if cfg!(feature = "shuttle") { None } else { Deletions::new() };
@@ -106,7 +107,7 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
         blocks,
         directory_sizes: DirectorySizes::default(),
         loader: Loader::new(legacy),
-        former: Former::new(findings, since),
+        former: Former::new(findings, since, has_values),
         rounds: SyncRounds::default(),
         purges: Purges::default(),
         tombstones,
@@ -143,12 +144,17 @@ fn resolve_cap(
     legacy: &Legacy,
     has_former: bool,
 ) -> io::Result<Caps> {
+    if has_former && options.cap.is_guess() {
+        let text = "another server has left files here: say how much the store may take \
+                    (--max-size), or that they are left alone (--adopt=off)";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
     let space = disk.space()?;
     let mut held_bytes = held(legacy.snapshot.as_ref(), former);
     if options.set_aside.is_some() && matches!(options.cap, Cap::Share { .. }) {
         held_bytes = held_bytes.saturating_add(held_by_values(disk));
     }
-    // How much of the disk another server has taken nobody has counted yet.
+    // How much of the disk another server has taken nobody has counted yet: all that is used.
     let held_bytes = if has_former { space.used_bytes } else { held_bytes.min(space.used_bytes) };
     let all_bytes = options.cap.resolve(space.free_bytes.saturating_add(held_bytes));
     let set_aside_bytes = options.set_aside.map_or(0, |it| it.of(all_bytes));
@@ -190,7 +196,7 @@ fn legacy(disk: &Disk, former: &Format, identity: &MountIdentity) -> Legacy {
     // The page cache of another boot, or of a mount that is gone, is gone with it (I18).
     let may_be_torn = !is_clean && !is_same_mount;
     let suspect_from = may_be_torn.then(|| former.durable.unwrap_or(Generation(0)));
-    Legacy { snapshot, is_clean, suspect_from }
+    Legacy { snapshot, is_clean, suspect_from, former_from: None }
 }
 
 fn open_snapshot(disk: &Disk, path: &str) -> io::Result<Option<OldSnapshot>> {
@@ -233,11 +239,15 @@ fn begin(
     legacy: &Legacy,
     epoch: u32,
     max_bytes: u64,
-    has_former: bool,
+    findings: &Findings,
 ) -> io::Result<Format> {
     let mut format = former.clone();
-    let since = former.former.unwrap_or(Generation::first_of_epoch(epoch));
-    format.former = has_former.then_some(since);
+    if findings.is_some() {
+        format.former = former.former.or(Some(Generation::first_of_epoch(epoch)));
+    } else if findings.were_looked_for() {
+        // The next directory of another server's begins anew.
+        format.former = None;
+    }
     format.epoch = epoch;
     format.cap_bytes = Some(max_bytes.max(former.cap_bytes.unwrap_or_default()));
     format.clean = None;
@@ -278,7 +288,8 @@ impl Overhead {
     ) -> io::Result<()> {
         // A second store keeps its own books. What is left of one that is not run any more is
         // foreign: nobody else would count it.
-        let neighbors = [VALUES_DIR, RAW_DIR].into_iter().filter(|_| has_values);
+        let raw = Some(RAW_DIR).filter(|_| findings.were_looked_for());
+        let neighbors = [VALUES_DIR].into_iter().chain(raw).filter(|_| has_values);
         let known = OWN_FILES.into_iter().chain(neighbors).map(str::to_owned);
         let own: HashSet<String> = known.chain(fixed_directories()).collect();
         let shards: HashSet<String> = Shard::all().map(Shard::path).collect();

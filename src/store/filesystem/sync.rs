@@ -26,7 +26,7 @@ mod product {
     use std::future::Future;
     use std::io;
 
-    pub(in super::super) use parking_lot::Mutex;
+    pub(in super::super) use parking_lot::{Mutex, MutexGuard};
     pub(in super::super) use tokio::time::{sleep_until, timeout};
 
     /// A task that was spawned; it goes on when this is dropped.
@@ -89,7 +89,7 @@ mod checked {
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
-    use shuttle::sync::MutexGuard;
+    pub(in super::super) use shuttle::sync::MutexGuard;
     use tokio::sync::oneshot;
     use tokio::time::Instant;
 

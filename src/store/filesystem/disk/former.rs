@@ -11,6 +11,7 @@ use super::directories::{Found, visit_below};
 use super::files::FileMode;
 use super::{Call, Disk, ReadFile, allocated};
 use crate::former::ReadAt;
+use crate::store::filesystem::index::calendar_stamp;
 
 /// What a look at a name found, links not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +20,18 @@ pub(in crate::store::filesystem) struct FormerLook {
     pub(in crate::store::filesystem) len_bytes: u64,
     pub(in crate::store::filesystem) allocated_bytes: u64,
     /// The later of the last read and the last change: seconds since 1970, and nanoseconds.
-    pub(in crate::store::filesystem) used_at: (u64, u64),
+    used_at: (u64, u64),
     identity: (u64, u64),
     mode: u32,
 }
 
 impl FormerLook {
+    /// When it was used last, as a stamp, and not later than `now`, in seconds since 1970.
+    pub(in crate::store::filesystem) fn stamp(&self, now: u64) -> u64 {
+        let (seconds, nanoseconds) = self.used_at;
+        calendar_stamp(seconds.min(now), nanoseconds)
+    }
+
     /// Whether both are names of one file.
     pub(in crate::store::filesystem) fn is_same_file(&self, other: &Self) -> bool {
         self.identity == other.identity
@@ -94,6 +101,12 @@ impl Disk {
     ) -> io::Result<bool> {
         self.step(Call::List)?;
         visit_below(&self.root, path, visit)
+    }
+
+    /// Whether names in a directory can be made and removed.
+    pub(in crate::store::filesystem) fn is_writable(&self, path: &str) -> bool {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::accessat(&*self.root, path, access, AtFlags::EACCESS).is_ok()
     }
 
     /// Whether a name is a directory itself, not a link to one.

@@ -3,7 +3,6 @@
 use std::io;
 
 use super::super::disk::FormerLook;
-use super::super::index::calendar_stamp;
 use super::super::layout::{FileName, Form, MAX_VALUE_BYTES};
 use super::super::shared::Parts;
 use super::sources::{Holds, Layout, Source};
@@ -11,7 +10,7 @@ use crate::digest::{Digest, HASH_BYTES};
 use crate::former::{
     Casblob, CasblobError, FormerEncoding, bazel_remote_cas, bazel_remote_result, nativelink,
 };
-use crate::store::{Key, Kind};
+use crate::store::{Key, Kind, Namespace};
 
 /// A file whose name is that of a value.
 #[derive(Clone, Debug)]
@@ -54,6 +53,8 @@ pub(super) enum Refusal {
     Owner,
     /// It is on another file system than the store.
     Device,
+    /// The system does not let it be read or linked.
+    Unreadable,
 }
 
 impl Refusal {
@@ -72,6 +73,7 @@ impl Refusal {
             Self::TooLarge => "too large",
             Self::Owner => "another user's",
             Self::Device => "on another file system",
+            Self::Unreadable => "not to be read or linked",
         }
     }
 }
@@ -126,11 +128,14 @@ impl Candidate {
         source: &Source,
     ) -> io::Result<Option<Result<Examined, (String, FormerLook, Refusal)>>> {
         let Some(look) = parts.disk.look_at_former(&self.path)? else { return Ok(None) };
-        Ok(Some(match self.judge(parts, source, &look)? {
+        // One file that cannot be read is no reason to leave the others.
+        let judged = self.judge(parts, source, &look).unwrap_or_else(|error| {
+            tracing::warn!(path = self.path, %error, "file of another server not readable");
+            Err(Refusal::Unreadable)
+        });
+        Ok(Some(match judged {
             Ok((key, len_bytes)) => {
-                let (seconds, nanoseconds) = look.used_at;
-                // Not later than now, whatever its clock said.
-                let stamp = calendar_stamp(seconds.min(parts.clock.now()), nanoseconds);
+                let stamp = look.stamp(parts.clock.now());
                 Ok(Examined { path: self.path, look, stamp, key, len_bytes, form: self.form })
             }
             Err(refusal) => Err((self.path, look, refusal)),
@@ -145,9 +150,6 @@ impl Candidate {
     ) -> io::Result<Result<(Key, u64), Refusal>> {
         if !look.is_file {
             return Ok(Err(Refusal::NoFile));
-        }
-        if !parts.disk.make_read_only(&self.path, look)? {
-            return Ok(Err(Refusal::Owner));
         }
         let len_bytes = match (self.form, source.holds) {
             (Form::Former, Holds::Blobs) => match self.casblob_bytes(parts)? {
@@ -168,11 +170,18 @@ impl Candidate {
                 return Ok(Err(Refusal::Hash));
             }
             Kind::Blob => MAX_VALUE_BYTES,
-            Kind::ActionResult if len_bytes == 0 => return Ok(Err(Refusal::Empty)),
+            Kind::ActionResult if len_bytes == 0 && key.namespace == Namespace::ADOPTED => {
+                return Ok(Err(Refusal::Empty));
+            }
             // What an entry can say of it.
             Kind::ActionResult => u64::from(u32::MAX),
         };
-        Ok(if len_bytes > most_bytes { Err(Refusal::TooLarge) } else { Ok((key, len_bytes)) })
+        let cap_bytes = parts.index.lock(|index| index.ledger().max_bytes);
+        if len_bytes > most_bytes || parts.blocks.charge_of(len_bytes) > cap_bytes {
+            return Ok(Err(Refusal::TooLarge));
+        }
+        let is_own = parts.disk.make_read_only(&self.path, look)?;
+        Ok(if is_own { Ok((key, len_bytes)) } else { Err(Refusal::Owner) })
     }
 
     /// The length of the blob in a casblob.

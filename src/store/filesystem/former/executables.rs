@@ -12,9 +12,11 @@ const BATCH: usize = 1024;
 /// Removes `<root>.exec`: the store makes its own variants, and charges them. What is not named
 /// like a variant stays. Blocking.
 pub(super) fn remove(parts: &Parts) -> io::Result<()> {
-    let Some(root) = parts.disk.root_path().to_str() else { return Ok(()) };
-    let beside = format!("{}.exec", root.trim_end_matches('/'));
-    if !parts.disk.is_directory(&beside)? {
+    // Paths of the disk begin at the root, but for absolute ones.
+    let root = std::path::absolute(parts.disk.root_path())?;
+    let Some(root) = root.to_str().map(|it| it.trim_end_matches('/')) else { return Ok(()) };
+    let beside = format!("{root}.exec");
+    if root.is_empty() || !parts.disk.is_directory(&beside)? {
         return Ok(());
     }
     for directory in [format!("{beside}/{NATIVELINK_BLOB_DIR}"), beside] {
@@ -33,6 +35,7 @@ fn remove_in(parts: &Parts, directory: &str) -> io::Result<()> {
             break;
         }
         for name in batch {
+            parts.check_open()?;
             let path = format!("{directory}/{name}");
             bytes += parts.disk.allocated_at(&path)?;
             parts.disk.unlink(&path)?;

@@ -19,8 +19,8 @@ pub(super) struct Measure {
 
 impl Measure {
     fn add(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.candidates += other.candidates;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.candidates = self.candidates.saturating_add(other.candidates);
     }
 }
 
@@ -48,7 +48,8 @@ pub(super) fn estimate(parts: &Parts, source: &Source) -> io::Result<Measure> {
         all.add(names_in(parts, source, Some(bucket), Look::Files)?);
     }
     let scale = u64::from(step);
-    Ok(Measure { bytes: all.bytes * scale, candidates: all.candidates * scale })
+    let bytes = all.bytes.saturating_mul(scale);
+    Ok(Measure { bytes, candidates: all.candidates.saturating_mul(scale) })
 }
 
 /// Measures a directory of another server's as `du` would, its own blocks included, without the
@@ -88,6 +89,10 @@ fn bucket_of(name: &str) -> Option<u8> {
 fn names_in(parts: &Parts, source: &Source, bucket: Option<u8>, look: Look) -> io::Result<Measure> {
     let path = bucket.map_or_else(|| source.directory.clone(), |it| source.bucket_path(it));
     let mut all = Measure::default();
+    // A link, or anything else of a directory's name, takes what it takes itself.
+    if !parts.disk.is_directory(&path)? {
+        return Ok(all);
+    }
     parts.disk.visit(&path, |found| {
         all.add(one(parts, source, bucket, &format!("{path}/{}", found.name), look));
         parts.former.go_on()
@@ -101,7 +106,7 @@ fn names_in_root(parts: &Parts, root: &Source, look: Look) -> io::Result<Measure
     own.extend(fixed_directories());
     own.extend([ADMIN_SOCKET.to_owned()]);
     own.extend(parts.former.sources.iter().map(|source| source.directory.clone()));
-    if parts.settings.has_set_aside {
+    if parts.former.has_values {
         own.extend([VALUES_DIR.to_owned(), crate::former::RAW_DIR.to_owned()]);
     }
     let mut all = Measure::default();

@@ -18,6 +18,7 @@ mod candidate;
 pub(super) mod executables;
 mod measure;
 pub(super) mod originals;
+mod proof;
 pub(super) mod rewrite;
 mod sources;
 mod take_over;
@@ -26,13 +27,15 @@ mod walk;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::index::Found;
+use tokio::sync::Semaphore;
+
 use super::options::Adopt;
 use super::shared::{Parts, Shared};
-use super::sync::Mutex;
-use crate::digest::DigestFunction;
+use super::sync::{self, Mutex, MutexGuard};
+use crate::digest::{DigestFunction, HASH_BYTES};
 use crate::store::{Key, StoreError};
 pub(super) use sources::Findings;
 use sources::{Layout, Source};
@@ -43,6 +46,8 @@ const LOOKUP_BATCH: usize = 512;
 /// Keys that one job looks for.
 const JOB_KEYS: usize = 64;
 const STRIPES: usize = 256;
+/// Jobs that look for files of requests at once.
+const MAX_SEEKERS: usize = 8;
 
 /// What is known of the other server's files.
 #[derive(Debug)]
@@ -56,13 +61,18 @@ pub(super) struct Former {
     is_stopped: AtomicBool,
     /// One who takes over files of one first byte at a time.
     stripes: Vec<Mutex<()>>,
+    /// Whether values are kept in a store of their own below the root.
+    has_values: bool,
+    seekers: Semaphore,
     /// Held while names that are kept beside the store's go, or are measured.
     originals: Mutex<()>,
+    /// How often that has happened.
+    releases: AtomicU64,
 }
 
 impl Former {
-    pub(super) fn new(findings: Findings, since: u64) -> Self {
-        let Findings { sources, adopt, function } = findings;
+    pub(super) fn new(findings: Findings, since: u64, has_values: bool) -> Self {
+        let Findings { sources, adopt, function, .. } = findings;
         Self {
             is_done: AtomicBool::new(sources.is_empty()),
             is_stopped: AtomicBool::new(false),
@@ -71,7 +81,10 @@ impl Former {
             function,
             since,
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            has_values,
+            seekers: Semaphore::new(MAX_SEEKERS),
             originals: Mutex::default(),
+            releases: AtomicU64::new(0),
         }
     }
 
@@ -113,7 +126,8 @@ impl Former {
     }
 }
 
-/// Makes sure that the files of these keys are taken over, if there are any.
+/// Makes sure that the files of these keys are taken over, if there are any. What cannot be looked
+/// for is not there: other requests need not fail for that.
 ///
 /// Cancel safe.
 pub(super) async fn ensure(parts: &Arc<Parts>, keys: &[Key]) -> Result<(), StoreError> {
@@ -121,7 +135,7 @@ pub(super) async fn ensure(parts: &Arc<Parts>, keys: &[Key]) -> Result<(), Store
         return Ok(());
     }
     let may_be = |key: &&Key| parts.former.sources_of(key).next().is_some();
-    let mut wanted = Vec::new();
+    let mut wanted: Vec<Key> = Vec::new();
     for batch in keys.chunks(LOOKUP_BATCH) {
         let batch: Vec<&Key> = batch.iter().filter(may_be).collect();
         parts.index.lock(|index| {
@@ -130,59 +144,113 @@ pub(super) async fn ensure(parts: &Arc<Parts>, keys: &[Key]) -> Result<(), Store
             wanted.extend(batch.into_iter().filter(is_wanted));
         });
     }
+    wanted.sort_unstable_by_key(|key| key.digest.hash);
+    wanted.dedup();
     for batch in wanted.chunks(JOB_KEYS) {
+        let permit = parts.former.seekers.acquire().await;
+        let _permit = permit.map_err(|_| StoreError::ShuttingDown)?;
         let (worker, batch) = (Arc::clone(parts), batch.to_vec());
-        let job = move || batch.iter().try_for_each(|key| seek(&worker, key));
-        // What cannot be looked for is not there: other requests need not fail for that.
-        if let Err(error) = parts.pool.run_unmetered(job).await? {
-            tracing::warn!(%error, "files of another server not looked through");
-        }
+        let job = move || {
+            let same_byte = |one: &Key, other: &Key| first_byte(one) == first_byte(other);
+            for of_byte in batch.chunk_by(same_byte) {
+                if let Err(error) = seek(&worker, of_byte) {
+                    tracing::debug!(%error, "files of another server not looked for");
+                }
+            }
+        };
+        parts.pool.run_unmetered(job).await?;
     }
     Ok(())
 }
 
-/// Looks for the file of one key. Blocking.
-fn seek(parts: &Parts, key: &Key) -> io::Result<()> {
-    for source in parts.former.sources_of(key) {
-        match source.layout {
-            Layout::Flat => take_over::by_name(parts, source, key)?,
+fn first_byte(key: &Key) -> u8 {
+    let [first, ..] = key.digest.hash;
+    first
+}
+
+/// Looks for the files of keys with one first byte, wherever they may be. Blocking.
+fn seek(parts: &Parts, keys: &[Key]) -> io::Result<()> {
+    let mut outcome = Ok(());
+    for source in &parts.former.sources {
+        let meant =
+            |key: &&Key| key.digest.function == parts.former.function && source.may_hold(key);
+        let keys: Vec<&Key> = keys.iter().filter(meant).collect();
+        let Some(first) = keys.first() else { continue };
+        outcome = outcome.and(match source.layout {
+            Layout::Flat => keys.iter().try_for_each(|key| take_over::by_name(parts, source, key)),
             Layout::Buckets => {
-                let [first, ..] = key.digest.hash;
-                take_over::bucket(parts, source, first)?;
+                let is_wanted = |hash: &[u8; HASH_BYTES]| {
+                    keys.binary_search_by_key(&hash, |key| &key.digest.hash).is_ok()
+                };
+                take_over::of_bucket(parts, source, first_byte(first), is_wanted)
+            }
+        });
+    }
+    outcome
+}
+
+/// Keeps files with this first byte from being taken over until the result is dropped; `None` when
+/// all are.
+pub(super) fn hold<'a>(parts: &'a Parts, hash: &[u8]) -> Option<MutexGuard<'a, ()>> {
+    let first = hash.first().filter(|_| !parts.former.is_done())?;
+    parts.former.stripe(*first).map(Mutex::lock)
+}
+
+/// Checks an entry whose file has another form without rewriting it, once for all who ask; false
+/// when it is not what it claims, which takes it out.
+///
+/// Cancel safe.
+pub(super) async fn check_in_place(
+    shared: &Arc<Shared>,
+    found: &Found,
+) -> Result<bool, StoreError> {
+    let (mut outcome, duty) = shared.checks.join(found.file.generation);
+    if let Some(duty) = duty {
+        let (worker, found) = (Arc::clone(shared), *found);
+        sync::spawn("check a file of another server", async move {
+            let _permit = worker.check_permits.acquire().await;
+            let parts = Arc::clone(&worker.parts);
+            let checked = worker.parts.pool.run(move || check_here(&parts, &found)).await;
+            worker.checks.end(duty, checked.ok().and_then(Result::ok));
+        });
+    }
+    outcome.wait().await.ok_or_else(|| {
+        let source = io::Error::other("it could not be read");
+        StoreError::io("check a file of another server", source)
+    })
+}
+
+fn check_here(parts: &Parts, found: &Found) -> io::Result<bool> {
+    let is_whole = rewrite::is_whole(parts, &found.file)?;
+    if is_whole {
+        parts.index.lock(|index| index.mark_verified(found));
+    } else {
+        parts.condemn_corrupt(&found.file);
+    }
+    Ok(is_whole)
+}
+
+/// Takes over what there may be of a hash, whatever the size. Blocking.
+pub(super) fn seek_hash(parts: &Parts, hash: &[u8; HASH_BYTES]) -> io::Result<()> {
+    if parts.former.is_done() {
+        return Ok(());
+    }
+    let [first, ..] = *hash;
+    for source in &parts.former.sources {
+        match source.layout {
+            Layout::Flat => take_over::by_hash(parts, source, hash)?,
+            Layout::Buckets => {
+                take_over::of_bucket(parts, source, first, |other| other == hash)?;
             }
         }
     }
     Ok(())
 }
 
-/// Checks an entry whose file has another form without rewriting it; false when it is not what it
-/// claims, which takes it out.
-pub(super) async fn check_in_place(
-    shared: &Arc<Shared>,
-    found: &Found,
-) -> Result<bool, StoreError> {
-    let (worker, found) = (Arc::clone(&shared.parts), *found);
-    let job = move || {
-        let is_whole = rewrite::is_whole(&worker, &found.file)?;
-        if is_whole {
-            worker.index.lock(|index| index.mark_verified(&found));
-        } else {
-            worker.condemn_corrupt(&found.file);
-        }
-        Ok(is_whole)
-    };
-    let checked: io::Result<bool> = shared.parts.pool.run(job).await?;
-    checked.map_err(|error| StoreError::io("check a file of another server", error))
-}
-
-/// Takes over what there may be of a hash, whatever the size. Blocking.
-pub(super) fn seek_hash(parts: &Parts, hash: &[u8]) -> io::Result<()> {
-    let Some(first) = hash.first().filter(|_| !parts.former.is_done()) else { return Ok(()) };
-    for source in &parts.former.sources {
-        match source.layout {
-            Layout::Flat => take_over::by_hash(parts, source, hash)?,
-            Layout::Buckets => take_over::bucket(parts, source, *first)?,
-        }
+impl Parts {
+    /// Refuses to go on once the store is stopping: the directory may soon be another's.
+    fn check_open(&self) -> io::Result<()> {
+        let is_closed = self.former.is_stopped() || self.index.lock(|index| index.is_closed());
+        if is_closed { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
-    Ok(())
 }

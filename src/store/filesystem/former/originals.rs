@@ -4,6 +4,9 @@
 //! again. So the old name goes with the entry, but not when the entry is only rewritten: then the
 //! original is a file by itself from there on, and is charged as one.
 
+use std::io;
+use std::sync::atomic::Ordering;
+
 use super::super::disk::FormerLook;
 use super::super::index::Victim;
 use super::super::layout::FileName;
@@ -21,28 +24,34 @@ pub(in crate::store::filesystem) fn look(parts: &Parts, victim: &Victim) -> Opti
     parts.disk.look_at_former(&victim.file.path()).ok()?
 }
 
-/// Lets the old names of a victim go with it; `own` is what was unlinked. Blocking.
-pub(in crate::store::filesystem) fn release(parts: &Parts, victim: &Victim, own: &FormerLook) {
+/// Lets the old names of a victim go, then its own, which `own` is a look at. An old name that
+/// does not go keeps its own: both are tried again, and a purge is not over before. Blocking.
+pub(in crate::store::filesystem) fn release(
+    parts: &Parts,
+    victim: &Victim,
+    own: &FormerLook,
+    unlink_own: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let _held = parts.former.originals.lock();
+    let is_rewritten = matches!(victim.reason, Some(Reason::Replaced) | None);
+    // Another file may be right where this one was not.
+    let is_wrong = matches!(victim.reason, Some(Reason::Corrupt | Reason::Missing));
+    let mut left_bytes = 0;
     for (path, look) in names_of(parts, &victim.file) {
         let is_own = look.is_same_file(own);
-        match victim.reason {
-            Some(Reason::Replaced) | None if is_own => charge(parts, look.allocated_bytes),
-            Some(Reason::Replaced) | None => {}
-            // Another file may be right where this one was not.
-            Some(Reason::Corrupt | Reason::Missing) if !is_own => {}
-            Some(_) => match parts.disk.unlink(&path) {
-                Ok(()) if is_own => {}
-                Ok(()) => discharge(parts, look.allocated_bytes),
-                Err(error) => {
-                    tracing::warn!(path, %error, "old name not removed");
-                    if is_own {
-                        charge(parts, look.allocated_bytes);
-                    }
-                }
-            },
+        if is_rewritten {
+            left_bytes += if is_own { look.allocated_bytes } else { 0 };
+        } else if is_own || !is_wrong {
+            parts.disk.unlink(&path)?;
+            if !is_own {
+                discharge(parts, look.allocated_bytes);
+            }
         }
     }
+    unlink_own()?;
+    charge(parts, left_bytes);
+    parts.former.releases.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Books a file that has only its old name from now on.

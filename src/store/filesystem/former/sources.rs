@@ -1,20 +1,17 @@
 //! Where files of another server are.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::disk::Disk;
 use super::super::options::{Adopt, FormerContents, FormerOptions};
+use super::proof;
 use crate::digest::DigestFunction;
 use crate::former::{
-    ACTION_RESULT_DIR, BLOB_DIR, NATIVELINK_BLOB_DIR, NATIVELINK_STRING_DIR, RAW_DIR, nativelink,
+    ACTION_RESULT_DIR, BLOB_DIR, NATIVELINK_BLOB_DIR, NATIVELINK_STRING_DIR, RAW_DIR,
 };
 use crate::store::{Key, Kind, Namespace};
 
-/// Names of the root that are looked at before the first request. Where there are more, the walk
-/// looks through them.
-const MAX_ROOT_NAMES: usize = 4096;
 /// The root itself.
 const ROOT: &str = ".";
 
@@ -93,6 +90,7 @@ pub(in crate::store::filesystem) struct Findings {
     pub(super) sources: Vec<Source>,
     pub(super) adopt: Adopt,
     pub(super) function: DigestFunction,
+    were_looked_for: bool,
 }
 
 impl Findings {
@@ -102,8 +100,9 @@ impl Findings {
         options: &FormerOptions,
     ) -> io::Result<Self> {
         let FormerOptions { adopt, contents, function } = *options;
-        let mut findings = Self { sources: Vec::new(), adopt, function };
-        if adopt == Adopt::Off {
+        let were_looked_for = adopt != Adopt::Off && contents != FormerContents::Nothing;
+        let mut findings = Self { sources: Vec::new(), adopt, function, were_looked_for };
+        if !were_looked_for {
             return Ok(findings);
         }
         match contents {
@@ -131,6 +130,11 @@ impl Findings {
         !self.sources.is_empty()
     }
 
+    /// Whether there was a look at all.
+    pub(in crate::store::filesystem) fn were_looked_for(&self) -> bool {
+        self.were_looked_for
+    }
+
     /// Whether the walk looks through the names of the root.
     pub(in crate::store::filesystem) fn has_root(&self) -> bool {
         self.sources.iter().any(Source::is_root)
@@ -143,29 +147,34 @@ impl Findings {
 
     fn look_for_buckets(&mut self, disk: &Disk, directory: &str, holds: Holds) -> io::Result<()> {
         if disk.is_directory(directory)? {
-            self.sources.push(Source::new(directory, Layout::Buckets, holds));
+            self.add(disk, Source::new(directory, Layout::Buckets, holds));
         }
         Ok(())
     }
 
     fn look_for_nativelink(&mut self, disk: &Disk, holds: Holds) -> io::Result<()> {
-        if disk.is_directory(NATIVELINK_BLOB_DIR)? {
-            self.sources.push(Source::new(NATIVELINK_BLOB_DIR, Layout::Flat, holds));
+        let inner = Source::new(NATIVELINK_BLOB_DIR, Layout::Flat, holds);
+        if disk.is_directory(NATIVELINK_BLOB_DIR)? && proof::is_of(disk, &inner, self.function)? {
+            self.add(disk, inner);
             if disk.is_directory(NATIVELINK_STRING_DIR)? {
                 let others = Source::new(NATIVELINK_STRING_DIR, Layout::Flat, Holds::Others);
                 self.sources.push(others);
             }
         }
-        let mut names = 0;
-        let mut is_found = false;
-        disk.visit(ROOT, |found| {
-            names += 1;
-            is_found = is_found || names > MAX_ROOT_NAMES || nativelink(&found.name).is_some();
-            if is_found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        if is_found {
-            self.sources.push(Source::new(ROOT, Layout::Flat, holds));
+        let root = Source::new(ROOT, Layout::Flat, holds);
+        if proof::is_of(disk, &root, self.function)? {
+            self.add(disk, root);
         }
         Ok(())
+    }
+
+    /// Unless the old names cannot be removed: a file that keeps one has bytes that nobody frees.
+    fn add(&mut self, disk: &Disk, source: Source) {
+        if self.adopt == Adopt::Move && !disk.is_writable(&source.directory) {
+            let directory = &source.directory;
+            tracing::error!(directory, "files of another server are left alone: not writable");
+            return;
+        }
+        self.sources.push(source);
     }
 }

@@ -5,17 +5,19 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::ops::ControlFlow;
 
-use super::super::index::{TakeOverRefusal, TakenOver};
+use super::super::disk;
+use super::super::index::{Index, TakeOverRefusal, TakenOver, Victim};
 use super::super::layout::{Form, Shard};
 use super::super::loader::{self, Scratch};
 use super::super::publication::{book_in_shard, link_in_shard};
-use super::super::shared::Parts;
+use super::super::shared::{Parts, Waker};
 use super::super::sync::Mutex;
+use super::super::tombstones::Reason;
 use super::candidate::{Candidate, Examined, Refusal};
 use super::rewrite;
 use super::sources::Source;
+use crate::digest::HASH_BYTES;
 use crate::store::{Key, Kind};
 
 /// Who looks at a file.
@@ -39,34 +41,61 @@ pub(super) fn by_name(parts: &Parts, source: &Source, key: &Key) -> io::Result<(
 }
 
 /// Takes over every file of a hash in one directory. Reads all its names. Blocking.
-pub(super) fn by_hash(parts: &Parts, source: &Source, hash: &[u8]) -> io::Result<()> {
+pub(super) fn by_hash(parts: &Parts, source: &Source, hash: &[u8; HASH_BYTES]) -> io::Result<()> {
     let mut candidates = Vec::new();
     parts.disk.visit(&source.directory, |found| {
         let candidate = Candidate::parse(source, None, &found.name);
-        candidates.extend(candidate.filter(|it| it.hash == hash));
-        ControlFlow::Continue(())
+        candidates.extend(candidate.filter(|it| it.hash == *hash));
+        parts.former.go_on()
     })?;
     by_shard(parts, source, candidates)
 }
 
 /// Takes over all files of a first byte that lie in a directory of their own. Blocking.
 pub(super) fn bucket(parts: &Parts, source: &Source, first_byte: u8) -> io::Result<()> {
+    by_shard(parts, source, candidates(parts, source, first_byte, |_| true, Onlooker::Walk)?)?;
+    source.set_done(first_byte);
+    Ok(())
+}
+
+/// Takes over those of them that are wanted. Blocking.
+pub(super) fn of_bucket(
+    parts: &Parts,
+    source: &Source,
+    first_byte: u8,
+    is_wanted: impl Fn(&[u8; HASH_BYTES]) -> bool,
+) -> io::Result<()> {
     if source.is_done(first_byte) {
         return Ok(());
     }
+    let found = candidates(parts, source, first_byte, is_wanted, Onlooker::Request)?;
+    let Some(key) = found.first().and_then(|it| it.key(parts, source, 0)) else { return Ok(()) };
+    take_over(parts, source, Shard::of(&key), found.into_iter(), Onlooker::Request)
+}
+
+fn candidates(
+    parts: &Parts,
+    source: &Source,
+    first_byte: u8,
+    is_wanted: impl Fn(&[u8; HASH_BYTES]) -> bool,
+    onlooker: Onlooker,
+) -> io::Result<Vec<Candidate>> {
     let path = source.bucket_path(first_byte);
     let mut candidates = Vec::new();
-    if parts.disk.is_directory(&path)? {
-        for found in parts.disk.list(&path)?.unwrap_or_default() {
-            match Candidate::parse(source, Some(first_byte), &found.name) {
-                Some(candidate) => candidates.push(candidate),
-                None => tracing::warn!(path, name = found.name, "foreign file left alone"),
-            }
-        }
+    if !parts.disk.is_directory(&path)? {
+        return Ok(candidates);
     }
-    by_shard(parts, source, candidates)?;
-    source.set_done(first_byte);
-    Ok(())
+    parts.disk.visit(&path, |found| {
+        match Candidate::parse(source, Some(first_byte), &found.name) {
+            Some(candidate) => candidates.extend(Some(candidate).filter(|it| is_wanted(&it.hash))),
+            None if onlooker == Onlooker::Walk => {
+                tracing::warn!(path, name = found.name, "foreign file left alone");
+            }
+            None => {}
+        }
+        parts.former.go_on()
+    })?;
+    Ok(candidates)
 }
 
 /// Takes over files of several shards. Blocking.
@@ -97,6 +126,7 @@ fn take_over(
     let _held = parts.former.stripe(shard.first_byte()).map(Mutex::lock);
     let mut examined = Vec::new();
     for candidate in candidates {
+        parts.check_open()?;
         match candidate.examine(parts, source)? {
             Some(Ok(it)) => examined.push(it),
             Some(Err((path, look, refusal))) => {
@@ -133,7 +163,7 @@ fn refuse(parts: &Parts, path: &str, allocated_bytes: u64, refusal: Refusal) {
 
 /// Removes a file that nobody needs under this name, unless names are kept.
 fn drop_original(parts: &Parts, path: &str, allocated_bytes: u64) {
-    if parts.former.keeps_originals() {
+    if parts.former.keeps_originals() || parts.check_open().is_err() {
         return;
     }
     match parts.disk.unlink(path) {
@@ -199,7 +229,7 @@ impl<'a> Taking<'a> {
         self.link(it, is_verified)
     }
 
-    fn compare(&self, it: &Examined) -> io::Result<Comparison> {
+    fn compare(&mut self, it: &Examined) -> io::Result<Comparison> {
         let parts = self.parts;
         let Some(found) = parts.index.lock(|index| index.peek(&it.key)) else {
             return Ok(Comparison::New);
@@ -220,6 +250,8 @@ impl<'a> Taking<'a> {
             // They come in the order of time.
             return Ok(Comparison::Better);
         }
+        // That may take long, and nothing stays between its names for it.
+        self.book();
         let opened = parts.disk.open_file(&it.path)?;
         let is_casblob = it.form == Form::Former;
         let is_right = |file| rewrite::is_right(&file, &it.key, it.len_bytes, is_casblob);
@@ -251,14 +283,15 @@ impl<'a> Taking<'a> {
             }
             Err(error) => {
                 parts.index.lock(|index| index.abandon_publication(generation));
-                match error.kind() {
-                    io::ErrorKind::NotFound => Ok(()),
-                    io::ErrorKind::CrossesDevices => {
-                        refuse(parts, &it.path, it.look.allocated_bytes, Refusal::Device);
-                        Ok(())
-                    }
-                    _ => Err(error),
-                }
+                let refusal = match error.kind() {
+                    io::ErrorKind::NotFound => return Ok(()),
+                    _ if disk::is_full(&error) => return Err(error),
+                    io::ErrorKind::CrossesDevices => Refusal::Device,
+                    io::ErrorKind::PermissionDenied => Refusal::Owner,
+                    _ => Refusal::Unreadable,
+                };
+                refuse(parts, &it.path, it.look.allocated_bytes, refusal);
+                Ok(())
             }
         }
     }
@@ -272,20 +305,38 @@ impl<'a> Taking<'a> {
             return;
         }
         let since = parts.former.since;
-        let victims = book_in_shard(parts, self.shard, self.new_shard.take(), |index| {
+        let booked = book_in_shard(parts, self.shard, self.new_shard.take(), |index| {
             index.take_over(self.shard, &taken, since)
         });
+        let (mut victims, is_open) = booked;
         parts.counters.former_taken_over.add(taken.len() as u64);
         parts.counters.publications.add(taken.len() as u64);
-        if !parts.former.keeps_originals() {
-            for path in paths {
-                if let Err(error) = parts.disk.unlink(&path) {
-                    tracing::warn!(path, %error, "old name not removed");
-                }
-            }
+        if is_open && !parts.former.keeps_originals() {
+            let named = taken.iter().zip(paths);
+            let stuck = named.filter_map(|(it, path)| {
+                let error = parts.disk.unlink(&path).err()?;
+                tracing::warn!(path, %error, "old name not removed, the file is left alone");
+                Some(*it)
+            });
+            victims.extend(give_back(parts, &stuck.collect::<Vec<_>>()));
         }
         parts.bury(victims);
     }
+}
+
+/// Gives files back whose old names cannot be removed: two names of one file would go at different
+/// times, and its bytes with the last.
+fn give_back(parts: &Parts, stuck: &[TakenOver]) -> Vec<Victim> {
+    let take = |index: &mut Index<Waker>| {
+        let victims = stuck.iter().filter_map(|it| {
+            let victim = index.remove(&it.file, Reason::Replaced)?;
+            index.restore_former(it.charge_bytes);
+            Some(victim)
+        });
+        victims.collect::<Vec<_>>()
+    };
+    parts.counters.former_left.add(stuck.len() as u64);
+    parts.index.lock(take)
 }
 
 /// Removes what a purge has cut off, under whatever name.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::shared::Parts;
 use super::super::sync::{Instant, sleep};
-use super::super::{disk, full_disk};
+use super::super::{disk, full_disk, snapshots};
 use super::candidate::Candidate;
 use super::executables;
 use super::measure::{Measure, estimate, measure};
@@ -28,6 +28,8 @@ const MAX_CANDIDATES: u64 = 1 << 16;
 const JOB_CANDIDATES: usize = 1024;
 /// After a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Between attempts to end.
+const HOPELESS_PAUSE: Duration = Duration::from_mins(1);
 /// Tries of one step before it is left alone.
 const MAX_TRIES: u32 = 3;
 /// Of a step's time, how long the walk rests after it: half of the time at most it works.
@@ -55,22 +57,49 @@ struct Walk {
 
 impl Walk {
     async fn run(&self) {
-        let has_flat = |it: &Source| it.layout == Layout::Flat && it.holds != Holds::Others;
-        if !self.parts.former.keeps_originals() && self.parts.former.sources.iter().any(has_flat) {
-            self.step("remove executables", |parts| executables::remove(parts)).await;
+        let measured = self.step("estimate what another server left", estimate_all).await;
+        if self.parts.former.is_stopped() {
+            return;
         }
-        let measured = self.step("measure what another server left", estimate_all).await;
-        let Some(measured) = measured else { return };
-        let bytes: u64 = measured.iter().map(|it| it.bytes).sum();
-        let files: u64 = measured.iter().map(|it| it.candidates).sum();
+        // One that cannot be estimated is walked through all the same.
+        let sources = self.parts.former.sources.len();
+        let measured = measured.unwrap_or_else(|| vec![Measure::default(); sources]);
+        // Names can say anything; the disk knows better what there is at most.
+        let used_bytes = self.parts.disk.space().map_or(0, |space| space.used_bytes);
+        let bytes = measured.iter().fold(0_u64, |sum, it| sum.saturating_add(it.bytes));
+        let bytes = bytes.min(used_bytes);
+        let files = measured.iter().fold(0_u64, |sum, it| sum.saturating_add(it.candidates));
         let root = self.parts.disk.root_path().display().to_string();
         tracing::info!(root, files, bytes, "taking over what another server left");
-        self.parts.update(|index| index.measure_former(bytes));
+        let books = self.parts.update(|index| {
+            index.measure_former(bytes);
+            index.ledger()
+        });
+        if books.total_bytes() > books.max_bytes {
+            let over = books.total_bytes() - books.max_bytes;
+            tracing::warn!(
+                root,
+                over,
+                "more than the cap: what was used longest ago leaves at the end"
+            );
+        }
+        let has_flat = |it: &Source| it.layout == Layout::Flat && it.holds != Holds::Others;
+        if !self.parts.former.keeps_originals() && self.parts.former.sources.iter().any(has_flat) {
+            self.step("remove executables", executables::remove).await;
+        }
         for (at, measure) in measured.into_iter().enumerate() {
             self.walk_source(at, measure).await;
         }
-        if self.step("measure what is left", end).await.is_none() {
-            return;
+        self.finish(&root).await;
+    }
+
+    /// Says that all is done, as soon as that can be said.
+    async fn finish(&self, root: &str) {
+        while self.step("measure what is left", end).await.is_none() {
+            if self.parts.former.is_stopped() {
+                return;
+            }
+            sleep(HOPELESS_PAUSE).await;
         }
         let counters = &self.parts.counters;
         tracing::info!(
@@ -151,6 +180,7 @@ impl Walk {
                 Ok(Err(error)) if disk::is_full(&error) => {
                     full_disk::make_room(&self.parts, 0).await;
                 }
+                Ok(Err(_)) if self.parts.former.is_stopped() => return None,
                 Ok(Err(error)) => {
                     tracing::warn!(what, %error, "step of the walk failed");
                     sleep(RETRY_PAUSE).await;
@@ -209,13 +239,40 @@ fn end(parts: &Parts) -> io::Result<()> {
         }
         parts.disk.remove_empty_directory(&source.directory);
     }
-    // The next directory of another server's begins anew.
-    parts.state.update(parts, |format| format.former = None)?;
+    for _ in 0..MAX_TRIES {
+        let releases = former.releases.load(Ordering::Relaxed);
+        let left = of_all(parts, |source| measure(parts, source))?;
+        let held = former.originals.lock();
+        // Names that went meanwhile were counted or were not.
+        if releases == former.releases.load(Ordering::Relaxed) {
+            drop(held);
+            return conclude(parts, &left);
+        }
+    }
     let held = former.originals.lock();
     let left = of_all(parts, |source| measure(parts, source))?;
-    let left: u64 = left.iter().map(|it| it.bytes).sum();
-    parts.update(|index| index.end_former(left));
-    former.is_done.store(true, Ordering::Release);
+    drop(held);
+    conclude(parts, &left)
+}
+
+fn conclude(parts: &Parts, left: &[Measure]) -> io::Result<()> {
+    let bytes: u64 = left.iter().map(|it| it.bytes).sum();
+    let has_candidates = left.iter().any(|it| it.candidates > 0);
+    if !has_candidates {
+        // From now on a file's own times say no more when it was used last.
+        let written = snapshots::make_room(parts).map_or(Ok(String::new()), snapshots::write);
+        if let Err(error) = written {
+            tracing::warn!(%error, "no snapshot of what was taken over");
+        }
+        // The next directory of another server's begins anew.
+        parts.state.update(parts, |format| format.former = None)?;
+    }
+    let held = parts.former.originals.lock();
+    parts.update(|index| {
+        index.keep_fences(has_candidates);
+        index.end_former(bytes);
+    });
+    parts.former.is_done.store(true, Ordering::Release);
     drop(held);
     parts.write_ended.notify_waiters();
     Ok(())

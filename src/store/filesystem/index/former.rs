@@ -1,7 +1,6 @@
 //! Files of a former server that become entries.
 //!
-//! Until they are, the ledger charges them as unread: at first with what they take at most, then
-//! with what was measured. Taking one over moves its bytes to the resident ones in one step, so the
+//! Until they are, the ledger charges them as unread, with what was estimated. Taking one over moves its bytes to the resident ones in one step, so the
 //! books are right at every moment of a walk that takes hours.
 
 use super::Index;
@@ -31,10 +30,16 @@ impl<W> Index<W> {
         self.order.timeline.begin_after_calendar(Generation::first_of_epoch(1).0);
     }
 
-    /// Says that there are files of a former server, which take at most so much.
-    pub(crate) fn begin_former(&mut self, most_bytes: u64) {
-        self.unread.former = FormerFiles::AtMost(most_bytes);
-        self.book_unread();
+    /// Says that there are files of a former server. Nothing is evicted before it is known what
+    /// they take; what is written meanwhile is let through.
+    pub(crate) fn begin_former(&mut self) {
+        self.unread.former = FormerFiles::Unknown;
+    }
+
+    /// Says whether there may be files that a purge has cut off and nobody has looked at: then its
+    /// fence stays up (I16).
+    pub(crate) fn keep_fences(&mut self, keeps: bool) {
+        self.unread.keeps_fences = keeps;
     }
 
     /// Says what they take. From now on the oldest known may leave for a write; what there is over
@@ -84,13 +89,14 @@ impl<W> Index<W> {
 
     /// Makes linked files of one shard entries, each in the place that its last use gives it; what
     /// they replace, and what a purge has cut off meanwhile, are victims. `taken` are in the order
-    /// of their stamps.
+    /// of their stamps. After a stop nothing is taken over, and all are victims: the second result
+    /// is false, and their old names must stay.
     pub(crate) fn take_over(
         &mut self,
         shard: Shard,
         taken: &[TakenOver],
         since: u64,
-    ) -> Vec<Victim> {
+    ) -> (Vec<Victim>, bool) {
         let mut victims = Vec::new();
         let mut entries = Vec::with_capacity(taken.len());
         for it in taken {
@@ -119,7 +125,7 @@ impl<W> Index<W> {
         for slot in self.order.insert_former(shard, entries) {
             self.enter(slot);
         }
-        victims
+        (victims, !self.is_frozen)
     }
 }
 

@@ -100,15 +100,16 @@ impl Ledger {
 
     /// Puts up with what is there over the limit, until [`Ledger::end_excess`].
     pub(super) fn bear_excess(&mut self) {
-        self.excess = self.total().saturating_sub(self.limit);
+        self.excess = self.total().saturating_sub(self.max);
     }
 
     pub(super) fn end_excess(&mut self) {
         self.excess = 0;
     }
 
+    /// Where the disk has less than the cap, the limit says what it has, whatever was there.
     fn bearable(&self) -> u64 {
-        self.limit.saturating_add(self.excess)
+        if self.limit < self.max { self.limit } else { self.max.saturating_add(self.excess) }
     }
 
     /// Whether `wanted` bytes fit an otherwise empty store with `removable` bytes of its overhead

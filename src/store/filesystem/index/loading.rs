@@ -33,6 +33,8 @@ pub(super) struct Unread {
     bytes: u64,
     /// What a former server has left.
     pub(super) former: FormerFiles,
+    /// Whether there may be files of theirs that a purge has cut off.
+    pub(super) keeps_fences: bool,
 }
 
 /// The files of a former server that are not the store's yet.
@@ -41,32 +43,30 @@ pub(super) enum FormerFiles {
     /// There are none.
     #[default]
     None,
-    /// Nobody has looked: together they take at most so much.
-    AtMost(u64),
-    /// They take so much.
+    /// Nobody has looked.
+    Unknown,
+    /// They take about so much.
     Known(u64),
 }
 
 impl FormerFiles {
     fn bytes(self) -> u64 {
         match self {
-            Self::None => 0,
-            Self::AtMost(bytes) | Self::Known(bytes) => bytes,
+            Self::None | Self::Unknown => 0,
+            Self::Known(bytes) => bytes,
         }
     }
 
     pub(super) fn with(self, bytes: u64) -> Self {
         match self {
-            Self::None => Self::None,
-            Self::AtMost(most) => Self::AtMost(most.saturating_add(bytes)),
+            Self::None | Self::Unknown => self,
             Self::Known(all) => Self::Known(all.saturating_add(bytes)),
         }
     }
 
     pub(super) fn without(self, bytes: u64) -> Self {
         match self {
-            Self::None => Self::None,
-            Self::AtMost(most) => Self::AtMost(most.saturating_sub(bytes)),
+            Self::None | Self::Unknown => self,
             Self::Known(all) => Self::Known(all.saturating_sub(bytes)),
         }
     }
@@ -82,12 +82,13 @@ impl Unread {
             sizes: UnreadShards::AtMost(0),
             bytes: 0,
             former: FormerFiles::None,
+            keeps_fences: false,
         }
     }
 
     /// Whether there are entries that are not known yet.
     pub(super) fn is_some(&self) -> bool {
-        self.has_unread_shards() || matches!(self.former, FormerFiles::AtMost(_))
+        self.has_unread_shards() || self.former == FormerFiles::Unknown
     }
 
     pub(super) fn has_unread_shards(&self) -> bool {
@@ -108,9 +109,9 @@ impl<W> Index<W> {
             UnreadShards::Exact(sizes) => sizes.iter().sum(),
             UnreadShards::AtMost(bytes) => *bytes,
         };
-        let former = self.unread.former;
+        let Unread { former, keeps_fences, .. } = self.unread;
         let (is_read, left) = (vec![false; Shard::COUNT], Shard::COUNT);
-        self.unread = Unread { is_read, left, hopeless: 0, sizes, bytes, former };
+        self.unread = Unread { is_read, left, hopeless: 0, sizes, bytes, former, keeps_fences };
         self.book_unread();
     }
 
@@ -215,7 +216,7 @@ impl<W> Index<W> {
     /// Takes fences down behind which nothing is left, on the disk either: `gone_before` is a
     /// moment whose removals have been synced since. I16.
     pub(crate) fn lower_fences(&mut self, gone_before: u64) {
-        if self.unread.left == 0 && self.unread.former == FormerFiles::None {
+        if self.unread.left == 0 && !self.unread.keeps_fences {
             self.writers.lower_fences(gone_before);
         }
     }

@@ -48,9 +48,11 @@ impl ShardLists {
         else {
             return;
         };
-        // Not above the stamp of the oldest, whichever that is afterwards.
-        self.heads.push(Reverse((*oldest, shard.0)));
         let mut place = list.oldest();
+        let is_older = place.and_then(|at| slots.get(at)).is_none_or(|entry| *oldest < entry.stamp);
+        if is_older {
+            self.heads.push(Reverse((*oldest, shard.0)));
+        }
         for (stamp, slot) in added {
             while let Some(entry) = place.and_then(|at| slots.get(at))
                 && entry.stamp < *stamp

@@ -227,8 +227,11 @@ impl<W> Index<W> {
     ) -> (Vec<(FileName, u64)>, Option<u32>) {
         let (entries, rest) = self.order.slots.some_from(from, limit);
         let is_meant = |entry: &&Entry| {
-            let age = self.order.timeline.age(entry.generation.0);
-            selection.covers(&entry.key(), age)
+            // What another server has left was written before it got its generation.
+            let timeline = &self.order.timeline;
+            let written =
+                if timeline.is_of_calendar(entry.stamp) { entry.stamp } else { entry.generation.0 };
+            selection.covers(&entry.key(), timeline.age(written))
         };
         let entries = entries.map(|(_, entry)| entry).filter(is_meant);
         (entries.map(|entry| (entry.file(), entry.charge_bytes())).collect(), rest)
