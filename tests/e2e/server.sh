@@ -8,6 +8,8 @@ server_address=''
 # host:port of the HTTP listener.
 # shellcheck disable=SC2034
 server_http_address=''
+# How the server is told where to listen for HTTP.
+server_http_flag=--http-listen
 
 # start_server BINARY DIR LOG [FLAGS...]: returns when the ready line is there, within 20 s.
 start_server() {
@@ -31,7 +33,7 @@ launch_server() {
   # Emptied here, not by the redirection below, which the child makes: the ready line that is
   # read must be this start's.
   : >"$log"
-  "$binary" serve "$@" --http-listen 127.0.0.1:0 >"$log" 2>>"$log.err" </dev/null 3>&- 4>&- &
+  "$binary" serve "$@" "$server_http_flag" 127.0.0.1:0 >"$log" 2>>"$log.err" </dev/null 3>&- 4>&- &
   server_pid=$!
   for ((tries = 0; tries < 200; tries++)); do
     ready=$(grep -m 1 '^castellan ready ' "$log" || true)
