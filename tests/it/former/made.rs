@@ -2,16 +2,13 @@
 //! finds every good value in what it has made, and none of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{read_dir, symlink_metadata};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::symlink_metadata;
+use std::path::Path;
 
 use castellan::digest::{Digest, DigestFunction};
-use castellan::former::{
-    ACTION_RESULT_DIR, BLOB_DIR, Casblob, FormerEncoding, FormerName, NATIVELINK_BLOB_DIR, RAW_DIR,
-    ReadAt, bazel_remote_cas, bazel_remote_result, nativelink,
-};
+use castellan::former::{ACTION_RESULT_DIR, NATIVELINK_BLOB_DIR, RAW_DIR};
 
+use super::files::{Claim, blob_in, bytes_of, claim, paths};
 use super::fixtures::content::content;
 use super::fixtures::manifest::{Expectation, Kind};
 use super::fixtures::results::{action_result, raw_value};
@@ -20,97 +17,23 @@ use super::{LAYOUTS, Made, SEED};
 
 const BLOBS: u64 = 60;
 
-struct File(Vec<u8>);
-
-impl ReadAt for File {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = self.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&rest[..len]);
-        Ok(len)
-    }
-}
-
-/// The regular files in a directory; none where there is no directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = read_dir(directory) else { return Vec::new() };
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.filter(|path| symlink_metadata(path).unwrap().is_file()).collect()
-}
-
-fn name_of(path: &Path) -> &str {
-    path.file_name().unwrap().to_str().unwrap()
-}
-
-#[expect(clippy::disallowed_methods, reason = "reads what another server would have written")]
-fn bytes_of(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap()
-}
-
-/// The bytes that a file gives for the blob that its name claims.
-fn decoded(name: &FormerName, path: &Path) -> Option<Vec<u8>> {
-    let file = File(bytes_of(path));
-    if name.encoding == FormerEncoding::Identity {
-        return Some(file.0);
-    }
-    let casblob = Casblob::open(&file, file.0.len() as u64).ok()?;
-    let mut data = Vec::new();
-    casblob
-        .decode(&file, |piece| {
-            data.extend_from_slice(piece);
-            Ok(())
-        })
-        .ok()?;
-    Some(data)
-}
-
-/// The blob in a file, if it is the one that its name claims.
-fn blob_in(name: &FormerName, path: &Path) -> Option<Digest> {
-    let digest = Digest::of(DigestFunction::Sha256, &decoded(name, path)?);
-    let is_right = name.hash == digest.hash
-        && name.size_bytes.is_none_or(|size_bytes| size_bytes == digest.size_bytes);
-    is_right.then_some(digest)
-}
-
-fn buckets(root: &Path, kind: &str) -> impl Iterator<Item = (u8, PathBuf)> {
-    let kind = root.join(kind);
-    (0..=0xff).map(move |bucket| (bucket, kind.join(format!("{bucket:02x}"))))
-}
-
 /// The blobs that are there.
 fn blobs(layout: Layout, root: &Path) -> BTreeSet<Digest> {
-    let mut claims = Vec::new();
-    if layout.is_bazel_remote() {
-        for (bucket, directory) in buckets(root, BLOB_DIR) {
-            let files = files(&directory).into_iter();
-            claims.extend(files.map(|path| (bazel_remote_cas(bucket, name_of(&path)), path)));
-        }
-    } else {
-        for directory in [root.to_owned(), root.join(NATIVELINK_BLOB_DIR)] {
-            claims.extend(
-                files(&directory).into_iter().map(|path| (nativelink(name_of(&path)), path)),
-            );
-        }
-    }
-    claims.into_iter().filter_map(|(name, path)| blob_in(&name?, &path)).collect()
+    let blob_at = |path| match claim(layout, root, path)? {
+        Claim::Blob(name) => blob_in(&name, &root.join(path)),
+        Claim::Value(_) => None,
+    };
+    paths(root).iter().filter_map(|path| blob_at(path)).collect()
 }
 
 /// The files of results or raw values, by hash.
 fn values(layout: Layout, root: &Path, kind: &str) -> BTreeMap<[u8; 32], Vec<u8>> {
-    let mut found = BTreeMap::new();
-    if layout.is_bazel_remote() {
-        for (bucket, directory) in buckets(root, kind) {
-            for path in files(&directory) {
-                let hash = bazel_remote_result(bucket, name_of(&path)).unwrap();
-                found.insert(hash, bytes_of(&path));
-            }
-        }
-    } else {
-        for path in files(&root.join(NATIVELINK_BLOB_DIR)) {
-            found.insert(nativelink(name_of(&path)).unwrap().hash, bytes_of(&path));
-        }
-    }
-    found
+    let kind = if layout.is_bazel_remote() { kind } else { NATIVELINK_BLOB_DIR };
+    let value_at = |path: &Path| match claim(layout, root, path)? {
+        Claim::Value(hash) if path.starts_with(kind) => Some((hash, bytes_of(&root.join(path)))),
+        _ => None,
+    };
+    paths(root).iter().filter_map(|path| value_at(path)).collect()
 }
 
 #[test]
@@ -166,12 +89,12 @@ fn the_same_plan_makes_the_same_directory() {
     let (first, second) =
         (Made::new(Layout::BazelRemote, BLOBS), Made::new(Layout::BazelRemote, BLOBS));
     assert_eq!(lines(&first), lines(&second));
-    for (_, directory) in buckets(&first.root(), BLOB_DIR) {
-        for path in files(&directory) {
-            let other = second.root().join(path.strip_prefix(first.root()).unwrap());
-            assert_eq!(bytes_of(&path), bytes_of(&other), "{}", path.display());
+    for path in paths(&first.root()) {
+        if claim(Layout::BazelRemote, &first.root(), &path).is_some() {
+            let (one, other) = (first.root().join(&path), second.root().join(&path));
+            assert_eq!(bytes_of(&one), bytes_of(&other), "{}", path.display());
             let times = |path: &Path| symlink_metadata(path).unwrap().modified().unwrap();
-            assert_eq!(times(&path), times(&other), "{}", path.display());
+            assert_eq!(times(&one), times(&other), "{}", path.display());
         }
     }
 }

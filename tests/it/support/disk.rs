@@ -1,5 +1,7 @@
 //! What a store's directory takes on the disk, seen from outside.
 
+use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,8 +13,15 @@ const SECTOR_BYTES: u64 = 512;
 
 /// What `du` shows of a directory, in bytes. Sound only while nothing changes in it.
 pub(crate) fn du(root: &Path) -> u64 {
-    let mut sum = blocks(root);
-    walk(root, &mut |path| sum += blocks(path));
+    let (mut sum, mut seen) = (blocks(root), BTreeSet::new());
+    walk(root, &mut |path| {
+        // A file of several names counts once.
+        let linked = std::fs::symlink_metadata(path).ok().filter(|meta| meta.nlink() > 1);
+        let is_file = linked.filter(Metadata::is_file);
+        if is_file.is_none_or(|meta| seen.insert(meta.ino())) {
+            sum += blocks(path);
+        }
+    });
     sum
 }
 
