@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("staging", &["cas", "digest", "shutdown", "store", "trees"]),
     ("client", &["digest", "former", "shutdown", "store", "trees"]),
     ("encoded", &["digest"]),
-    ("action_cache", &["cas", "digest", "encoded", "store", "telemetry"]),
+    ("action_cache", &["cas", "digest", "encoded", "former", "store", "telemetry"]),
     ("instance", &["action_cache", "cas", "digest", "store", "telemetry"]),
     (
         "grpc",

@@ -32,6 +32,7 @@ mod own_room;
 mod pinning;
 mod pins;
 mod pool;
+mod presence;
 mod publication;
 mod purge;
 mod reader;
@@ -68,7 +69,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::Semaphore;
 
 pub use counters::StoreStats;
@@ -95,17 +95,9 @@ use super::{
 pub use super::{PurgeScope, Purged, Selection};
 use crate::digest::{Digest, DigestFunction, HASH_BYTES};
 use disk::Disk;
-use index::{Found, Use};
 use pinning::Purpose;
 use shared::Shared;
 use sync::{Mutex, Task};
-
-/// Look-ups under one hold of the index lock.
-const LOOKUP_BATCH: usize = 512;
-/// Bytes of another server's blobs that one question has hashed.
-const MAX_CHECKED_BYTES: u64 = 4 << 30;
-/// Files that one question has hashed at the same time.
-const CHECKS_AT_ONCE: usize = 16;
 
 /// A store of files under one root.
 #[derive(Debug)]
@@ -339,35 +331,6 @@ impl FilesystemStore {
         Ok(self.shared.parts.has_whole(key))
     }
 
-    /// Hashes a blob before a client is told that it is there; whether it is.
-    async fn try_out(&self, doubtful: &Found) -> bool {
-        let key = doubtful.file.key;
-        let checked = if doubtful.is_former() {
-            former::check_in_place(&self.shared, doubtful).await
-        } else {
-            reader::verify(&self.shared, &key).await
-        };
-        // What cannot be read cannot be said to be there.
-        let is_whole = checked.unwrap_or(false);
-        let found = self.shared.parts.index.lock(|index| index.look_up(&key, Use::Promise));
-        is_whole && found.is_some_and(|found| !found.is_doubtful())
-    }
-
-    /// Looks keys up for a client; those to be hashed before come back in the list.
-    fn promise(&self, keys: &[Key], missing: &mut Vec<bool>) -> Vec<(usize, Found)> {
-        let mut suspects = Vec::new();
-        for batch in keys.chunks(LOOKUP_BATCH) {
-            self.shared.parts.index.lock(|index| {
-                for key in batch {
-                    let found = index.look_up(key, Use::Promise);
-                    suspects.extend(found.filter(Found::is_doubtful).map(|it| (missing.len(), it)));
-                    missing.push(found.is_none());
-                }
-            });
-        }
-        suspects
-    }
-
     /// Waits until every directory is read.
     #[cfg(all(test, not(feature = "shuttle")))]
     async fn loaded(&self) {
@@ -392,35 +355,7 @@ impl FilesystemStore {
 impl BlobStore for FilesystemStore {
     async fn find_missing(&self, keys: &[Key]) -> Result<Vec<bool>, StoreError> {
         let keys = &*without_hints(keys);
-        if let Err(error) = loader::ensure(&self.shared.parts, keys).await {
-            // What cannot be read cannot be said to be there.
-            tracing::error!(%error, "what is in it counts as missing");
-        }
-        let mut missing = Vec::with_capacity(keys.len());
-        let mut left_bytes = MAX_CHECKED_BYTES;
-        let checks = self.promise(keys, &mut missing).into_iter();
-        // What one question cannot have hashed is missing to it; the next one goes on there.
-        let checks = checks.filter_map(|(at, doubtful)| {
-            let len_bytes = doubtful.file.len_bytes;
-            let is_first = left_bytes == MAX_CHECKED_BYTES;
-            if len_bytes > left_bytes && !is_first && doubtful.is_untried {
-                if let Some(missing) = missing.get_mut(at) {
-                    *missing = true;
-                }
-                return None;
-            }
-            left_bytes = left_bytes.saturating_sub(len_bytes);
-            Some((at, doubtful))
-        });
-        let checks: Vec<_> = checks.collect();
-        let checks = checks.into_iter();
-        let checks = checks.map(|(at, suspect)| async move { (at, self.try_out(&suspect).await) });
-        let mut checks = stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE);
-        while let Some((at, is_there)) = checks.next().await {
-            if let Some(missing) = missing.get_mut(at) {
-                *missing = !is_there;
-            }
-        }
+        let missing = presence::find_missing(&self.shared, keys).await;
         for (key, is_missing) in keys.iter().zip(&missing) {
             // Of an action result the length is not known, and counts as next to nothing.
             let len_bytes = key.digest.size_bytes;

@@ -61,19 +61,7 @@ pub(super) fn open(options: &FilesystemOptions, disk: Disk) -> io::Result<Shared
     let identity = disk.identity()?;
     let mut legacy = legacy(&disk, &former, &identity);
     legacy.former_from = former.former;
-    let last_epoch = last_epoch(&disk, &former, is_whole, &legacy)?;
-    if last_epoch == 0 {
-        // A fresh directory has no files to doubt.
-        legacy.suspect_from = None;
-    }
-    if let Some(first) = legacy.suspect_from {
-        tracing::warn!(from = first.0, "power may have been lost, what is younger is hashed first");
-    }
-    let epoch = last_epoch + 1;
-    if epoch >= Generation::MAX_EPOCH {
-        let text = "this directory has been started a million times; begin a new one";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
+    let epoch = next_epoch(&disk, &former, is_whole, &mut legacy)?;
     if options.durability != Durability::Async && !legacy.is_clean {
         // I18: what is there is "present" to the next who sends it, so it must be on the disk.
         disk.sync()?;
@@ -204,6 +192,28 @@ fn open_snapshot(disk: &Disk, path: &str) -> io::Result<Option<OldSnapshot>> {
     let finished = disk.changed_at(path)?;
     let index = snapshots::parse(&file)?;
     Ok(Some(OldSnapshot { index, file, finished }))
+}
+
+/// The number of this start. What a fresh directory has is not doubted.
+fn next_epoch(
+    disk: &Disk,
+    former: &Format,
+    is_whole: bool,
+    legacy: &mut Legacy,
+) -> io::Result<u32> {
+    let last_epoch = last_epoch(disk, former, is_whole, legacy)?;
+    if last_epoch == 0 {
+        legacy.suspect_from = None;
+    }
+    if let Some(first) = legacy.suspect_from {
+        tracing::warn!(from = first.0, "power may have been lost, what is younger is hashed first");
+    }
+    let epoch = last_epoch + 1;
+    if epoch >= Generation::MAX_EPOCH {
+        let text = "this directory has been started a million times; begin a new one";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(epoch)
 }
 
 /// The last start before this one, 0 when there was none. I6: the first generation of this process

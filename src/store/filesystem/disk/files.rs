@@ -341,6 +341,20 @@ impl Disk {
         self.open_unstepped(path)
     }
 
+    /// The same without a trace in its times, where that is allowed: they say when it was used.
+    pub(in crate::store::filesystem) fn open_untouched(
+        &self,
+        path: &str,
+    ) -> io::Result<Option<ReadFile>> {
+        self.step(Call::Open)?;
+        let flags = open_flags() | OFlags::NOATIME;
+        match rustix::fs::openat(&*self.root, path, flags, Mode::empty()) {
+            // Another user's.
+            Err(Errno::PERM) => self.open_unstepped(path),
+            outcome => self.opened(outcome),
+        }
+    }
+
     /// The same, as a part of another call.
     pub(super) fn open_unstepped(&self, path: &str) -> io::Result<Option<ReadFile>> {
         self.opened(rustix::fs::openat(&*self.root, path, open_flags(), Mode::empty()))

@@ -186,7 +186,9 @@ impl Candidate {
 
     /// The length of the blob in a casblob.
     fn casblob_bytes(&self, parts: &Parts) -> io::Result<Result<u64, Refusal>> {
-        let Some(file) = parts.disk.open_file(&self.path)? else { return Ok(Err(Refusal::NoFile)) };
+        let Some(file) = parts.disk.open_untouched(&self.path)? else {
+            return Ok(Err(Refusal::NoFile));
+        };
         match Casblob::open(&file, file.len_bytes()) {
             Ok(casblob) => Ok(Ok(casblob.size_bytes())),
             Err(CasblobError::Io(error)) => Err(error),

@@ -177,7 +177,10 @@ fn seek(parts: &Parts, keys: &[Key]) -> io::Result<()> {
         let keys: Vec<&Key> = keys.iter().filter(meant).collect();
         let Some(first) = keys.first() else { continue };
         outcome = outcome.and(match source.layout {
-            Layout::Flat => keys.iter().try_for_each(|key| take_over::by_name(parts, source, key)),
+            // One that cannot be sought is no reason to leave out the others.
+            Layout::Flat => keys
+                .iter()
+                .fold(Ok(()), |outcome, key| take_over::by_name(parts, source, key).and(outcome)),
             Layout::Buckets => {
                 let is_wanted = |hash: &[u8; HASH_BYTES]| {
                     keys.binary_search_by_key(&hash, |key| &key.digest.hash).is_ok()

@@ -29,7 +29,9 @@ pub(super) fn is_of(disk: &Disk, source: &Source, function: DigestFunction) -> i
     let mut left_bytes = MAX_BYTES;
     let mut tried = 0;
     for (name, hash) in named {
-        let Some(file) = disk.open_file(&source.path_of(&name)).ok().flatten() else { continue };
+        let Some(file) = disk.open_untouched(&source.path_of(&name)).ok().flatten() else {
+            continue;
+        };
         let len_bytes = file.len_bytes();
         if len_bytes == 0 || len_bytes > left_bytes || tried == MAX_FILES {
             continue;

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::super::disk;
 use super::super::index::{Index, TakeOverRefusal, TakenOver, Victim};
@@ -166,6 +167,7 @@ fn drop_original(parts: &Parts, path: &str, allocated_bytes: u64) {
     if parts.former.keeps_originals() || parts.check_open().is_err() {
         return;
     }
+    parts.former.releases.fetch_add(1, Ordering::Relaxed);
     match parts.disk.unlink(path) {
         Ok(()) => parts.update(|index| index.drop_former(allocated_bytes)),
         // It is measured again at the end.
@@ -252,7 +254,7 @@ impl<'a> Taking<'a> {
         }
         // That may take long, and nothing stays between its names for it.
         self.book();
-        let opened = parts.disk.open_file(&it.path)?;
+        let opened = parts.disk.open_untouched(&it.path)?;
         let is_casblob = it.form == Form::Former;
         let is_right = |file| rewrite::is_right(&file, &it.key, it.len_bytes, is_casblob);
         let is_right = opened.map_or(Ok(false), is_right)?;

@@ -32,6 +32,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const HOPELESS_PAUSE: Duration = Duration::from_mins(1);
 /// Tries of one step before it is left alone.
 const MAX_TRIES: u32 = 3;
+/// Measures of what is left, until nothing goes meanwhile.
+const MAX_MEASURES: u32 = 10;
 /// Of a step's time, how long the walk rests after it: half of the time at most it works.
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 
@@ -239,41 +241,43 @@ fn end(parts: &Parts) -> io::Result<()> {
         }
         parts.disk.remove_empty_directory(&source.directory);
     }
-    for _ in 0..MAX_TRIES {
+    for attempt in 1..=MAX_MEASURES {
         let releases = former.releases.load(Ordering::Relaxed);
+        let were_gone = parts.index.lock(|index| index.are_victims_gone());
         let left = of_all(parts, |source| measure(parts, source))?;
-        let held = former.originals.lock();
-        // Names that went meanwhile were counted or were not.
-        if releases == former.releases.load(Ordering::Relaxed) {
-            drop(held);
-            return conclude(parts, &left);
+        let has_candidates = left.iter().any(|it| it.candidates > 0);
+        if !has_candidates {
+            close_format(parts)?;
+        }
+        let _held = former.originals.lock();
+        // What went meanwhile was counted, or was not.
+        let are_gone = || parts.index.lock(|index| index.are_victims_gone());
+        let is_exact = (!former.keeps_originals() || (were_gone && are_gone()))
+            && releases == former.releases.load(Ordering::Relaxed);
+        if is_exact || attempt == MAX_MEASURES {
+            conclude(parts, &left, has_candidates);
+            break;
         }
     }
-    let held = former.originals.lock();
-    let left = of_all(parts, |source| measure(parts, source))?;
-    drop(held);
-    conclude(parts, &left)
+    parts.write_ended.notify_waiters();
+    Ok(())
 }
 
-fn conclude(parts: &Parts, left: &[Measure]) -> io::Result<()> {
-    let bytes: u64 = left.iter().map(|it| it.bytes).sum();
-    let has_candidates = left.iter().any(|it| it.candidates > 0);
-    if !has_candidates {
-        // From now on a file's own times say no more when it was used last.
-        let written = snapshots::make_room(parts).map_or(Ok(String::new()), snapshots::write);
-        if let Err(error) = written {
-            tracing::warn!(%error, "no snapshot of what was taken over");
-        }
-        // The next directory of another server's begins anew.
-        parts.state.update(parts, |format| format.former = None)?;
+/// Writes down that the next directory of another server's begins anew.
+fn close_format(parts: &Parts) -> io::Result<()> {
+    // From now on a file's own times say no more when it was used last.
+    let written = snapshots::make_room(parts).map_or(Ok(String::new()), snapshots::write);
+    if let Err(error) = written {
+        tracing::warn!(%error, "no snapshot of what was taken over");
     }
-    let held = parts.former.originals.lock();
+    parts.state.update(parts, |format| format.former = None)
+}
+
+fn conclude(parts: &Parts, left: &[Measure], has_candidates: bool) {
+    let bytes = left.iter().map(|it| it.bytes).sum();
     parts.update(|index| {
         index.keep_fences(has_candidates);
         index.end_former(bytes);
     });
     parts.former.is_done.store(true, Ordering::Release);
-    drop(held);
-    parts.write_ended.notify_waiters();
-    Ok(())
 }

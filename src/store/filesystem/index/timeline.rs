@@ -105,8 +105,8 @@ impl Timeline {
         self.now
     }
 
-    /// The latest time that `stamp` can have been. What of a former process is older than the first pair is taken to
-    /// be of that time.
+    /// The latest time that `stamp` can have been. What of a former process is older than the first
+    /// pair is taken to be of that time.
     pub(super) fn latest(&self, stamp: u64) -> u64 {
         if self.is_of_calendar(stamp) {
             return stamp >> CALENDAR_BITS;

@@ -97,6 +97,9 @@ async fn the_right_one_of_two_is_found_wherever_it_is() {
         let right = if is_wrong_in_root { &inner } else { &outer };
         leave(root, wrong, &blob(2, 3000).1);
         leave(root, right, &data);
+        // By which the directories are known for what they are.
+        let (other, other_data, _) = leave_blob(root, 3, 10);
+        leave(root, &name_of(&other), &other_data);
         let store = without_walk(root);
         assert_eq!(read(&store, &key).await, Some(data), "{is_wrong_in_root}");
         assert!(!root.join(inner).exists() && !root.join(outer).exists());
@@ -109,8 +112,93 @@ async fn an_upload_heals_what_nobody_has_tried() {
     let root = directory.path();
     let (key, data) = blob(1, 3000);
     leave(root, &format!("d/{}", name_of(&key)), &blob(2, 3000).1);
+    leave_blob(root, 3, 10);
     let store = without_walk(root);
     store.put(&key, data.clone()).await.unwrap();
     assert_eq!(read(&store, &key).await, Some(data));
     assert_eq!(store.stats().corrupt_blobs, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_not_what_its_names_say_is_left_alone() {
+    let results: Vec<_> = (1..9).map(|seed| (blob(seed, 100).0, blob(seed + 20, 50).1)).collect();
+    let of_blake3: Vec<_> = (1..9)
+        .map(|seed| {
+            let data = blob(seed, 100).1;
+            (Key::blob(Digest::of(DigestFunction::Blake3, &data)), data)
+        })
+        .collect();
+    for files in [results, of_blake3] {
+        let directory = scratch();
+        let root = directory.path();
+        for (key, data) in &files {
+            leave(root, &format!("d/{}", name_of(key)), data);
+            leave(root, &name_of(key), data);
+        }
+        let store = open_with(adopting(root, Adopt::Move)).await;
+        assert_eq!(store.stats().former_directories, 0);
+        let keys: Vec<Key> = files.iter().map(|(key, _)| *key).collect();
+        assert_eq!(store.find_missing(&keys).await.unwrap(), vec![true; keys.len()]);
+        assert_eq!(former_names(root).len(), files.len());
+        assert_books(&store);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_directory_of_files_stops_nothing() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, data, path) = leave_casblob(root, 1, 3000);
+    let other = |byte: &str| root.join("cas.v2").join(byte);
+    for (byte, is_link) in [("aa", true), ("bb", false)] {
+        if path.starts_with(other(byte)) {
+            continue;
+        }
+        if is_link {
+            std::os::unix::fs::symlink("/", other(byte)).unwrap();
+        } else {
+            std::fs::write(other(byte), b"a file").unwrap();
+        }
+    }
+    std::fs::create_dir(root.join("cas.v2/lost+found")).unwrap();
+    let store = open_with(adopting(root, Adopt::Move)).await;
+    taken_over(&store).await;
+    assert_eq!(read(&store, &key).await, Some(data));
+    let (new, data) = blob(9, 100_000);
+    store.put(&new, data).await.unwrap();
+    store.quiesce().await;
+    assert_books(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_in_a_name_is_no_room_on_the_disk() {
+    let directory = scratch();
+    let root = directory.path();
+    leave_blob(root, 1, 3000);
+    for seed in 2..6 {
+        let hash = blob(seed, 10).0.digest.hash_hex();
+        leave(root, &format!("d/{}-{}", hash.as_str(), i64::MAX), b"");
+    }
+    let store = open_with(adopting(root, Adopt::Move)).await;
+    taken_over(&store).await;
+    assert_books(&store);
+    assert_eq!(store.stats().former_dropped, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_stops_nothing() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, data, path) = leave_casblob(root, 1, 3000);
+    let hash = key.digest.hash_hex();
+    // Of the same directory, and cannot be looked into.
+    let neighbor = format!("{}{}", &hash.as_str()[..2], "0".repeat(62));
+    let blocked = path.with_file_name(format!("{neighbor}-5-1"));
+    std::fs::create_dir(&blocked).unwrap();
+    let store = open_with(adopting(root, Adopt::Move)).await;
+    let (other, more) = blob(77, 300);
+    store.put(&other, more).await.unwrap();
+    assert_eq!(read(&store, &key).await, Some(data));
+    taken_over(&store).await;
+    assert_books(&store);
 }

@@ -57,3 +57,45 @@ async fn an_original_goes_with_its_entry() {
     }
     assert_books(&store);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_purged_is_purged_under_its_old_name_too() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, _, path) = leave_blob(root, 1, 3000);
+    let (packed, _, packed_path) = leave_casblob(root, 2, 3000);
+    let store = open_with(adopting(root, Adopt::Link)).await;
+    taken_over(&store).await;
+    store.purge(PurgeScope::All).await.unwrap();
+    assert!(!path.exists() && !packed_path.exists());
+    drop(store);
+    let store = open_soon(adopting(root, Adopt::Link)).await;
+    store.loaded().await;
+    taken_over(&store).await;
+    assert_eq!(store.find_missing(&[key, packed]).await.unwrap(), [true, true]);
+    assert_books(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_leaves_the_order_of_use() {
+    let directory = scratch();
+    let root = directory.path();
+    let left: Vec<_> = (1..=10).map(|seed| leave_blob(root, seed, 100)).collect();
+    for (number, (_, _, path)) in (0..).zip(&left) {
+        let used = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000 + number * 7 % 11);
+        let times = std::fs::FileTimes::new().set_accessed(used).set_modified(used);
+        std::fs::File::open(path).unwrap().set_times(times).unwrap();
+    }
+    let store = open_with(adopting(root, Adopt::Link)).await;
+    taken_over(&store).await;
+    let order = |store: &FilesystemStore| {
+        let files = store.shared.parts.index.lock(|index| index.files());
+        files.into_iter().map(|file| file.key).collect::<Vec<_>>()
+    };
+    let before = order(&store);
+    drop(store);
+    let store = open_soon(adopting(root, Adopt::Link)).await;
+    store.loaded().await;
+    taken_over(&store).await;
+    assert_eq!(order(&store), before);
+}

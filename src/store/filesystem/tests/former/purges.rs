@@ -64,3 +64,30 @@ async fn a_purge_of_an_instance_takes_the_results_that_every_instance_asks_for()
         leave(root, &bucket_path("ac.v2", &key, "-111111111"), b"a result");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_holds_through_a_start_that_adopts_nothing() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, _, _) = leave_blob(root, 1, 3000);
+    let store = without_walk(root);
+    store.purge(PurgeScope::All).await.unwrap();
+    drop(store);
+    drop(open_soon(adopting(root, Adopt::Off)).await);
+    let store = open_soon(adopting(root, Adopt::Move)).await;
+    taken_over(&store).await;
+    assert_eq!(store.find_missing(&[key]).await.unwrap(), [true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_stop_old_names_stay() {
+    let directory = scratch();
+    let root = directory.path();
+    let (_, _, path) = leave_blob(root, 1, 3000);
+    let store = without_walk(root);
+    let parts = &store.shared.parts;
+    parts.index.lock(|index| drop(index.close()));
+    let keys: Vec<Key> = vec![Key::blob(blob(1, 3000).0.digest)];
+    store.find_missing(&keys).await.unwrap();
+    assert!(path.exists());
+}
