@@ -32,6 +32,7 @@ pub(super) struct Asker {
     instance: String,
     /// Whether what is read was asked for before, as Bazel does it, or not.
     pub(super) asks_first: bool,
+    has_buckets: bool,
     /// Whether `/ac/` serves values of any kind.
     has_raw_values: bool,
 }
@@ -43,6 +44,7 @@ impl Asker {
             http: Http::to(process.http.parse().unwrap()).await,
             instance: instance.to_owned(),
             asks_first: true,
+            has_buckets: site.layout.is_bazel_remote(),
             has_raw_values: site.serves_raw_values(),
         }
     }
@@ -66,6 +68,11 @@ impl Asker {
     async fn ask_blobs(&mut self, lines: &[&Line]) {
         if self.asks_first {
             self.find_missing(lines).await;
+        } else if self.has_buckets {
+            // Where names begin with the hash and are few, it is enough.
+            for line in lines.iter().step_by(BATCH / 4) {
+                self.ask_by_hash(line).await;
+            }
         }
         let is_small = |line: &&&Line| line.digest.size_bytes <= MAX_BATCHED_BYTES;
         let (small, large): (Vec<_>, Vec<_>) = lines.iter().partition(is_small);
