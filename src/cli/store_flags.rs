@@ -80,6 +80,7 @@ pub(super) struct StoreFlags {
     #[arg(long, env = "CASTELLAN_SNAPSHOT_INTERVAL", value_name = "DURATION")]
     snapshot_interval: Option<String>,
 
+    #[expect(clippy::doc_markdown, reason = "help text, not documentation")]
     /// What becomes of what NativeLink or bazel-remote has left in the directory: `move` it, file
     /// by file, to names of the store's, `link` it, so that the other server can be gone back to,
     /// or `off`, leave it alone [default: move].

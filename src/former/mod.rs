@@ -31,7 +31,7 @@
 mod casblob;
 mod names;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use casblob::{Casblob, CasblobError, ReadAt};
 pub use names::{

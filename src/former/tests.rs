@@ -6,7 +6,7 @@ use super::*;
 use crate::digest::{Digest, DigestFunction};
 
 #[path = "../../examples/former_cache/fixtures/casblob.rs"]
-mod written;
+pub(crate) mod written;
 
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 

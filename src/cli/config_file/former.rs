@@ -68,9 +68,12 @@ fn note(
         }
         StoreKind::BySize { lower, upper, .. } => vec![*lower, *upper],
         StoreKind::Sharded(shards) => shards.iter().map(|(at, _)| *at).collect(),
-        // What is behind these is not what the digests name.
-        StoreKind::Compression { .. } | StoreKind::Dedup { .. } => return,
-        StoreKind::Memory(_) | StoreKind::Remote(_) | StoreKind::Noop => return,
+        // What is behind the first two is not what the digests name.
+        StoreKind::Compression { .. }
+        | StoreKind::Dedup { .. }
+        | StoreKind::Memory(_)
+        | StoreKind::Remote(_)
+        | StoreKind::Noop => return,
     };
     for at in behind {
         note(stores, Some(at), contents, function);

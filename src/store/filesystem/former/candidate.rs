@@ -34,6 +34,9 @@ pub(super) struct Examined {
     pub(super) form: Form,
 }
 
+/// A file that is not taken over: its path, what it is, and why.
+pub(super) type Refused = (String, FormerLook, Refusal);
+
 /// Why a file is not taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -83,7 +86,7 @@ impl Candidate {
     /// own name says.
     pub(super) fn parse(source: &Source, bucket: Option<u8>, name: &str) -> Option<Self> {
         let (hash, size_bytes, encoding) = match (source.layout, source.holds, bucket) {
-            (_, Holds::Others, _) => return None,
+            (_, Holds::Others, _) | (Layout::Buckets, _, None) => return None,
             (Layout::Flat, Holds::Blobs, _) => {
                 let name = nativelink(name)?;
                 (name.hash, name.size_bytes, FormerEncoding::Identity)
@@ -99,7 +102,6 @@ impl Candidate {
             (Layout::Buckets, Holds::Results(_), Some(bucket)) => {
                 (bazel_remote_result(bucket, name)?, None, FormerEncoding::Identity)
             }
-            (Layout::Buckets, _, None) => return None,
         };
         let is_own = encoding == FormerEncoding::Identity && source.holds == Holds::Blobs;
         let form = if is_own { Form::Own } else { Form::Former };
@@ -126,7 +128,7 @@ impl Candidate {
         self,
         parts: &Parts,
         source: &Source,
-    ) -> io::Result<Option<Result<Examined, (String, FormerLook, Refusal)>>> {
+    ) -> io::Result<Option<Result<Examined, Refused>>> {
         let Some(look) = parts.disk.look_at_former(&self.path)? else { return Ok(None) };
         // One file that cannot be read is no reason to leave the others.
         let judged = self.judge(parts, source, &look).unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! NativeLink's executable variants, which lie beside its directory and outside of every limit.
+//! `NativeLink`'s executable variants, which lie beside its directory and outside of every limit.
 
 use std::io;
 use std::ops::ControlFlow;

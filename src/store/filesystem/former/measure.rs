@@ -36,6 +36,9 @@ enum Look {
 /// Of the directories by first byte how many are measured for an estimate of all.
 const SAMPLES: u8 = 8;
 
+/// A file up to this is taken to have the size in its name, for an estimate.
+const BELIEVED_BYTES: u64 = 1 << 20;
+
 /// Estimates what is in a directory of another server's, without a look at each file: it may be
 /// one of millions, and writes wait for an answer. Blocking.
 pub(super) fn estimate(parts: &Parts, source: &Source) -> io::Result<Measure> {
@@ -124,7 +127,11 @@ fn one(parts: &Parts, source: &Source, bucket: Option<u8>, path: &str, look: Loo
     let candidate = Candidate::parse(source, bucket, name);
     let bytes = match (&candidate, look) {
         (Some(candidate), Look::Files) => own_bytes(parts, source, candidate),
-        (Some(candidate), Look::Names) => parts.blocks.charge_of(candidate.size_bytes.unwrap_or(1)),
+        // A name can say anything: what it says of a large file is looked at, and those are few.
+        (Some(candidate), Look::Names) => match candidate.size_bytes.unwrap_or(1) {
+            size_bytes if size_bytes < BELIEVED_BYTES => parts.blocks.charge_of(size_bytes),
+            _ => own_bytes(parts, source, candidate),
+        },
         (None, Look::Files) => parts.disk.allocated_below(path),
         // It may be a directory of anything, and is measured at the end.
         (None, Look::Names) => 0,

@@ -178,9 +178,13 @@ fn seek(parts: &Parts, keys: &[Key]) -> io::Result<()> {
         let Some(first) = keys.first() else { continue };
         outcome = outcome.and(match source.layout {
             // One that cannot be sought is no reason to leave out the others.
-            Layout::Flat => keys
-                .iter()
-                .fold(Ok(()), |outcome, key| take_over::by_name(parts, source, key).and(outcome)),
+            Layout::Flat => {
+                let mut sought = Ok(());
+                for key in keys {
+                    sought = take_over::by_name(parts, source, key).and(sought);
+                }
+                sought
+            }
             Layout::Buckets => {
                 let is_wanted = |hash: &[u8; HASH_BYTES]| {
                     keys.binary_search_by_key(&hash, |key| &key.digest.hash).is_ok()

@@ -43,7 +43,9 @@ pub(super) fn is_of(disk: &Disk, source: &Source, function: DigestFunction) -> i
         let mut offset = 0;
         while let Ok(read @ 1..) = file.read_full(&mut buffer, offset) {
             let piece = buffer.get(..read).unwrap_or_default();
-            hashers.iter_mut().for_each(|(_, hasher)| hasher.update(piece));
+            for (_, hasher) in &mut hashers {
+                hasher.update(piece);
+            }
             offset += read as u64;
         }
         let fitting = hashers.into_iter().find(|(_, hasher)| hasher.clone().finish() == hash);

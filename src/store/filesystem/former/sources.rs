@@ -18,7 +18,7 @@ const ROOT: &str = ".";
 /// How files lie in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// All in one directory, named as NativeLink does.
+    /// All in one directory, named as `NativeLink` does.
     Flat,
     /// In a directory for each first byte of the hash, named as bazel-remote does.
     Buckets,

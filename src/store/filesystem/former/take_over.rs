@@ -130,14 +130,13 @@ fn take_over(
         parts.check_open()?;
         match candidate.examine(parts, source)? {
             Some(Ok(it)) => examined.push(it),
-            Some(Err((path, look, refusal))) => {
+            Some(Err((path, look, refusal)))
                 if onlooker == Onlooker::Walk
-                    || (refusal.is_lie() && !parts.former.keeps_originals())
-                {
-                    refuse(parts, &path, look.allocated_bytes, refusal);
-                }
+                    || (refusal.is_lie() && !parts.former.keeps_originals()) =>
+            {
+                refuse(parts, &path, look.allocated_bytes, refusal);
             }
-            None => {}
+            Some(Err(_)) | None => {}
         }
     }
     examined.sort_unstable_by_key(|it| it.stamp);

@@ -77,8 +77,10 @@ impl Walk {
             index.measure_former(bytes);
             index.ledger()
         });
-        if books.total_bytes() > books.max_bytes {
-            let over = books.total_bytes() - books.max_bytes;
+        // Without what is only feared to be there.
+        let known_bytes = books.resident_bytes.saturating_add(books.overhead_bytes);
+        let over = known_bytes.saturating_add(bytes).saturating_sub(books.max_bytes);
+        if over > 0 {
             tracing::warn!(
                 root,
                 over,

@@ -1,8 +1,5 @@
 //! Directories of other servers that a store starts on.
 
-#[path = "../../../../../examples/former_cache/fixtures/casblob.rs"]
-#[expect(dead_code, reason = "made for others too")]
-mod casblob;
 mod lies;
 mod link;
 mod moved;
@@ -12,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::*;
+use crate::former::tests::written as casblob;
 
 const CAP: u64 = 64 << 20;
 
