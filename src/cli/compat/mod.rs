@@ -52,7 +52,10 @@ pub(super) fn plan(
     let mut served = config_file::plan_text(NAME, &text, &|_| None, store, problems)?;
     served.warnings.splice(0..0, values.notes);
     let cap = Cap::Bytes(settings.max_bytes);
-    let (set_aside, of_values) = values_flags.plan(Some(cap), problems).unzip();
+    // bazel-remote has no other values: room for them would be taken from what it has left.
+    let has_values = settings.keeps_raw_results || values_flags.are_given();
+    let room = if has_values { values_flags.plan(Some(cap), problems) } else { None };
+    let (set_aside, of_values) = room.unzip();
     for kind in served.stores.iter_mut().map(|store| &mut store.kind) {
         if let StoreKind::Filesystem(options) = kind {
             // What the file leaves open, flags may say.
