@@ -229,11 +229,9 @@ fn plan(
             Some(otlp),
         ) if problems.is_empty() => {
             let Served { stores, values, listeners, warnings, over_http, .. } = served;
-            let keeps_raw_results = over_http.keeps_raw_results;
-            let raw_results_are_mangled = served.adopted_results_are_mangled;
             let http = HttpOptions {
-                keeps_raw_results,
-                raw_results_are_mangled,
+                keeps_raw_results: over_http.keeps_raw_results,
+                raw_results_are_mangled: served.adopted_results_are_mangled,
                 ..HttpOptions::default()
             };
             let admin = match admin {
