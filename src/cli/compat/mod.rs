@@ -99,8 +99,17 @@ fn serve_any_instance(served: &mut Served) {
     }
 }
 
+/// What a YAML file comes to.
+#[derive(Debug)]
+pub(super) struct Converted {
+    /// A file of ours.
+    pub(super) text: String,
+    /// Where HTTP is served, which that file cannot say.
+    pub(super) http: String,
+}
+
 /// A YAML file as one of ours, or what of it cannot be said there.
-pub(super) fn convert(path: &Path) -> Result<String, Problems> {
+pub(super) fn convert(path: &Path) -> Result<Converted, Problems> {
     let mut problems = Problems::default();
     let mut values = Values::of_file(path, &mut problems);
     let settings = Settings::of(&mut values, &mut problems);
@@ -126,5 +135,5 @@ pub(super) fn convert(path: &Path) -> Result<String, Problems> {
         let _ = writeln!(text, "// {}", note.escape_debug());
     }
     text.push_str(&json5::text(&settings));
-    Ok(text)
+    Ok(Converted { text, http: settings.http })
 }

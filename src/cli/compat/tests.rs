@@ -318,6 +318,12 @@ fn certificates_are_those_of_both_listeners() {
         assert_eq!(tls.client_ca_file.as_deref(), Some(Path::new("/ca")));
     }
     assert!(served(&pair).http_tls.unwrap().client_ca_file.is_none());
+    assert_eq!(warnings(&pair, &[]), Vec::<String>::new());
+    for flag in ["--tls_ca_file=/ca", "--min_tls_version=1.0", "--min_tls_version=1.1"] {
+        let found = warnings(&[pair[0], pair[1], flag], &[]);
+        let name = flag.split('=').next().unwrap();
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{name}: ")), "{found:?}");
+    }
     let found = refused(&[pair[0], pair[1], "--min_tls_version=1.3"]);
     assert!(found.starts_with("error: --min_tls_version: TLS 1.2 is always spoken"), "{found}");
 }
