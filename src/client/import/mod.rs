@@ -219,8 +219,9 @@ impl Import {
     }
 
     async fn result(self: Arc<Self>, result: NewResult) -> Result<(), ClientError> {
-        match self.store_result(result.action, result.encoded).await {
-            Ok(is_taken) => self.tally.result(is_taken),
+        let action = result.action;
+        match self.store_result(action, result.encoded).await {
+            Ok(is_taken) => self.tally.result(action, is_taken),
             Err(error) => self.skip(result.name, Reason::of_result(&error), error)?,
         }
         Ok(())
