@@ -206,11 +206,11 @@ impl Walk {
         let mut names = HashSet::new();
         for part in parts.iter().filter(|it| it.may_be_mangled()) {
             self.part(part, &Actions::default(), &mut |entry| {
-                let Entry::Result(named, _) = entry else { return Ok(()) };
+                let Entry::Result(result, _) = entry else { return Ok(()) };
                 if names.len() == MAX_ACTIONS {
                     return Err(io::Error::other("has too many results to find their actions"));
                 }
-                names.insert(named.hash);
+                names.insert(result.hash);
                 Ok(())
             })?;
         }
