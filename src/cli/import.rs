@@ -219,6 +219,7 @@ fn object(imported: &Imported, is_dry_run: bool, seconds: u64) -> Value {
         "taken_blobs": imported.taken_blobs,
         "taken_bytes": imported.taken_bytes,
         "taken_results": imported.taken_results,
+        "results_without_size": imported.results_without_size,
         "present_blobs": imported.present_blobs,
         "present_bytes": imported.present_bytes,
         "present_results": imported.present_results,
@@ -229,15 +230,23 @@ fn object(imported: &Imported, is_dry_run: bool, seconds: u64) -> Value {
 }
 
 fn text(imported: &Imported, is_dry_run: bool, seconds: u64) -> String {
-    let line = |what: &str, blobs: u64, size: u64, results: u64| {
+    let line = |what: &str, blobs: u64, size: u64, results: &dyn std::fmt::Display| {
         format!("{what}: {blobs} blobs, {}, {results} results", bytes(size))
     };
     let it = imported;
-    let taken = if is_dry_run { "would take" } else { "taken" };
+    // What results name is looked for when it would be there.
+    let (taken, most) = if is_dry_run { ("would take", "at most ") } else { ("taken", "") };
+    let results = format_args!("{most}{}", it.taken_results);
     let mut lines = vec![
-        line(taken, it.taken_blobs, it.taken_bytes, it.taken_results),
-        line("there already", it.present_blobs, it.present_bytes, it.present_results),
+        line(taken, it.taken_blobs, it.taken_bytes, &results),
+        line("there already", it.present_blobs, it.present_bytes, &it.present_results),
     ];
+    if it.results_without_size > 0 {
+        let count = it.results_without_size;
+        lines.push(format!(
+            "without a size: {count} of these results, which only Castellan finds by hash alone"
+        ));
+    }
     if it.foreign_results > 0 {
         lines.push(format!("left: {} results of other instances", it.foreign_results));
     }

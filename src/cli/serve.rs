@@ -229,8 +229,11 @@ fn plan(
             Some(otlp),
         ) if problems.is_empty() => {
             let Served { stores, values, listeners, warnings, over_http, .. } = served;
-            let keeps_raw_results = over_http.keeps_raw_results;
-            let http = HttpOptions { keeps_raw_results, ..HttpOptions::default() };
+            let http = HttpOptions {
+                keeps_raw_results: over_http.keeps_raw_results,
+                raw_results_are_mangled: served.adopted_results_are_mangled,
+                ..HttpOptions::default()
+            };
             let admin = match admin {
                 AdminListen::Default => stores.iter().find_map(admin_in),
                 AdminListen::Off => None,

@@ -27,6 +27,18 @@ pub(super) struct ValuesFlags {
 }
 
 impl ValuesFlags {
+    /// Whether anything is said of values.
+    pub(super) fn are_given(&self) -> bool {
+        self.given().iter().any(|(_, is_given)| *is_given)
+    }
+
+    fn given(&self) -> [(&'static str, bool); 2] {
+        [
+            (MAX_SIZE, self.values_max_size.is_some()),
+            (MAX_VALUE_SIZE, self.values_max_value_size.is_some()),
+        ]
+    }
+
     /// What values take of a cap, and how large they may be; `None` when there are to be none.
     pub(super) fn plan(
         &self,
@@ -60,11 +72,7 @@ impl ValuesFlags {
 
     /// A configuration file says where stores are, and has no place for this one.
     pub(super) fn refuse_beside_file(&self, problems: &mut Problems) {
-        let given = [
-            (MAX_SIZE, self.values_max_size.is_some()),
-            (MAX_VALUE_SIZE, self.values_max_value_size.is_some()),
-        ];
-        for (flag, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+        for (flag, _) in self.given().into_iter().filter(|(_, is_given)| *is_given) {
             problems.add(format_args!("{flag}: with a configuration file there are no values"));
         }
     }

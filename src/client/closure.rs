@@ -19,8 +19,10 @@ use crate::store::StoreError;
 
 /// The largest tree of a result: servers look into no larger ones.
 const MAX_TREE_BYTES: u64 = 256 << 20;
-/// What is held of trees at once.
+/// What is held of trees at once, but for one that is larger alone.
 const HELD_KIB: usize = 256 << 10;
+/// What a tree takes in memory for each of its bytes.
+const HELD_BYTES_PER_BYTE: u64 = 8;
 /// One tree at a time for each result, so nobody waits with a tree in hand.
 static HELD: Semaphore = Semaphore::const_new(HELD_KIB);
 
@@ -84,7 +86,8 @@ async fn extend_with_tree(
 ) -> Result<(), ClientError> {
     // I22: how large a hierarchy is shows when it has been read.
     let held_bytes = if kind == TreeKind::Tree { digest.size_bytes } else { MAX_TREE_BYTES };
-    let units = u32::try_from((held_bytes >> 10).clamp(1, HELD_KIB as u64)).unwrap_or(u32::MAX);
+    let held_kib = held_bytes.saturating_mul(HELD_BYTES_PER_BYTE) >> 10;
+    let units = u32::try_from(held_kib.clamp(1, HELD_KIB as u64)).unwrap_or(u32::MAX);
     let _held = HELD.acquire_many(units).await.map_err(|_| StoreError::ShuttingDown)?;
     let tree = tree::load(origin, kind, digest, MAX_TREE_BYTES).await?;
     all.extend(tree.file_digests());

@@ -8,6 +8,12 @@ use tokio::time::{Instant, sleep_until};
 /// What may go at once after a pause.
 const BURST: Duration = Duration::from_millis(500);
 
+/// The longest that one who sends waits for its next part to go, about: servers cut off an upload
+/// that stands still for much longer.
+const LONGEST_GAP_SECONDS: u64 = 5;
+/// The parts in which blobs are sent, at most.
+const PART_BYTES: u64 = 1 << 20;
+
 /// A bound on the bytes of a second, for all who wait on it together.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -26,6 +32,18 @@ pub(super) struct Bucket {
 impl Pace {
     pub(super) fn new(bytes_per_second: u64) -> Self {
         Self { began: Instant::now(), bucket: Mutex::new(Bucket::new(bytes_per_second)) }
+    }
+
+    /// How many may share it, of `jobs`: each part of a blob waits for one of every other.
+    pub(super) fn jobs(bytes_per_second: u64, jobs: usize) -> usize {
+        let parts = bytes_per_second.saturating_mul(LONGEST_GAP_SECONDS) / PART_BYTES;
+        usize::try_from(parts).unwrap_or(usize::MAX).clamp(1, jobs.max(1))
+    }
+
+    /// The most bytes that are waited for at once.
+    pub(super) fn part_bytes(&self) -> usize {
+        let bytes = self.bucket.lock().bytes_per_second.saturating_mul(LONGEST_GAP_SECONDS);
+        usize::try_from(bytes.min(PART_BYTES)).unwrap_or(usize::MAX)
     }
 
     /// Waits until so many bytes may go.

@@ -56,19 +56,27 @@ impl Sending<'_> {
         chunks: &mut dyn Chunks,
         sent_bytes: &mut u64,
     ) -> Result<bool, ClientError> {
+        if let Some(pace) = self.pace {
+            // What others have taken is waited for before the server waits as well.
+            pace.wait(0).await;
+        }
         let begun = self.client.blobs.begin_put(&Key::blob(digest), digest.size_bytes).await?;
         let BeginPut::Upload(mut upload) = begun else {
             self.progress.skip_bytes(digest.size_bytes);
             return Ok(false);
         };
-        while let Some(data) = chunks.next().await? {
-            let length = data.len() as u64;
-            if let Some(pace) = self.pace {
-                pace.wait(length).await;
+        let part_bytes = self.pace.map_or(usize::MAX, Pace::part_bytes);
+        while let Some(mut data) = chunks.next().await? {
+            while !data.is_empty() {
+                let part = data.split_to(data.len().min(part_bytes));
+                let length = part.len() as u64;
+                if let Some(pace) = self.pace {
+                    pace.wait(length).await;
+                }
+                upload.write(part).await?;
+                *sent_bytes = sent_bytes.saturating_add(length);
+                self.progress.move_bytes(length);
             }
-            upload.write(data).await?;
-            *sent_bytes = sent_bytes.saturating_add(length);
-            self.progress.move_bytes(length);
         }
         upload.commit().await?;
         Ok(true)

@@ -25,6 +25,8 @@ pub struct HttpOptions {
     pub default_digest_function: DigestFunction,
     /// Keeps what is stored at `/ac/` as values of any kind, apart from action results.
     pub keeps_raw_results: bool,
+    /// Whether each instance has such values of its own.
+    pub raw_results_are_mangled: bool,
 }
 
 impl Default for HttpOptions {
@@ -40,6 +42,7 @@ impl Default for HttpOptions {
             max_large_results: 64,
             default_digest_function: DigestFunction::Sha256,
             keeps_raw_results: false,
+            raw_results_are_mangled: false,
         }
     }
 }

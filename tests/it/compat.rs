@@ -167,7 +167,9 @@ async fn a_converted_file_is_served() {
     let yaml = format!("dir: {}\nmax_size: 1\ngrpc_address: 127.0.0.1:0\n", root.display());
     let yaml = write("bazel-remote.yml", yaml.as_bytes());
     let output = convert(&yaml);
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
+    let errors = str::from_utf8(&output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(0), 1), "{errors}");
+    assert!(errors.ends_with("--http-listen=:8080\n"), "{errors}");
     let json5 = write("castellan.json5", &output.stdout);
     let process = Process::spawn(Process::command(&["serve", &json5, "--http-listen=127.0.0.1:0"]));
     let client = Client::connect(&process.grpc).await;

@@ -223,6 +223,7 @@ async fn a_dry_run_sends_nothing() {
     let flags = ["import", "--dry-run", archive.to_str().unwrap()];
     let text = Cli::of(&to).ok(&flags);
     assert!(text.starts_with("would take: 11 blobs, "), "{text}");
+    assert!(text.contains(", at most 1 results\n"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,6 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "cas",
             "digest",
             "encoded",
+            "former",
             "instance",
             "operator",
             "shutdown",

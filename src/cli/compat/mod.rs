@@ -52,7 +52,10 @@ pub(super) fn plan(
     let mut served = config_file::plan_text(NAME, &text, &|_| None, store, problems)?;
     served.warnings.splice(0..0, values.notes);
     let cap = Cap::Bytes(settings.max_bytes);
-    let (set_aside, of_values) = values_flags.plan(Some(cap), problems).unzip();
+    // bazel-remote has no other values: room for them would be taken from what it has left.
+    let has_values = settings.keeps_raw_results || values_flags.are_given();
+    let room = if has_values { values_flags.plan(Some(cap), problems) } else { None };
+    let (set_aside, of_values) = room.unzip();
     for kind in served.stores.iter_mut().map(|store| &mut store.kind) {
         if let StoreKind::Filesystem(options) = kind {
             // What the file leaves open, flags may say.
@@ -96,8 +99,17 @@ fn serve_any_instance(served: &mut Served) {
     }
 }
 
+/// What a YAML file comes to.
+#[derive(Debug)]
+pub(super) struct Converted {
+    /// A file of ours.
+    pub(super) text: String,
+    /// Where HTTP is served, which that file cannot say.
+    pub(super) http: String,
+}
+
 /// A YAML file as one of ours, or what of it cannot be said there.
-pub(super) fn convert(path: &Path) -> Result<String, Problems> {
+pub(super) fn convert(path: &Path) -> Result<Converted, Problems> {
     let mut problems = Problems::default();
     let mut values = Values::of_file(path, &mut problems);
     let settings = Settings::of(&mut values, &mut problems);
@@ -123,5 +135,5 @@ pub(super) fn convert(path: &Path) -> Result<String, Problems> {
         let _ = writeln!(text, "// {}", note.escape_debug());
     }
     text.push_str(&json5::text(&settings));
-    Ok(text)
+    Ok(Converted { text, http: settings.http })
 }

@@ -68,6 +68,7 @@ impl Settings {
         if let (Some(http), Some(grpc)) = (&http, &grpc) {
             check_ports(values, http, grpc, problems);
         }
+        note_of_tls(values);
         let upstream = upstream(values, problems);
         // Each half alone has been noted.
         let upstream = upstream.filter(|it| it.tls.cert.is_empty() == it.tls.key.is_empty());
@@ -241,6 +242,22 @@ fn tls(values: &Values, problems: &mut Problems) -> Option<Certificates> {
         key: values.text("tls_key_file"),
         authorities: values.text("tls_ca_file"),
     })
+}
+
+/// What those notice that have used the other server.
+fn note_of_tls(values: &mut Values) {
+    if !values.has("tls_cert_file") {
+        return;
+    }
+    // One that is not the default is noted with the others.
+    if values.has("min_tls_version") && values.text("min_tls_version") == "1.0" {
+        let text = "TLS is 1.2 or 1.3: clients that speak no later one than 1.1 are refused";
+        values.note("min_tls_version", text);
+    }
+    if values.has("tls_ca_file") {
+        let text = "/livez, /readyz and /metrics want a certificate, too";
+        values.note("tls_ca_file", text);
+    }
 }
 
 fn upstream(values: &Values, problems: &mut Problems) -> Option<Upstream> {

@@ -70,7 +70,8 @@ fn the_two_required_options_are_enough() {
         (Path::new("/srv/cache"), Cap::Bytes(5 << 30))
     );
     assert_eq!(options.max_blob_bytes, None);
-    assert_eq!(options.set_aside, Some(SetAside::Percent(10)));
+    // What is adopted keeps all of the room.
+    assert!(options.set_aside.is_none() && settings.values.is_none());
     assert_eq!(settings.http_listen.to_string(), "0.0.0.0:8080");
     assert_eq!(grpc_address(&settings), "0.0.0.0:9092");
     assert!(matches!(&settings.listeners[0].instances, Instances::Any(_)));
@@ -261,7 +262,7 @@ fn a_server_behind_is_a_store_behind_the_directory() {
     assert_eq!((behind.max_concurrent_copies, behind.max_items), (3, 50));
     let Instances::Any(instance) = &settings.listeners[0].instances else { panic!() };
     assert_eq!((instance.cas, instance.action_cache), (Some(3), Some(4)));
-    assert_eq!(files(&settings).set_aside, Some(SetAside::Percent(10)));
+    assert_eq!(files(&settings).set_aside, None);
 
     let settings = served(&["--grpc_proxy.url=grpc://behind:9092", "--num_uploaders=0"]);
     let StoreKind::Tiered { options, .. } = &settings.stores[3].kind else { panic!() };
@@ -282,6 +283,9 @@ fn values_of_any_kind_need_room() {
     let settings = served(&["--disable_http_ac_validation", "--values-max-size=40%"]);
     assert_eq!(files(&settings).set_aside, Some(SetAside::Percent(40)));
     assert!(settings.values.is_some());
+    for flag in ["--disable_http_ac_validation", "--values-max-value-size=1MiB"] {
+        assert_eq!(files(&served(&[flag])).set_aside, Some(SetAside::Percent(10)), "{flag}");
+    }
     let found = refused(&["--disable_http_ac_validation", "--values-max-size=0"]);
     assert!(found.starts_with("error: --values-max-size: leaves no room"), "{found}");
     assert!(served(&["--values-max-size=0"]).values.is_none());
@@ -289,7 +293,9 @@ fn values_of_any_kind_need_room() {
 
 #[test]
 fn mangling_is_passed_on() {
-    assert!(served(&["--enable_ac_key_instance_mangling"]).adopted_results_are_mangled);
+    let settings = served(&["--enable_ac_key_instance_mangling"]);
+    assert!(settings.adopted_results_are_mangled && settings.http.raw_results_are_mangled);
+    assert!(!served(&[]).http.raw_results_are_mangled);
 }
 
 #[test]
@@ -312,6 +318,12 @@ fn certificates_are_those_of_both_listeners() {
         assert_eq!(tls.client_ca_file.as_deref(), Some(Path::new("/ca")));
     }
     assert!(served(&pair).http_tls.unwrap().client_ca_file.is_none());
+    assert_eq!(warnings(&pair, &[]), Vec::<String>::new());
+    for flag in ["--tls_ca_file=/ca", "--min_tls_version=1.0", "--min_tls_version=1.1"] {
+        let found = warnings(&[pair[0], pair[1], flag], &[]);
+        let name = flag.split('=').next().unwrap();
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{name}: ")), "{found:?}");
+    }
     let found = refused(&[pair[0], pair[1], "--min_tls_version=1.3"]);
     assert!(found.starts_with("error: --min_tls_version: TLS 1.2 is always spoken"), "{found}");
 }

@@ -94,6 +94,12 @@ impl Values {
         values
     }
 
+    /// Notes something about an option.
+    pub(super) fn note(&mut self, name: &'static str, text: &str) {
+        let note = self.problem(name, text).to_string();
+        self.notes.push(note);
+    }
+
     /// Empty text says nothing.
     fn say(
         &mut self,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::print;
+use super::{print, print_error};
 use crate::cli::{EX_USAGE, compat, fail};
 
 /// Flags of `config convert`.
@@ -19,8 +19,13 @@ pub(super) struct ConvertArguments {
 /// Prints the file, or everything that stands in its way.
 pub(super) fn run(arguments: &ConvertArguments) -> ExitCode {
     match compat::convert(&arguments.file) {
-        Ok(text) => {
-            print(&text);
+        Ok(converted) => {
+            print(&converted.text);
+            let flag = format!("--http-listen={}", converted.http);
+            print_error(&format!(
+                "note: the file cannot say where HTTP is: say {flag}
+"
+            ));
             ExitCode::SUCCESS
         }
         Err(problems) => fail(EX_USAGE, &problems),

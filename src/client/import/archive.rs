@@ -15,6 +15,9 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// What is in memory of them at most, but for the last.
 const BATCH_BYTES: u64 = 8 << 20;
 
+/// Members that no export writes; what has more of them is no archive of ours.
+const MAX_OTHERS: u64 = 10_000;
+
 /// What was read and is not stored yet.
 #[derive(Default)]
 struct Batch {
@@ -43,6 +46,7 @@ impl Import {
         reader: &mut ArchiveReader,
         batch: &mut Batch,
     ) -> Result<(), ClientError> {
+        let mut others = 0;
         loop {
             // How long it takes is known of the archive alone.
             self.progress.reach_bytes(reader.read_bytes().saturating_sub(batch.bytes));
@@ -50,6 +54,11 @@ impl Import {
                 Found::End => return Ok(()),
                 Found::Other(name, problem) => {
                     self.tally.skip(name, Reason::BadName, problem);
+                    others += 1;
+                    if others > MAX_OTHERS {
+                        let problem = "has too many members that no export writes";
+                        return Err(ClientError::invalid("archive", problem));
+                    }
                 }
                 Found::Member(Member::Blob(digest), bytes) => {
                     self.progress.expect(1, 0);

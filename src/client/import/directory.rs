@@ -29,7 +29,8 @@ pub struct DirectoryOptions {
     pub holds_results: bool,
     /// Of which instance of a Castellan results are taken.
     pub instance_name: String,
-    /// The instance whose results a bazel-remote keeps apart from those of others, if it does.
+    /// The instance whose results a bazel-remote keeps apart from those of others, if it does: in
+    /// its own directory, or in that of a Castellan that has taken it over.
     pub mangled_for: Option<String>,
 }
 

@@ -25,6 +25,10 @@ use crate::store::StoreError;
 
 /// How long nothing may come (I23).
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// What of a body that nobody wants is read, so that its connection can be used again.
+const MAX_DRAINED_BYTES: usize = 64 << 10;
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are kept for the next request.
 const MAX_IDLE: usize = 64;
 
@@ -98,10 +102,18 @@ impl HttpCache {
         StoreError::Unavailable { what: format!("{self:?}: {problem}") }.into()
     }
 
-    async fn connect(&self) -> Result<Sender, ClientError> {
-        if let Some(sender) = self.idle.lock().pop() {
-            return Ok(sender);
+    /// A connection that is left of an earlier request.
+    fn left(&self) -> Option<Sender> {
+        let mut idle = self.idle.lock();
+        while let Some(sender) = idle.pop() {
+            if !sender.is_closed() {
+                return Some(sender);
+            }
         }
+        None
+    }
+
+    async fn connect(&self) -> Result<Sender, ClientError> {
         let stream = match connect(&self.authority, self.trust.as_ref()).await {
             Ok(stream) => stream,
             Err(NoConnection::Unreachable(error)) => return Err(self.unavailable(error)),
@@ -124,7 +136,6 @@ impl HttpCache {
         method: Method,
         path: String,
     ) -> Result<Option<(Response<Incoming>, Sender)>, ClientError> {
-        let mut sender = self.connect().await?;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
@@ -135,17 +146,16 @@ impl HttpCache {
         }
         let request = request.body(Empty::new());
         let request = request.map_err(|error| ClientError::invalid(&path, error))?;
-        let answered = timeout(IDLE_TIMEOUT, async {
-            sender.ready().await?;
-            sender.send_request(request).await
-        });
-        let answer = answered.await.map_err(|error| self.unavailable(error))?;
-        let answer = answer.map_err(|error| self.unavailable(error))?;
-        match answer.status() {
-            StatusCode::OK if answer.headers().contains_key(CONTENT_ENCODING) => {
+        let (answer, sender) = self.exchange(request).await?;
+        let status = answer.status();
+        if status == StatusCode::OK && !answer.headers().contains_key(CONTENT_ENCODING) {
+            return Ok(Some((answer, sender)));
+        }
+        self.drain(answer, sender).await;
+        match status {
+            StatusCode::OK => {
                 Err(ClientError::invalid(path, "came encoded, which was not asked for"))
             }
-            StatusCode::OK => Ok(Some((answer, sender))),
             StatusCode::NOT_FOUND => Ok(None),
             status @ (StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
@@ -159,6 +169,50 @@ impl HttpCache {
             }
             status => Err(ClientError::invalid(path, status)),
         }
+    }
+
+    /// Sends a request, and gives what is answered.
+    async fn exchange(
+        &self,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<(Response<Incoming>, Sender), ClientError> {
+        // That one is closed while nobody uses it says nothing of the cache.
+        if let Some(sender) = self.left()
+            && let Ok(answered) = self.send(sender, request.clone()).await?
+        {
+            return Ok(answered);
+        }
+        let sender = self.connect().await?;
+        self.send(sender, request).await?.map_err(|error| self.unavailable(error))
+    }
+
+    async fn send(
+        &self,
+        mut sender: Sender,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<hyper::Result<(Response<Incoming>, Sender)>, ClientError> {
+        let answered = timeout(IDLE_TIMEOUT, async {
+            sender.ready().await?;
+            let answer = sender.send_request(request).await?;
+            Ok((answer, sender))
+        });
+        answered.await.map_err(|error| self.unavailable(error))
+    }
+
+    /// Reads a body that nobody wants, if it is short.
+    async fn drain(&self, answer: Response<Incoming>, sender: Sender) {
+        let mut body = self.body(answer, sender);
+        let reading = async {
+            let mut read_bytes = 0;
+            while let Ok(Some(data)) = body.next().await {
+                read_bytes += data.len();
+                if read_bytes > MAX_DRAINED_BYTES {
+                    break;
+                }
+            }
+        };
+        // The connection ends with a body that is not over.
+        drop(timeout(DRAIN_TIMEOUT, reading).await);
     }
 
     /// What a body is said to have.

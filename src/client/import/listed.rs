@@ -119,7 +119,7 @@ impl Import {
         action: Digest,
     ) -> Result<Option<Reached>, ClientError> {
         if self.target.encoded_result(action).await?.is_some() {
-            self.tally.result(false);
+            self.tally.result(action, false);
             return Ok(None);
         }
         match self.look(origin, action).await {

@@ -48,7 +48,7 @@ const RESULTS: usize = 16;
 /// How to import.
 #[derive(Clone, Copy, Debug)]
 pub struct ImportOptions {
-    /// Blobs that are sent at once.
+    /// Blobs that are sent at once; fewer where `bytes_per_second` is too little for so many.
     pub jobs: usize,
     /// How fast they may go.
     pub bytes_per_second: Option<u64>,
@@ -107,11 +107,13 @@ impl Import {
         options: ImportOptions,
         on_skip: OnSkip,
     ) -> Arc<Self> {
+        let jobs = options.jobs.max(1);
+        let jobs = options.bytes_per_second.map_or(jobs, |rate| Pace::jobs(rate, jobs));
         Arc::new(Self {
             target,
             progress,
             pace: options.bytes_per_second.map(Pace::new),
-            jobs: Semaphore::new(options.jobs.max(1)),
+            jobs: Semaphore::new(jobs),
             options,
             in_flight: InFlight::default(),
             tally: Tally::new(on_skip),
@@ -217,8 +219,9 @@ impl Import {
     }
 
     async fn result(self: Arc<Self>, result: NewResult) -> Result<(), ClientError> {
-        match self.store_result(result.action, result.encoded).await {
-            Ok(is_taken) => self.tally.result(is_taken),
+        let action = result.action;
+        match self.store_result(action, result.encoded).await {
+            Ok(is_taken) => self.tally.result(action, is_taken),
             Err(error) => self.skip(result.name, Reason::of_result(&error), error)?,
         }
         Ok(())

@@ -20,8 +20,11 @@ pub struct Imported {
     pub present_blobs: u64,
     /// Their bytes.
     pub present_bytes: u64,
-    /// Action results that it has from here.
+    /// Action results that it has from here; of a dry run those that it would have if it had what
+    /// they name.
     pub taken_results: u64,
+    /// Those of them whose action's size is not known: only servers that ask by hash find them.
+    pub results_without_size: u64,
     /// Those that it had: they stay as they are.
     pub present_results: u64,
     /// Results of other instances, which are left where they are.
@@ -149,8 +152,11 @@ impl Tally {
         *bytes = bytes.saturating_add(digest.size_bytes);
     }
 
-    pub(super) fn result(&self, is_taken: bool) {
+    pub(super) fn result(&self, action: Digest, is_taken: bool) {
         let imported = &mut self.state.lock().imported;
+        if is_taken && action.is_empty() {
+            imported.results_without_size += 1;
+        }
         *(if is_taken { &mut imported.taken_results } else { &mut imported.present_results }) += 1;
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Blocking. Nothing but names is looked at, and no link is followed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::former::{
     NATIVELINK_STRING_DIR, bazel_remote_cas, bazel_remote_result, mangled_action_hash, nativelink,
 };
 use crate::store::filesystem::offline::{MARKS, ValueFolder};
-use crate::store::{Kind as ValueKind, Namespace};
+use crate::store::{Key, Kind as ValueKind, Namespace};
 use crate::trees::on_disk::{Folder, Kind, Listed};
 
 /// Who has made a directory.
@@ -38,6 +38,8 @@ pub(super) struct Part {
 #[derive(Clone, Copy, Debug)]
 enum PartKind {
     Own(ValueFolder),
+    /// What this program has taken over from another, in the same folders as its own results.
+    Adopted(ValueFolder),
     NativeLink,
     Blobs(u8),
     Results(u8),
@@ -81,7 +83,7 @@ struct Actions {
 
 /// The largest blob that is taken for an action: they have few fields.
 const MAX_ACTION_BYTES: u64 = 16 << 10;
-/// How many are remembered.
+/// Names of results that are remembered.
 const MAX_ACTIONS: usize = 10_000_000;
 
 impl Layout {
@@ -109,7 +111,16 @@ impl Layout {
         let own = |folder: ValueFolder| Part { path: folder.path(), kind: PartKind::Own(folder) };
         let bucket = |top: &str, byte: u8, kind| Part { path: format!("{top}/{byte:02x}"), kind };
         match self {
-            Self::Castellan => ValueFolder::all().map(own).collect(),
+            Self::Castellan => {
+                // An instance asks for what was taken over when it has no result of its own.
+                let adopted = |folder: ValueFolder| Part {
+                    path: folder.path(),
+                    kind: PartKind::Adopted(folder),
+                };
+                let of_results = |it: &ValueFolder| it.kind() == ValueKind::ActionResult;
+                let adopted = ValueFolder::all().filter(of_results).map(adopted);
+                ValueFolder::all().map(own).chain(adopted).collect()
+            }
             Self::NativeLink => [NATIVELINK_BLOB_DIR, ""]
                 .map(|path| Part { path: path.to_owned(), kind: PartKind::NativeLink })
                 .into(),
@@ -129,14 +140,19 @@ impl Part {
             PartKind::Own(folder) => folder.kind() == ValueKind::ActionResult,
             PartKind::NativeLink => walk.holds_results,
             PartKind::Blobs(_) => false,
-            PartKind::Results(_) => true,
+            PartKind::Results(_) | PartKind::Adopted(_) => true,
         }
+    }
+
+    /// Whether another server has named what is in it, and may have kept instances apart.
+    fn may_be_mangled(&self) -> bool {
+        matches!(self.kind, PartKind::Results(_) | PartKind::Adopted(_))
     }
 
     /// Whether the blob of an action whose result is in `results` would be here.
     fn has_actions_of(&self, results: &Self) -> bool {
         match (self.kind, results.kind) {
-            (PartKind::Own(own), PartKind::Own(of)) => {
+            (PartKind::Own(own), PartKind::Own(of) | PartKind::Adopted(of)) => {
                 let is_alike = |it: ValueFolder| (it.function(), it.first_byte());
                 own.kind() == ValueKind::Blob && is_alike(own) == is_alike(of)
             }
@@ -160,13 +176,11 @@ impl Walk {
     pub(super) fn results(&self, mut each: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
         let parts = self.layout.parts();
         let mangled = match &self.mangled_for {
-            Some(instance) if self.layout == Layout::BazelRemote => {
-                Some(self.mangled(&parts, instance)?)
-            }
-            _ => None,
+            Some(instance) => Some(self.mangled(&parts, instance)?),
+            None => None,
         };
         for part in parts.iter().filter(|it| it.holds_results(self)) {
-            if let Some(actions) = &mangled {
+            if let Some(actions) = mangled.as_ref().filter(|_| part.may_be_mangled()) {
                 self.part(part, actions, &mut each)?;
                 continue;
             }
@@ -186,19 +200,32 @@ impl Walk {
         Ok(())
     }
 
-    /// What an instance makes of every hash that may be an action's: there is no way back from it.
+    /// What an instance makes of every hash that may be an action's, as far as a result is named
+    /// so: there is no way back from it.
     fn mangled(&self, parts: &[Part], instance: &str) -> io::Result<Actions> {
+        let mut names = HashSet::new();
+        for part in parts.iter().filter(|it| it.may_be_mangled()) {
+            self.part(part, &Actions::default(), &mut |entry| {
+                let Entry::Result(result, _) = entry else { return Ok(()) };
+                if names.len() == MAX_ACTIONS {
+                    return Err(io::Error::other("has too many results to find their actions"));
+                }
+                names.insert(result.hash);
+                Ok(())
+            })?;
+        }
         let mut actions = Actions { are_needed: true, ..Actions::default() };
-        for part in parts.iter().filter(|it| !it.holds_results(self)) {
+        let has_blobs = |it: &&Part| !names.is_empty() && !it.holds_results(self);
+        for part in parts.iter().filter(has_blobs) {
             self.part(part, &Actions::default(), &mut |entry| {
                 let Entry::Blob(digest, _) = entry else { return Ok(()) };
                 if digest.size_bytes > MAX_ACTION_BYTES {
                     return Ok(());
                 }
-                if actions.by_name.len() == MAX_ACTIONS {
-                    return Err(io::Error::other("has too many blobs to find its actions"));
+                let name = mangled_action_hash(&digest.hash, instance);
+                if names.contains(&name) {
+                    actions.by_name.insert(name, digest);
                 }
-                actions.by_name.insert(mangled_action_hash(&digest.hash, instance), digest);
                 Ok(())
             })?;
         }
@@ -232,6 +259,11 @@ impl Walk {
             let path = place(Form::Plain).path();
             Some(Entry::Other(path, problem))
         };
+        if let PartKind::Adopted(folder) = part.kind {
+            // The folder has been gone through once, and nothing else is said twice.
+            let value = listed.name.to_str().and_then(|name| folder.value(name));
+            value.filter(|(key, _)| is_adopted(key))?;
+        }
         if part.path.is_empty() && is_top(&listed.name) {
             return None;
         }
@@ -255,16 +287,27 @@ impl Walk {
         };
         match part.kind {
             PartKind::Own(own) => {
-                let Some((key, _)) = own.value(name) else {
+                let Some((key, is_former)) = own.value(name) else {
                     return is_variant(own, name).then_some(Named::Nothing);
                 };
                 Some(match key.kind {
+                    ValueKind::Blob if is_former => Named::Blob(key.digest, Form::Casblob),
                     ValueKind::Blob => Named::Blob(key.digest, Form::Plain),
+                    ValueKind::ActionResult if is_adopted(&key) => Named::Nothing,
                     ValueKind::ActionResult if key.namespace != self.namespace => Named::Foreign,
                     ValueKind::ActionResult => {
                         Named::Result(action(own.function(), key.digest.hash), Form::Sealed(key))
                     }
                 })
+            }
+            PartKind::Adopted(own) => {
+                let (key, is_former) = own.value(name)?;
+                let hash = key.digest.hash;
+                if actions.are_needed && !actions.by_name.contains_key(&hash) {
+                    return Some(Named::Foreign);
+                }
+                let form = if is_former { Form::Plain } else { Form::Sealed(key) };
+                Some(Named::Result(action(own.function(), hash), form))
             }
             PartKind::NativeLink => {
                 let FormerName { hash, size_bytes, .. } = nativelink(name)?;
@@ -304,6 +347,11 @@ enum Named {
     Result(Digest, Form),
     Foreign,
     Nothing,
+}
+
+/// Whether a result was taken over from another server.
+fn is_adopted(key: &Key) -> bool {
+    key.namespace == Namespace::ADOPTED
 }
 
 /// An executable variant is a copy of the blob beside it.

@@ -33,6 +33,7 @@ use super::options::HttpOptions;
 use super::status::Refusal;
 use super::values;
 use crate::digest::{DigestFunction, HASH_BYTES};
+use crate::former::mangled_action_hash;
 use crate::instance::{Instance, Instances};
 use crate::shutdown::Readiness;
 use crate::values::Values;
@@ -91,6 +92,15 @@ impl Call<'_> {
     }
 }
 
+/// What a value at `/ac/` is kept under: a hash of the client's own choice, the same in all
+/// instances unless they are to be apart.
+fn raw_result_hash(target: &Target, options: &HttpOptions) -> [u8; HASH_BYTES] {
+    if options.raw_results_are_mangled {
+        return mangled_action_hash(&target.hash, &target.instance_name);
+    }
+    target.hash
+}
+
 async fn serve(State(cache): State<Cache>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut incoming = Incoming::new(body, &cache.options);
@@ -123,9 +133,9 @@ async fn answer(
     let place = Arc::clone(&cache.requests).try_acquire_owned();
     let place = place.map_err(|_| Refusal::retry_later("too many requests are under way"))?;
     if cache.options.keeps_raw_results && target.kind == Kind::ActionResult {
-        // Their names are hashes of the client's own choice, the same in all instances.
         let values = cache.values.as_deref();
-        return values::raw_result(values, target.hash, parts, incoming, place).await;
+        let hash = raw_result_hash(&target, &cache.options);
+        return values::raw_result(values, hash, parts, incoming, place).await;
     }
     let call = Call {
         cache,

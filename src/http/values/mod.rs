@@ -116,8 +116,8 @@ async fn answer(
 }
 
 fn off() -> Refusal {
-    let message = "values are off: --values-max-size is 0, or too small to be of use, or a \
-                   configuration file says what is served";
+    let message = "values are off: --values-max-size is 0, or too small to be of use, or not \
+                   said beside --compat, or a configuration file says what is served";
     Refusal::not_found(message)
 }
 

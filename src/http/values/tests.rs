@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use tower::ServiceExt as _;
 
+use crate::former::mangled_action_hash;
 use crate::http::{Front as HttpFront, HttpOptions, router};
 use crate::instance::Instances;
 use crate::shutdown::Readiness;
@@ -18,9 +19,9 @@ const MAX_VALUE_BYTES: u64 = 2 << 20;
 const PREFIXES: [&str; 3] = ["/ccache/", "/gradle/", "/webdav/"];
 
 /// Everything that the HTTP listener serves, with these values.
-fn routes(values: Option<Arc<Values>>) -> Router {
+fn routes(values: Option<Arc<Values>>, options: HttpOptions) -> Router {
     let instances = Arc::new(Instances::named(HashMap::new()));
-    let (readiness, options) = (Readiness::new(), HttpOptions::default());
+    let readiness = Readiness::new();
     router(HttpFront { instances, values, readiness, options })
 }
 
@@ -48,11 +49,15 @@ impl Answer {
 
 impl Front {
     async fn open() -> Self {
+        Self::with(HttpOptions::default()).await
+    }
+
+    async fn with(http: HttpOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = FilesystemOptions::new(directory.path(), Cap::Bytes(16 << 20));
         let store = FilesystemStore::open(options).await.unwrap();
         let values = Values::new(Arc::<FilesystemStore>::clone(&store), MAX_VALUE_BYTES);
-        Self { routes: routes(Some(Arc::new(values))), store, _directory: directory }
+        Self { routes: routes(Some(Arc::new(values)), http), store, _directory: directory }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -102,6 +107,35 @@ async fn what_is_put_is_got_until_it_is_replaced_or_deleted() {
             assert_eq!(front.call(method, &path, &[]).await.status, StatusCode::NOT_FOUND);
         }
     }
+}
+
+#[tokio::test]
+async fn values_at_ac_are_those_of_one_instance_where_they_are_to_be_apart() {
+    let hash = "ab".repeat(32);
+    for raw_results_are_mangled in [false, true] {
+        let options = HttpOptions {
+            keeps_raw_results: true,
+            raw_results_are_mangled,
+            ..HttpOptions::default()
+        };
+        let front = Front::with(options).await;
+        let [one, other, none] = ["/a", "/b/c", ""].map(|it| format!("{it}/ac/{hash}"));
+        assert_eq!(front.put(&one, "value of a").await, StatusCode::OK);
+        assert_eq!(front.get(&one).await.text(), "value of a");
+        let found = if raw_results_are_mangled { StatusCode::NOT_FOUND } else { StatusCode::OK };
+        assert_eq!(front.get(&other).await.status, found);
+        assert_eq!(front.get(&none).await.status, found);
+    }
+    // As bazel-remote has them: the hash of an instance is found without one, too.
+    let options = HttpOptions {
+        keeps_raw_results: true,
+        raw_results_are_mangled: true,
+        ..HttpOptions::default()
+    };
+    let front = Front::with(options).await;
+    let mangled = const_hex::encode(mangled_action_hash(&[0xab; 32], "b/c"));
+    assert_eq!(front.put(&format!("/ac/{mangled}"), "adopted").await, StatusCode::OK);
+    assert_eq!(front.get(&format!("/b/c/ac/{hash}")).await.text(), "adopted");
 }
 
 #[tokio::test]
@@ -262,7 +296,7 @@ async fn collections_need_not_be_made_and_can_be() {
 
 #[tokio::test]
 async fn without_values_the_answer_names_the_flag() {
-    let front = Front { routes: routes(None), ..Front::open().await };
+    let front = Front { routes: routes(None, HttpOptions::default()), ..Front::open().await };
     for prefix in PREFIXES {
         let bare = prefix.trim_end_matches('/');
         for path in [bare.to_owned(), prefix.to_owned(), format!("{prefix}a/b")] {

@@ -38,11 +38,11 @@ impl ValueFolder {
         self.0.path()
     }
 
-    /// The value of a file in it and its length; `None` for any other file, for what is a copy of
-    /// another, and for what still is as another server wrote it.
-    pub(crate) fn value(self, name: &str) -> Option<(Key, u64)> {
-        let file = FileName::parse(self.0, name).filter(|it| it.form == Form::Own)?;
-        Some((file.key, file.len_bytes))
+    /// The value of a file in it, and whether it still is as another server wrote it; `None` for
+    /// any other file, and for what is a copy of another.
+    pub(crate) fn value(self, name: &str) -> Option<(Key, bool)> {
+        let file = FileName::parse(self.0, name)?;
+        Some((file.key, file.form == Form::Former))
     }
 }
 

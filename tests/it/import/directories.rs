@@ -109,6 +109,7 @@ async fn the_directory_of_a_bazel_remote_comes_over() {
     let done = import(&to, &[from.path().to_str().unwrap()], 1);
     assert_eq!((number(&done, "taken_blobs"), number(&done, "taken_results")), (11, 1), "{done}");
     assert_eq!(done["skipped"]["invalid_result"], 1, "{done}");
+    assert_eq!(number(&done, "results_without_size"), 1, "{done}");
     assert!(to.get_result(&cut).await.is_err());
     assert_all_hits(&to, &[full]).await;
 }
@@ -130,6 +131,38 @@ async fn results_that_a_bazel_remote_keeps_apart_are_found_by_their_actions() {
     assert_eq!((number(&done, "taken_results"), number(&done, "foreign_results")), (1, 1));
     assert_eq!(to.get_result(&action).await.unwrap(), result.encode_to_vec());
     assert!(to.get_result(&other).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_castellan_has_taken_over_and_nobody_has_read_comes_over() {
+    let full = FullResult::new("one");
+    let mangled = Blob::new("an action of an instance");
+    let directory = TestServer::start_on_files().await.stop().await;
+    let file = |kind: &str, hash: &str, middle: &str, length: usize| {
+        format!("{kind}/sha256/{}/{hash}-{middle}{length}.7.former", &hash[..2])
+    };
+    for blob in full.blobs() {
+        let path = file("blobs", &blob.digest_hash(), "", blob.data.len());
+        put(directory.path(), &path, &casblob(&blob.data));
+    }
+    let path = format!("blobs/sha256/{}", &mangled.digest_hash()[..2]);
+    let plain = format!("{path}/{}-{}.7", mangled.digest_hash(), mangled.data.len());
+    put(directory.path(), &plain, &mangled.data);
+    let (result, adopted) = (full.result.encode_to_vec(), format!("{}-", "03".repeat(16)));
+    let of_instance = const_hex::encode(mangled_action_hash(&mangled.digest.hash, "main"));
+    for hash in [full.action.digest_hash(), of_instance] {
+        let path = file("actions", &hash, &adopted, result.len());
+        put(directory.path(), &path, &result);
+    }
+    let (to, path) = (TestServer::start().await, directory.path().to_str().unwrap());
+    // Which of them are an instance's is seen by its actions.
+    let done = import(&to, &["--source-instance", "main", path], 0);
+    assert_eq!((number(&done, "taken_results"), number(&done, "foreign_results")), (1, 1));
+    assert_eq!(to.get_result(&mangled).await.unwrap(), result);
+    let done = import(&to, &[path], 0);
+    assert_eq!(number(&done, "taken_results"), 2, "{done}");
+    assert_eq!(number(&done, "results_without_size"), 2, "{done}");
+    assert_all_hits(&to, &[full]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -123,6 +123,16 @@ async fn members_that_no_export_writes_are_skipped_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_of_nothing_but_odd_members_is_not_read_to_its_end() {
+    let server = TestServer::start().await;
+    let (good, late) = (Blob::new("good"), Blob::new("behind all of them"));
+    let odd = (0..10_001).fold(Archive::new().blob(&good), |it, _| it.member("odd", b""));
+    let (done, report) = import_bytes(&server, &odd.blob(&late).bytes(), 1);
+    assert_eq!((&done["skipped"]["bad_name"], report.lines().count()), (&10_001.into(), 10_001));
+    assert_eq!(server.missing(&[&good, &late]).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_are_not_their_digests_are_not_stored() {
     let server = TestServer::start().await;
     let good = Blob::new("good");

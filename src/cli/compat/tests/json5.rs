@@ -21,7 +21,7 @@ fn with_file<T>(text: &str, look: impl Fn(&Path) -> T) -> T {
 fn converted(text: &str) -> Result<String, String> {
     with_file(text, |path| {
         let name = |text: String| text.replace(path.to_str().unwrap(), "FILE");
-        convert(path).map(name).map_err(|problems| name(problems.to_string()))
+        convert(path).map(|it| name(it.text)).map_err(|problems| name(problems.to_string()))
     })
 }
 

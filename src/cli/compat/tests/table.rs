@@ -237,8 +237,12 @@ An option that is set to its default or to nothing is never refused.
     `BAZEL_REMOTE_PORT`.
 - New action results are kept apart by instance name, always; bazel-remote does that with \
     `enable_ac_key_instance_mangling` only.
-- Values at `/ac/` with `disable_http_ac_validation` need room of their own: see \
-    [values.md](values.md).
+- Values at `/ac/` with `disable_http_ac_validation` need room of their own, a tenth of the cap \
+    unless `--values-max-size` says otherwise: see [values.md](values.md). Without either there \
+    are no values, also not of ccache, sccache and Gradle, and no room is kept for them.
+- `min_tls_version` 1.0 and 1.1 are taken, and clients that speak no later one are refused.
+- With `tls_ca_file` all of the HTTP port wants a certificate, `/livez`, `/readyz` and `/metrics` \
+    too: probes need one, or to ask over gRPC, or for the port alone.
 
 `castellan config convert FILE` prints the file as JSON5 on standard output, with what is \
     said beside the file as comments, or every option that stands in its way with line and \
