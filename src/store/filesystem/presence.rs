@@ -84,8 +84,10 @@ async fn is_there(shared: &Arc<Shared>, doubtful: &Found) -> bool {
     } else {
         reader::verify(shared, &key).await
     };
-    // What cannot be read cannot be said to be there.
-    let is_whole = checked.unwrap_or(false);
+    if let Err(error) = checked {
+        tracing::debug!(%error, %key, "not to be checked, counts as missing");
+    }
+    // What cannot be read stays doubtful. A reader may have rewritten it meanwhile: then that counts.
     let found = shared.parts.index.lock(|index| index.look_up(&key, Use::Promise));
-    is_whole && found.is_some_and(|found| !found.is_doubtful())
+    found.is_some_and(|found| !found.is_doubtful())
 }

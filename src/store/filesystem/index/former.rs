@@ -1,7 +1,8 @@
 //! Files of a former server that become entries.
 //!
-//! Until they are, the ledger charges them as unread, with what was estimated. Taking one over moves its bytes to the resident ones in one step, so the
-//! books are right at every moment of a walk that takes hours.
+//! Until they are, the ledger charges them as unread, with what was estimated. Taking one over
+//! moves its bytes to the resident ones in one step, so the books are right at every moment of a
+//! walk that takes hours.
 
 use super::Index;
 use super::entry::Entry;
