@@ -87,7 +87,7 @@ async fn is_there(shared: &Arc<Shared>, doubtful: &Found) -> bool {
     if let Err(error) = checked {
         tracing::debug!(%error, %key, "not to be checked, counts as missing");
     }
-    // What cannot be read stays doubtful. A reader may have rewritten it meanwhile: then that counts.
+    // What cannot be read stays doubtful. What a reader has rewritten meanwhile is not.
     let found = shared.parts.index.lock(|index| index.look_up(&key, Use::Promise));
     found.is_some_and(|found| !found.is_doubtful())
 }

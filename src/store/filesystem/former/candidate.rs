@@ -74,7 +74,7 @@ impl Refusal {
             Self::Empty => "empty",
             Self::Hash => "not what its name is the hash of",
             Self::TooLarge => "too large",
-            Self::Owner => "another user's",
+            Self::Owner => "not this process's to change",
             Self::Device => "on another file system",
             Self::Unreadable => "not to be read or linked",
         }

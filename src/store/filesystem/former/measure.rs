@@ -51,7 +51,10 @@ pub(super) fn estimate(parts: &Parts, source: &Source) -> io::Result<Measure> {
         all.add(names_in(parts, source, Some(bucket), Look::Files)?);
     }
     let scale = u64::from(step);
-    let bytes = all.bytes.saturating_mul(scale);
+    let directories_bytes = parts.disk.allocated_at(&source.directory)?.saturating_add(
+        parts.disk.allocated_at(&source.bucket_path(0))?.saturating_mul(u64::from(u8::MAX) + 1),
+    );
+    let bytes = all.bytes.saturating_mul(scale).saturating_add(directories_bytes);
     Ok(Measure { bytes, candidates: all.candidates.saturating_mul(scale) })
 }
 

@@ -146,7 +146,7 @@ impl Findings {
     }
 
     fn look_for_buckets(&mut self, disk: &Disk, directory: &str, holds: Holds) -> io::Result<()> {
-        if disk.is_directory(directory)? {
+        if is_directory(disk, directory)? {
             self.add(disk, Source::new(directory, Layout::Buckets, holds));
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Findings {
 
     fn look_for_nativelink(&mut self, disk: &Disk, holds: Holds) -> io::Result<()> {
         let inner = Source::new(NATIVELINK_BLOB_DIR, Layout::Flat, holds);
-        if disk.is_directory(NATIVELINK_BLOB_DIR)? && proof::is_of(disk, &inner, self.function)? {
+        if is_directory(disk, NATIVELINK_BLOB_DIR)? && proof::is_of(disk, &inner, self.function)? {
             self.add(disk, inner);
             if disk.is_directory(NATIVELINK_STRING_DIR)? {
                 let others = Source::new(NATIVELINK_STRING_DIR, Layout::Flat, Holds::Others);
@@ -177,4 +177,14 @@ impl Findings {
         }
         self.sources.push(source);
     }
+}
+
+/// Whether a directory of another server's is there, itself and no link to one: who could change
+/// the link could have anything taken over.
+fn is_directory(disk: &Disk, directory: &str) -> io::Result<bool> {
+    let is_directory = disk.is_directory(directory)?;
+    if !is_directory && disk.exists(directory)? {
+        tracing::error!(directory, "left alone: a link or a file, and no directory");
+    }
+    Ok(is_directory)
 }
