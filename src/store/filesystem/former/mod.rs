@@ -73,6 +73,8 @@ pub(super) struct Former {
 impl Former {
     pub(super) fn new(findings: Findings, since: u64, has_values: bool) -> Self {
         let Findings { sources, adopt, function, .. } = findings;
+        let stripes = if sources.is_empty() { 0 } else { STRIPES };
+        let stripes = (0..stripes).map(|_| Mutex::new(())).collect();
         Self {
             is_done: AtomicBool::new(sources.is_empty()),
             is_stopped: AtomicBool::new(false),
@@ -80,12 +82,18 @@ impl Former {
             adopt,
             function,
             since,
-            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            stripes,
             has_values,
             seekers: Semaphore::new(MAX_SEEKERS),
             originals: Mutex::default(),
             releases: AtomicU64::new(0),
         }
+    }
+
+    /// That of a directory where no other server has been.
+    #[cfg(all(test, feature = "shuttle"))]
+    pub(super) fn nothing() -> Self {
+        Self::new(Findings::nothing(), 0, false)
     }
 
     /// Whether everything has been taken over that could be.

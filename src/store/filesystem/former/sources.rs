@@ -94,6 +94,12 @@ pub(in crate::store::filesystem) struct Findings {
 }
 
 impl Findings {
+    #[cfg(all(test, feature = "shuttle"))]
+    pub(super) fn nothing() -> Self {
+        let (adopt, function) = (Adopt::Off, DigestFunction::Sha256);
+        Self { sources: Vec::new(), adopt, function, were_looked_for: false }
+    }
+
     /// Looks for the directories of other servers; reads none of them. Blocking.
     pub(in crate::store::filesystem) fn look(
         disk: &Disk,

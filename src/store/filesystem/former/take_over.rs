@@ -128,7 +128,12 @@ fn take_over(
     let mut examined = Vec::new();
     for candidate in candidates {
         parts.check_open()?;
-        match candidate.examine(parts, source)? {
+        let path = candidate.path.clone();
+        let looked_at = candidate.examine(parts, source).unwrap_or_else(|error| {
+            tracing::warn!(path, %error, "file of another server cannot be looked at");
+            None
+        });
+        match looked_at {
             Some(Ok(it)) => examined.push(it),
             Some(Err((path, look, refusal)))
                 if onlooker == Onlooker::Walk

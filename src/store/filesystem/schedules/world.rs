@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::super::counters::Counters;
 use super::super::directory_sizes::DirectorySizes;
 use super::super::format::Format;
+use super::super::former::Former;
 use super::super::index::{Index, Limits};
 use super::super::index_cell::IndexCell;
 use super::super::layout::{BlockSize, Generation, Shard};
@@ -101,6 +102,7 @@ impl Root {
             blocks: BlockSize(block_bytes),
             directory_sizes: DirectorySizes::default(),
             loader: Loader::finished(),
+            former: Former::nothing(),
             rounds: SyncRounds::default(),
             purges: Purges::default(),
             failed: Mutex::new(Vec::new()),
