@@ -96,8 +96,12 @@ async fn i17_a_stop_with_an_unlink_that_failed_is_not_clean() {
     let (key, data) = blob(1, 10_000);
     store.put(&key, data).await.unwrap();
     let path = dir.path().join(&value_files(dir.path())[0]);
-    std::fs::remove_file(&path).unwrap();
-    std::fs::create_dir(&path).unwrap();
+    // In one step: between two the watcher of deletions may find the file gone.
+    let directory = dir.path().join("directory");
+    std::fs::create_dir(&directory).unwrap();
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, &directory, rustix::fs::CWD, &path, exchange)
+        .unwrap();
     store.purge(PurgeScope::All).await.unwrap();
     assert!(store.stats().evict_unlink_failures > 0);
     store.shutdown(Cleanup::Keep).await.unwrap();
