@@ -21,6 +21,8 @@ pub(in crate::store::filesystem) struct FormerLook {
     pub(in crate::store::filesystem) allocated_bytes: u64,
     /// The later of the last read and the last change: seconds since 1970, and nanoseconds.
     used_at: (u64, u64),
+    /// Whether it has no other name.
+    pub(in crate::store::filesystem) has_one_name: bool,
     identity: (u64, u64),
     mode: u32,
 }
@@ -58,6 +60,7 @@ impl Disk {
             len_bytes: u64::try_from(stat.st_size).unwrap_or_default(),
             allocated_bytes: allocated(&stat)?,
             used_at: read_at.max(changed_at),
+            has_one_name: stat.st_nlink == 1,
             identity: (stat.st_dev, stat.st_ino),
             mode: stat.st_mode & 0o7777,
         }))

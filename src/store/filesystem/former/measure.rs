@@ -148,6 +148,13 @@ fn own_bytes(parts: &Parts, source: &Source, candidate: &Candidate) -> u64 {
     let Some(look) = look.filter(|look| look.is_file) else {
         return parts.disk.allocated_below(&candidate.path);
     };
+    // Whatever the index says: one whose other name is about to go is charged when it has gone.
+    if look.has_one_name {
+        return look.allocated_bytes;
+    }
+    if !parts.index.lock(|index| index.are_victims_gone()) {
+        return 0;
+    }
     let key = candidate.key(parts, source, look.len_bytes);
     let entry = key.and_then(|key| parts.index.lock(|index| index.peek(&key)));
     let own = entry.and_then(|it| parts.disk.look_at_former(&it.file.path()).ok()?);

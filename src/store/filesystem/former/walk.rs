@@ -243,9 +243,8 @@ fn end(parts: &Parts) -> io::Result<()> {
         }
         parts.disk.remove_empty_directory(&source.directory);
     }
-    for attempt in 1..=MAX_MEASURES {
+    for _ in 0..MAX_MEASURES {
         let releases = former.releases.load(Ordering::Relaxed);
-        let were_gone = parts.index.lock(|index| index.are_victims_gone());
         let left = of_all(parts, |source| measure(parts, source))?;
         let has_candidates = left.iter().any(|it| it.candidates > 0);
         if !has_candidates {
@@ -253,15 +252,15 @@ fn end(parts: &Parts) -> io::Result<()> {
         }
         let _held = former.originals.lock();
         // What went meanwhile was counted, or was not.
-        let are_gone = || parts.index.lock(|index| index.are_victims_gone());
-        let is_exact = (!former.keeps_originals() || (were_gone && are_gone()))
-            && releases == former.releases.load(Ordering::Relaxed);
-        if is_exact || attempt == MAX_MEASURES {
+        if releases == former.releases.load(Ordering::Relaxed) {
             conclude(parts, &left, has_candidates);
-            break;
+            return Ok(());
         }
     }
-    parts.write_ended.notify_waiters();
+    // On a busy store nothing goes for that long.
+    let _held = former.originals.lock();
+    let left = of_all(parts, |source| measure(parts, source))?;
+    conclude(parts, &left, left.iter().any(|it| it.candidates > 0));
     Ok(())
 }
 
@@ -282,4 +281,5 @@ fn conclude(parts: &Parts, left: &[Measure], has_candidates: bool) {
         index.end_former(bytes);
     });
     parts.former.is_done.store(true, Ordering::Release);
+    parts.write_ended.notify_waiters();
 }
