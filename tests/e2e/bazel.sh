@@ -16,7 +16,6 @@ source "$here/steps.sh"
 # shellcheck source=tests/e2e/machines.sh
 source "$here/machines.sh"
 
-expected_hits=0            # what the filling build executed
 readonly CRASH_ACTIONS=300 # in //crash, of workspace.sh
 
 # ---------------------------------------------------------------- what each step does
@@ -36,15 +35,10 @@ require_same_results() {
   fi
 }
 
-fill() {
-  new_machine
-  run_bazel fill test //...
-  require_no_hits "$log"
-  expected_hits=$(count_of "$log" local)
-  [[ $expected_hits -gt 330 ]]
+fill_and_check() {
+  fill
   require_replayed_output "$log"
   run_outputs
-  record_outputs "$(bazel_out)" >"$work/outputs"
   cat "$(output big/big.bin)" "$(output tool/greeting.txt)" | sha256sum >"$work/late.want"
   "$here/grpc_log.py" stored "$calls" >"$work/stored"
   grep -q ' f x .*/tool/greet.sh ' "$work/stored"
@@ -167,7 +161,7 @@ main() {
   step "an offline workspace is generated" generate_workspace
   step "Bazel loads this repository's own BUILD files" load_own_build_files
   step "the server is ready on an empty directory" start
-  step "a build fills the empty cache" fill
+  step "a build fills the empty cache" fill_and_check
   step "a new machine hits every action, same bytes" rebuild_from_cache
   step "a new machine hits every action without downloading" rebuild_minimal
   step "a local action then fetches its inputs" fetch_for_local_action

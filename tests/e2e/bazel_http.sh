@@ -13,17 +13,6 @@ source "$here/steps.sh"
 # shellcheck source=tests/e2e/machines.sh
 source "$here/machines.sh"
 
-expected_hits=0 # what the filling build executed
-
-fill() {
-  new_machine
-  run_bazel fill test //...
-  require_no_hits "$log"
-  expected_hits=$(count_of "$log" local)
-  [[ $expected_hits -gt 330 ]]
-  record_outputs "$(bazel_out)" >"$work/outputs"
-}
-
 rebuild() {
   protocol=$1
   new_machine

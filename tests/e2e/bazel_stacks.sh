@@ -14,21 +14,11 @@ source "$here/steps.sh"
 source "$here/machines.sh"
 
 readonly INSTANCE=--remote_instance_name=main
-expected_hits=0 # what the filling build executed
 
 # start_stack NAME DIRECTORY
 start_stack() {
   start_server_of "$repository/deployment/examples/$1.json5" "$castellan" "$work/$2" \
     "$work/server.log"
-}
-
-fill() {
-  new_machine
-  run_bazel "fill-$1" test //... "$INSTANCE"
-  require_no_hits "$log"
-  expected_hits=$(count_of "$log" local)
-  [[ $expected_hits -gt 330 ]]
-  record_outputs "$(bazel_out)" >"$work/outputs"
 }
 
 rebuild() {
@@ -53,7 +43,7 @@ main() {
   step "an offline workspace is generated" generate_workspace
   for stack in memory filesystem tiered dedup; do
     step "$stack: the server is ready" start_stack "$stack" "store-$stack"
-    step "$stack: a build fills the empty cache" fill "$stack"
+    step "$stack: a build fills the empty cache" fill "$INSTANCE"
     step "$stack: a new machine hits every action, same bytes" rebuild "$stack"
     step "$stack: SIGTERM drains and exits 0" stop_server
     step "$stack: the directory is gone" wipe "store-$stack"

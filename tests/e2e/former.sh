@@ -15,22 +15,12 @@ source "$here/steps.sh"
 source "$here/machines.sh"
 
 readonly INSTANCE='projects/p' # whose results bazel-remote keeps apart
-expected_hits=0                # what the filling build executed
 former_cache=''                # lays directories out
 
 build_former_cache() {
   cd "$repository"
   cargo build --locked --example former_cache >"$work/logs/former-cache.log" 2>&1
   former_cache=$(realpath "${CARGO_TARGET_DIR:-target}/debug/examples/former_cache")
-}
-
-fill() {
-  new_machine
-  run_bazel fill test //...
-  require_no_hits "$log"
-  expected_hits=$(count_of "$log" local)
-  [[ $expected_hits -gt 330 ]]
-  record_outputs "$(bazel_out)" >"$work/outputs"
 }
 
 # lay_out LAYOUT DIR ARGS...

@@ -4,6 +4,7 @@
 bazel=''
 protocol=grpc            # or http: how a machine talks to the cache
 machine=0                # counts the output bases, each a "new machine"
+expected_hits=0          # what the filling build executed
 declare -a open_bases=() # output bases whose Bazel server may be running
 
 # Debian's binary is `bazel-4`, and does not know its version. A `bazel` must say that it is one,
@@ -91,6 +92,17 @@ run_bazel() {
   fi
   require_no_cache_errors "$log"
   require_no_panic "$work/server.log"
+}
+
+# fill FLAGS...: the first build. It executes everything, and what came of it is recorded in the
+# file `outputs`.
+fill() {
+  new_machine
+  run_bazel fill test //... "$@"
+  require_no_hits "$log"
+  expected_hits=$(count_of "$log" local)
+  [[ $expected_hits -gt 330 ]]
+  record_outputs "$(bazel_out)" >"$work/outputs"
 }
 
 bazel_out() {

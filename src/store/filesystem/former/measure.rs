@@ -1,13 +1,16 @@
 //! What another server's files take.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::ControlFlow;
 
-use super::super::layout::{ADMIN_SOCKET, VALUES_DIR, fixed_directories};
+use super::super::disk::FormerLook;
+use super::super::layout::{FileName, Shard, VALUES_DIR, fixed_directories};
 use super::super::shared::Parts;
 use super::super::start::OWN_FILES;
 use super::candidate::Candidate;
 use super::sources::{Layout, Source};
+use crate::store::Key;
 
 /// What is in a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,13 +18,6 @@ pub(super) struct Measure {
     pub(super) bytes: u64,
     /// Files whose names are those of values.
     pub(super) candidates: u64,
-}
-
-impl Measure {
-    fn add(&mut self, other: Self) {
-        self.bytes = self.bytes.saturating_add(other.bytes);
-        self.candidates = self.candidates.saturating_add(other.candidates);
-    }
 }
 
 /// How closely files are looked at.
@@ -36,6 +32,9 @@ enum Look {
 /// Of the directories by first byte how many are measured for an estimate of all.
 const SAMPLES: u8 = 8;
 
+/// Files whose other names are looked for in one go.
+const MAX_DOUBTFUL: usize = 1 << 16;
+
 /// A file up to this is taken to have the size in its name, for an estimate.
 const BELIEVED_BYTES: u64 = 1 << 20;
 
@@ -43,13 +42,14 @@ const BELIEVED_BYTES: u64 = 1 << 20;
 /// one of millions, and writes wait for an answer. Blocking.
 pub(super) fn estimate(parts: &Parts, source: &Source) -> io::Result<Measure> {
     if source.layout == Layout::Flat {
-        return flat(parts, source, Look::Names);
+        return Tape::new(parts, source, Look::Names).flat();
     }
-    let mut all = Measure::default();
+    let mut tape = Tape::new(parts, source, Look::Files);
     let step = u8::MAX / SAMPLES + 1;
     for bucket in (0..SAMPLES).map(|number| number * step) {
-        all.add(names_in(parts, source, Some(bucket), Look::Files)?);
+        tape.add_names(Some(bucket))?;
     }
+    let all = tape.read()?;
     let scale = u64::from(step);
     let directories_bytes = parts.disk.allocated_at(&source.directory)?.saturating_add(
         parts.disk.allocated_at(&source.bucket_path(0))?.saturating_mul(u64::from(u8::MAX) + 1),
@@ -59,31 +59,24 @@ pub(super) fn estimate(parts: &Parts, source: &Source) -> io::Result<Measure> {
 }
 
 /// Measures a directory of another server's as `du` would, its own blocks included, without the
-/// files that the store has under another name. Blocking.
+/// files that the store has under another name, visible or about to go. It is right if no name of
+/// another server's goes meanwhile. Blocking.
 pub(super) fn measure(parts: &Parts, source: &Source) -> io::Result<Measure> {
+    let mut tape = Tape::new(parts, source, Look::Files);
     if source.layout == Layout::Flat {
-        return flat(parts, source, Look::Files);
+        return tape.flat();
     }
-    let mut all = Measure { bytes: parts.disk.allocated_at(&source.directory)?, candidates: 0 };
+    tape.all.bytes = parts.disk.allocated_at(&source.directory)?;
     for found in parts.disk.list(&source.directory)?.unwrap_or_default() {
         match bucket_of(&found.name) {
             Some(bucket) => {
-                all.bytes += parts.disk.allocated_at(&source.bucket_path(bucket))?;
-                all.add(names_in(parts, source, Some(bucket), Look::Files)?);
+                tape.all.bytes += parts.disk.allocated_at(&source.bucket_path(bucket))?;
+                tape.add_names(Some(bucket))?;
             }
-            None => all.bytes += parts.disk.allocated_below(&source.path_of(&found.name)),
+            None => tape.all.bytes += parts.disk.allocated_below(&source.path_of(&found.name)),
         }
     }
-    Ok(all)
-}
-
-fn flat(parts: &Parts, source: &Source, look: Look) -> io::Result<Measure> {
-    if source.is_root() {
-        return names_in_root(parts, source, look);
-    }
-    let mut all = Measure { bytes: parts.disk.allocated_at(&source.directory)?, candidates: 0 };
-    all.add(names_in(parts, source, None, look)?);
-    Ok(all)
+    tape.read()
 }
 
 /// The first byte that a directory is named after.
@@ -92,71 +85,141 @@ fn bucket_of(name: &str) -> Option<u8> {
     (format!("{byte:02x}") == name).then_some(byte)
 }
 
-fn names_in(parts: &Parts, source: &Source, bucket: Option<u8>, look: Look) -> io::Result<Measure> {
-    let path = bucket.map_or_else(|| source.directory.clone(), |it| source.bucket_path(it));
-    let mut all = Measure::default();
-    // A link, or anything else of a directory's name, takes what it takes itself.
-    if !parts.disk.is_directory(&path)? {
-        return Ok(all);
-    }
-    parts.disk.visit(&path, |found| {
-        all.add(one(parts, source, bucket, &format!("{path}/{}", found.name), look));
-        parts.former.go_on()
-    })?;
-    Ok(all)
+/// Adds up what is in one directory of another server's.
+struct Tape<'a> {
+    parts: &'a Parts,
+    source: &'a Source,
+    look: Look,
+    all: Measure,
+    /// Files with several names, none of them that of the entry of their key. One may be that of a
+    /// victim, which is charged until it is unlinked.
+    doubtful: Vec<(Key, FormerLook)>,
 }
 
-/// Of the root only what is not the store's own.
-fn names_in_root(parts: &Parts, root: &Source, look: Look) -> io::Result<Measure> {
-    let mut own: HashSet<String> = OWN_FILES.iter().map(|name| (*name).to_owned()).collect();
-    own.extend(fixed_directories());
-    own.extend([ADMIN_SOCKET.to_owned()]);
-    own.extend(parts.former.sources.iter().map(|source| source.directory.clone()));
-    if parts.former.has_values {
-        own.extend([VALUES_DIR.to_owned(), crate::former::RAW_DIR.to_owned()]);
+impl<'a> Tape<'a> {
+    fn new(parts: &'a Parts, source: &'a Source, look: Look) -> Self {
+        Self { parts, source, look, all: Measure::default(), doubtful: Vec::new() }
     }
-    let mut all = Measure::default();
-    parts.disk.visit(&root.directory, |found| {
-        if !own.contains(&found.name) {
-            all.add(one(parts, root, None, &found.name, look));
+
+    fn flat(mut self) -> io::Result<Measure> {
+        if self.source.is_root() {
+            self.add_root()?;
+        } else {
+            self.all.bytes = self.parts.disk.allocated_at(&self.source.directory)?;
+            self.add_names(None)?;
         }
-        parts.former.go_on()
-    })?;
-    Ok(all)
+        self.read()
+    }
+
+    fn read(mut self) -> io::Result<Measure> {
+        self.settle_doubts()?;
+        Ok(self.all)
+    }
+
+    fn add_names(&mut self, bucket: Option<u8>) -> io::Result<()> {
+        let (parts, source) = (self.parts, self.source);
+        let path = bucket.map_or_else(|| source.directory.clone(), |it| source.bucket_path(it));
+        // A link, or anything else of a directory's name, takes what it takes itself.
+        if !parts.disk.is_directory(&path)? {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        parts.disk.visit(&path, |found| {
+            outcome = self.add(bucket, &format!("{path}/{}", found.name));
+            if outcome.is_ok() { parts.former.go_on() } else { ControlFlow::Break(()) }
+        })?;
+        outcome
+    }
+
+    /// Of the root only what is not the store's own.
+    fn add_root(&mut self) -> io::Result<()> {
+        let (parts, root) = (self.parts, self.source);
+        let mut own: HashSet<String> = OWN_FILES.iter().map(|name| (*name).to_owned()).collect();
+        own.extend(fixed_directories());
+        own.extend(parts.former.sources.iter().map(|source| source.directory.clone()));
+        if parts.former.has_values {
+            own.extend([VALUES_DIR.to_owned(), crate::former::RAW_DIR.to_owned()]);
+        }
+        let mut outcome = Ok(());
+        parts.disk.visit(&root.directory, |found| {
+            if !own.contains(&found.name) {
+                outcome = self.add(None, &found.name);
+            }
+            if outcome.is_ok() { parts.former.go_on() } else { ControlFlow::Break(()) }
+        })?;
+        outcome
+    }
+
+    fn add(&mut self, bucket: Option<u8>, path: &str) -> io::Result<()> {
+        let disk = &self.parts.disk;
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let candidate = Candidate::parse(self.source, bucket, name);
+        self.all.candidates += u64::from(candidate.is_some());
+        let bytes = match (&candidate, self.look) {
+            (Some(candidate), Look::Files) => self.own_bytes(candidate),
+            // A name can say anything: what it says of a large file is looked at, and those are
+            // few.
+            (Some(candidate), Look::Names) => match candidate.size_bytes.unwrap_or(1) {
+                size_bytes if size_bytes < BELIEVED_BYTES => {
+                    self.parts.blocks.charge_of(size_bytes)
+                }
+                _ => self.own_bytes(candidate),
+            },
+            (None, Look::Files) => disk.allocated_below(path),
+            // It may be a directory of anything, and is measured at the end.
+            (None, Look::Names) => 0,
+        };
+        self.all.bytes = self.all.bytes.saturating_add(bytes);
+        if self.doubtful.len() < MAX_DOUBTFUL { Ok(()) } else { self.settle_doubts() }
+    }
+
+    /// What a file takes that is not the store's under another name, as far as that is known.
+    fn own_bytes(&mut self, candidate: &Candidate) -> u64 {
+        let parts = self.parts;
+        let look = parts.disk.look_at_former(&candidate.path).ok().flatten();
+        let Some(look) = look.filter(|look| look.is_file) else {
+            return parts.disk.allocated_below(&candidate.path);
+        };
+        if look.has_one_name {
+            return look.allocated_bytes;
+        }
+        let Some(key) = candidate.key(parts, self.source, look.len_bytes) else {
+            return look.allocated_bytes;
+        };
+        let entry = parts.index.lock(|index| index.peek(&key));
+        let own = entry.and_then(|it| parts.disk.look_at_former(&it.file.path()).ok()?);
+        if !own.is_some_and(|own| own.is_same_file(&look)) {
+            self.doubtful.push((key, look));
+        }
+        0
+    }
+
+    /// Adds the doubtful files that have no name among the store's.
+    fn settle_doubts(&mut self) -> io::Result<()> {
+        self.doubtful.sort_unstable_by_key(|it| shard_of(it).index());
+        for of_shard in self.doubtful.chunk_by(|one, other| shard_of(one) == shard_of(other)) {
+            let Some(shard) = of_shard.first().map(shard_of) else { continue };
+            let mut left: HashMap<Key, Vec<FormerLook>> = HashMap::new();
+            for (key, look) in of_shard {
+                left.entry(*key).or_default().push(*look);
+            }
+            self.parts.disk.visit(&shard.path(), |found| {
+                let file = FileName::parse(shard, &found.name);
+                if let Some((file, looks)) = file.and_then(|it| Some((it, left.get_mut(&it.key)?)))
+                    && let Ok(Some(own)) = self.parts.disk.look_at_former(&file.path())
+                {
+                    looks.retain(|look| !own.is_same_file(look));
+                }
+                self.parts.former.go_on()
+            })?;
+            let bytes = left.values().flatten().map(|look| look.allocated_bytes);
+            self.all.bytes = bytes.fold(self.all.bytes, u64::saturating_add);
+        }
+        self.doubtful.clear();
+        Ok(())
+    }
 }
 
-fn one(parts: &Parts, source: &Source, bucket: Option<u8>, path: &str, look: Look) -> Measure {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let candidate = Candidate::parse(source, bucket, name);
-    let bytes = match (&candidate, look) {
-        (Some(candidate), Look::Files) => own_bytes(parts, source, candidate),
-        // A name can say anything: what it says of a large file is looked at, and those are few.
-        (Some(candidate), Look::Names) => match candidate.size_bytes.unwrap_or(1) {
-            size_bytes if size_bytes < BELIEVED_BYTES => parts.blocks.charge_of(size_bytes),
-            _ => own_bytes(parts, source, candidate),
-        },
-        (None, Look::Files) => parts.disk.allocated_below(path),
-        // It may be a directory of anything, and is measured at the end.
-        (None, Look::Names) => 0,
-    };
-    Measure { bytes, candidates: u64::from(candidate.is_some()) }
-}
-
-/// What a file takes that is not the store's under another name.
-fn own_bytes(parts: &Parts, source: &Source, candidate: &Candidate) -> u64 {
-    let look = parts.disk.look_at_former(&candidate.path).ok().flatten();
-    let Some(look) = look.filter(|look| look.is_file) else {
-        return parts.disk.allocated_below(&candidate.path);
-    };
-    // Whatever the index says: one whose other name is about to go is charged when it has gone.
-    if look.has_one_name {
-        return look.allocated_bytes;
-    }
-    if !parts.index.lock(|index| index.are_victims_gone()) {
-        return 0;
-    }
-    let key = candidate.key(parts, source, look.len_bytes);
-    let entry = key.and_then(|key| parts.index.lock(|index| index.peek(&key)));
-    let own = entry.and_then(|it| parts.disk.look_at_former(&it.file.path()).ok()?);
-    if own.is_some_and(|own| own.is_same_file(&look)) { 0 } else { look.allocated_bytes }
+fn shard_of((key, _): &(Key, FormerLook)) -> Shard {
+    Shard::of(key)
 }

@@ -29,9 +29,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::index::Found;
 use tokio::sync::Semaphore;
 
+use super::index::Found;
 use super::options::Adopt;
 use super::shared::{Parts, Shared};
 use super::sync::{self, Mutex, MutexGuard};
@@ -66,7 +66,7 @@ pub(super) struct Former {
     seekers: Semaphore,
     /// Held while names that are kept beside the store's go, or are measured.
     originals: Mutex<()>,
-    /// How often that has happened.
+    /// How often names have gone, or become the store's.
     releases: AtomicU64,
 }
 
@@ -124,9 +124,12 @@ impl Former {
         self.adopt == Adopt::Link
     }
 
+    fn may_be_in(&self, source: &Source, key: &Key) -> bool {
+        key.digest.function == self.function && source.may_hold(key)
+    }
+
     fn sources_of(&self, key: &Key) -> impl Iterator<Item = &Source> {
-        let is_function = key.digest.function == self.function;
-        self.sources.iter().filter(move |source| is_function && source.may_hold(key))
+        self.sources.iter().filter(move |source| self.may_be_in(source, key))
     }
 
     fn stripe(&self, first_byte: u8) -> Option<&Mutex<()>> {
@@ -180,9 +183,8 @@ fn first_byte(key: &Key) -> u8 {
 fn seek(parts: &Parts, keys: &[Key]) -> io::Result<()> {
     let mut outcome = Ok(());
     for source in &parts.former.sources {
-        let meant =
-            |key: &&Key| key.digest.function == parts.former.function && source.may_hold(key);
-        let keys: Vec<&Key> = keys.iter().filter(meant).collect();
+        let keys: Vec<&Key> =
+            keys.iter().filter(|key| parts.former.may_be_in(source, key)).collect();
         let Some(first) = keys.first() else { continue };
         outcome = outcome.and(match source.layout {
             // One that cannot be sought is no reason to leave out the others.

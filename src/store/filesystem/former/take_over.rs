@@ -315,6 +315,7 @@ impl<'a> Taking<'a> {
             index.take_over(self.shard, &taken, since)
         });
         let (mut victims, is_open) = booked;
+        parts.former.releases.fetch_add(1, Ordering::Relaxed);
         parts.counters.former_taken_over.add(taken.len() as u64);
         parts.counters.publications.add(taken.len() as u64);
         if is_open && !parts.former.keeps_originals() {

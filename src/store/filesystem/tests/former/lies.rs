@@ -100,7 +100,7 @@ async fn the_right_one_of_two_is_found_wherever_it_is() {
         // By which the directories are known for what they are.
         let (other, other_data, _) = leave_blob(root, 3, 10);
         leave(root, &name_of(&other), &other_data);
-        let store = without_walk(root);
+        let store = without_walk(root, Adopt::Move);
         assert_eq!(read(&store, &key).await, Some(data), "{is_wrong_in_root}");
         assert!(!root.join(inner).exists() && !root.join(outer).exists());
     }
@@ -113,7 +113,7 @@ async fn an_upload_heals_what_nobody_has_tried() {
     let (key, data) = blob(1, 3000);
     leave(root, &format!("d/{}", name_of(&key)), &blob(2, 3000).1);
     leave_blob(root, 3, 10);
-    let store = without_walk(root);
+    let store = without_walk(root, Adopt::Move);
     store.put(&key, data.clone()).await.unwrap();
     assert_eq!(read(&store, &key).await, Some(data));
     assert_eq!(store.stats().corrupt_blobs, 0);

@@ -1,6 +1,10 @@
 //! Files that keep the names of the former server, so that it can be gone back to.
 
+use rustix::io::Errno;
+
 use super::*;
+use crate::store::filesystem::disk::{Call, Lasting};
+use crate::store::filesystem::former::run_walk;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn originals_keep_their_names_and_bytes() {
@@ -98,4 +102,26 @@ async fn a_kill_leaves_the_order_of_use() {
     store.loaded().await;
     taken_over(&store).await;
     assert_eq!(order(&store), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_original_is_charged_once_whoever_else_has_a_name_of_it() {
+    let directory = scratch();
+    let (root, backup) = (&directory.path().join("store"), directory.path().join("backup"));
+    std::fs::create_dir_all(root).unwrap();
+    let (linked, _, path) = leave_casblob(root, 1, 3000);
+    std::fs::hard_link(path, backup).unwrap();
+    let (plain, _, _) = leave_casblob(root, 2, 3000);
+    let store = without_walk(root, Adopt::Link);
+    assert!(read(&store, &linked).await.is_some());
+    // Its victim keeps the store's name past the end of the walk.
+    store.shared.parts.disk.faults().fail(Call::Unlink, 1, Errno::IO, Lasting::Sticky);
+    assert!(read(&store, &plain).await.is_some());
+    until("a victim is stuck", || store.stats().evict_unlink_failures > 0).await;
+    let parts = Arc::clone(&store.shared.parts);
+    sync::spawn("take over", run_walk(parts, store.shared.closing()));
+    until("the walk ends", || store.stats().former_directories == 0).await;
+    store.shared.parts.disk.faults().clear();
+    store.quiesce().await;
+    assert_books(&store);
 }

@@ -53,13 +53,14 @@ fn adopting(root: &Path, adopt: Adopt) -> FilesystemOptions {
 }
 
 /// A store whose walk does not run.
-fn without_walk(root: &Path) -> FilesystemStore {
+fn without_walk(root: &Path, adopt: Adopt) -> FilesystemStore {
     let disk = disk::Disk::open(root).unwrap();
-    let shared = crate::store::filesystem::start::open(&adopting(root, Adopt::Move), disk).unwrap();
+    let shared = crate::store::filesystem::start::open(&adopting(root, adopt), disk).unwrap();
     let shared = Arc::new(shared);
     let (parts, closing) = (|| Arc::clone(&shared.parts), || shared.closing());
     let tasks = vec![
         sync::spawn("evictor", reclaim::run_evictor(parts(), closing())),
+        sync::spawn("loader", loader::run_loader(parts(), closing())),
         sync::spawn("syncer", sync_rounds::run_syncer(parts(), closing())),
     ];
     FilesystemStore { shared, tasks: Mutex::new(tasks), stopping: Semaphore::new(1) }

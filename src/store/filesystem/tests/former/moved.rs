@@ -36,7 +36,7 @@ async fn a_question_finds_what_the_walk_has_not_come_to() {
     let (key, data, _) = leave_blob(root, 1, 3000);
     let (packed, _, _) = leave_casblob(root, 2, 3000);
     let (absent, _) = blob(3, 10);
-    let store = without_walk(root);
+    let store = without_walk(root, Adopt::Move);
     assert_eq!(store.find_missing(&[key, packed, absent]).await.unwrap(), [false, false, true]);
     assert_eq!(read(&store, &key).await, Some(data));
     assert_eq!(store.stats().former_directories, 2);

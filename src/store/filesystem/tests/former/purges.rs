@@ -8,7 +8,7 @@ async fn a_purge_of_all_takes_what_was_not_taken_over_yet() {
     let root = directory.path();
     let (key, _, path) = leave_blob(root, 1, 3000);
     let (packed, _, _) = leave_casblob(root, 2, 3000);
-    let store = without_walk(root);
+    let store = without_walk(root, Adopt::Move);
     store.purge(PurgeScope::All).await.unwrap();
     assert_eq!(store.find_missing(&[key, packed]).await.unwrap(), [true, true]);
     assert!(!path.exists());
@@ -32,7 +32,7 @@ async fn a_purge_of_a_hash_finds_it_whatever_its_size() {
     let root = directory.path();
     let (key, _, path) = leave_blob(root, 1, 3000);
     let (packed, _, packed_path) = leave_casblob(root, 2, 3000);
-    let store = without_walk(root);
+    let store = without_walk(root, Adopt::Move);
     for key in [key, packed] {
         let purged = store.purge_selected(Selection::Hash(key.digest.hash)).await.unwrap();
         assert_eq!(purged.removed, 1);
@@ -70,7 +70,7 @@ async fn a_purge_holds_through_a_start_that_adopts_nothing() {
     let directory = scratch();
     let root = directory.path();
     let (key, _, _) = leave_blob(root, 1, 3000);
-    let store = without_walk(root);
+    let store = without_walk(root, Adopt::Move);
     store.purge(PurgeScope::All).await.unwrap();
     drop(store);
     drop(open_soon(adopting(root, Adopt::Off)).await);
@@ -84,7 +84,7 @@ async fn after_a_stop_old_names_stay() {
     let directory = scratch();
     let root = directory.path();
     let (_, _, path) = leave_blob(root, 1, 3000);
-    let store = without_walk(root);
+    let store = without_walk(root, Adopt::Move);
     let parts = &store.shared.parts;
     parts.index.lock(|index| drop(index.close()));
     let keys: Vec<Key> = vec![Key::blob(blob(1, 3000).0.digest)];
