@@ -8,7 +8,7 @@ use super::super::origin::collect;
 use super::super::{ClientError, DIGESTS_PER_QUESTION};
 use super::{Import, Item, ItemBytes, MAX_RESULT_BYTES, NewResult, Reason};
 use crate::digest::Digest;
-use crate::store::{BlobStore as _, StoreError};
+use crate::store::StoreError;
 
 /// Blobs of so many bytes are asked for together.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -114,14 +114,12 @@ impl Import {
         reader: &mut ArchiveReader,
         digest: Digest,
     ) -> Result<(), ClientError> {
-        let (size_bytes, limit_bytes) = (digest.size_bytes, self.target.blobs.max_blob_bytes());
         let is_missing = self.target.find_missing(&[digest]).await? == [true];
-        let outcome = if size_bytes > limit_bytes {
-            Err(StoreError::TooLarge { size_bytes, limit_bytes }.into())
-        } else if is_missing && !self.options.is_dry_run {
-            self.sending().once(digest, reader, &mut 0).await
-        } else {
-            Ok(is_missing)
+        let outcome = match self.check_size(digest) {
+            Ok(()) if is_missing && !self.options.is_dry_run => {
+                self.sending().once(digest, reader, &mut 0).await
+            }
+            checked => checked.map(|()| is_missing),
         };
         self.progress.finish_files(1);
         match outcome {

@@ -146,11 +146,13 @@ impl Import {
 
     async fn blob(self: Arc<Self>, item: Item) -> Result<(), ClientError> {
         let digest = item.digest;
-        let outcome = if self.options.is_dry_run {
-            self.progress.skip_bytes(digest.size_bytes);
-            Ok(true)
-        } else {
-            self.send(&item).await
+        let outcome = match self.check_size(digest) {
+            Ok(()) if self.options.is_dry_run => {
+                self.progress.skip_bytes(digest.size_bytes);
+                Ok(true)
+            }
+            Ok(()) => self.send(&item).await,
+            Err(error) => Err(error),
         };
         self.progress.finish_files(1);
         match outcome {
@@ -179,14 +181,17 @@ impl Import {
         Sending { client: &self.target, progress: &self.progress, pace: self.pace.as_ref() }
     }
 
+    fn check_size(&self, Digest { size_bytes, .. }: Digest) -> Result<(), ClientError> {
+        let limit_bytes = self.target.blobs.max_blob_bytes();
+        if size_bytes <= limit_bytes {
+            return Ok(());
+        }
+        Err(StoreError::TooLarge { size_bytes, limit_bytes }.into())
+    }
+
     /// Sends a blob; false when the server has it meanwhile.
     async fn send(&self, item: &Item) -> Result<bool, ClientError> {
         let digest = item.digest;
-        let limit_bytes = self.target.blobs.max_blob_bytes();
-        if digest.size_bytes > limit_bytes {
-            let size_bytes = digest.size_bytes;
-            return Err(StoreError::TooLarge { size_bytes, limit_bytes }.into());
-        }
         let _job = self.jobs.acquire().await.map_err(|_| StoreError::ShuttingDown)?;
         let _turn = self.in_flight.turn(digest.size_bytes).await?;
         let jobs = &self.target.jobs;

@@ -80,8 +80,14 @@ async fn the_directories_of_a_nativelink_come_over() {
     let name = format!("d/{}", nativelink_name(&full.action));
     put(results.path(), &name, &full.result.encode_to_vec());
     let to = TestServer::start().await;
-    let done = import(&to, &[blobs.path().to_str().unwrap()], 0);
-    assert_eq!(number(&done, "taken_blobs"), 11, "{done}");
+    // What no server takes is no part of what would be taken.
+    put(blobs.path(), &format!("d/{}-{}", "a".repeat(64), i64::MAX), b"");
+    for flags in [&["--dry-run"][..], &[]] {
+        let done = import(&to, &[flags, &[blobs.path().to_str().unwrap()]].concat(), 1);
+        assert_eq!(number(&done, "taken_blobs"), 11, "{done}");
+        assert_eq!(done["skipped"]["too_large"], 1, "{done}");
+        assert!(number(&done, "taken_bytes") < 10_000, "{done}");
+    }
     let done = import(&to, &["--action-results", results.path().to_str().unwrap()], 0);
     assert_eq!(number(&done, "taken_results"), 1, "{done}");
     assert_all_hits(&to, &[full]).await;
