@@ -1,5 +1,7 @@
 //! Asks a server for every key, and knows the right answers.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use castellan::digest::Digest;
 use castellan_proto::action_cache::action_cache_client::ActionCacheClient;
@@ -15,7 +17,7 @@ use super::fixtures::content::content;
 use super::fixtures::manifest::{Expectation, Kind, Line};
 use super::fixtures::results::{action_result, raw_value};
 use super::{SEED, sites::Site};
-use crate::support::http::Http;
+use crate::support::http::{Http, Reply};
 use crate::support::{Client, Process, wire};
 
 /// Blobs in one call.
@@ -28,7 +30,7 @@ const BY_HASH_EVERY: u64 = 101;
 /// Somebody who asks.
 pub(super) struct Asker {
     client: Client,
-    http: Http,
+    http: SocketAddr,
     instance: String,
     /// Whether what is read was asked for before, as Bazel does it, or not.
     pub(super) asks_first: bool,
@@ -41,7 +43,7 @@ impl Asker {
     pub(super) async fn new(process: &Process, site: &Site, instance: &str) -> Self {
         Self {
             client: Client::connect(&process.grpc).await,
-            http: Http::to(process.http.parse().unwrap()).await,
+            http: process.http.parse().unwrap(),
             instance: instance.to_owned(),
             asks_first: true,
             has_buckets: site.layout.is_bazel_remote(),
@@ -50,7 +52,7 @@ impl Asker {
     }
 
     /// Asks for each, and asserts that what is good is served and nothing else.
-    pub(super) async fn ask(&mut self, lines: &[&Line], blobs: u64) {
+    pub(super) async fn ask(&self, lines: &[&Line], blobs: u64) {
         for lines in lines.chunks(BATCH) {
             let of = |kind| lines.iter().copied().filter(move |line| line.kind == kind);
             self.ask_blobs(&of(Kind::Blob).collect::<Vec<_>>()).await;
@@ -58,14 +60,13 @@ impl Asker {
                 self.ask_result(line, blobs).await;
             }
             for line in of(Kind::Raw).filter(|_| self.has_raw_values) {
-                let path = format!("/ac/{}", line.digest.hash_hex().as_str());
-                let reply = self.http.call("GET", &path, &[], b"").await;
+                let reply = self.get("ac", line).await;
                 assert_eq!((reply.status, reply.body), (200, raw_value(SEED, line.number)));
             }
         }
     }
 
-    async fn ask_blobs(&mut self, lines: &[&Line]) {
+    async fn ask_blobs(&self, lines: &[&Line]) {
         if self.asks_first {
             self.find_missing(lines).await;
         } else if self.has_buckets {
@@ -93,15 +94,20 @@ impl Asker {
     }
 
     /// Over HTTP nobody says the size.
-    async fn ask_by_hash(&mut self, line: &Line) {
-        let path = format!("/cas/{}", line.digest.hash_hex().as_str());
-        let reply = self.http.call("GET", &path, &[], b"").await;
+    async fn ask_by_hash(&self, line: &Line) {
+        let reply = self.get("cas", line).await;
         if line.expectation == Expectation::Good {
             assert_eq!((reply.status, reply.is_whole), (200, true), "{line}");
             assert!(reply.body == content(SEED, line.number), "wrong bytes: {line}");
         } else {
             assert_eq!(reply.status, 404, "{line}");
         }
+    }
+
+    /// On a connection of its own: between two of these calls it could be idle for too long.
+    async fn get(&self, kind: &str, line: &Line) -> Reply {
+        let path = format!("/{kind}/{}", line.digest.hash_hex().as_str());
+        Http::to(self.http).await.call("GET", &path, &[], b"").await
     }
 
     /// What is not good is missing, and nothing else.

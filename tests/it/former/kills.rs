@@ -60,7 +60,7 @@ async fn i19_random_kills_in_the_walk_lose_nothing() {
 }
 
 async fn ask_some(process: &Process, site: &Site, lines: &[&Line], calls: usize) {
-    let mut asker = Asker::new(process, site, "").await;
+    let asker = Asker::new(process, site, "").await;
     for some in lines.chunks(3).take(calls) {
         asker.ask(some, site.blobs()).await;
     }

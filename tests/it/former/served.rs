@@ -12,7 +12,7 @@ use crate::support::Process;
 async fn everything_is_right(process: &Process, site: &Site) {
     let forward = site.lines();
     let backward: Vec<_> = forward.iter().rev().copied().collect();
-    let mut one = Asker::new(process, site, "").await;
+    let one = Asker::new(process, site, "").await;
     let mut other = Asker::new(process, site, "").await;
     other.asks_first = false;
     tokio::join!(one.ask(&forward, site.blobs()), other.ask(&backward, site.blobs()));
@@ -91,7 +91,7 @@ async fn an_uncompressed_bazel_remote_can_be_gone_back_to() {
 async fn mangled_results_are_served_to_their_instance_only() {
     let site = Site::mangled(300);
     let process = site.start();
-    let mut own = Asker::new(&process, &site, MANGLED_FOR).await;
+    let own = Asker::new(&process, &site, MANGLED_FOR).await;
     let other = Asker::new(&process, &site, "another").await;
     let results: Vec<_> =
         site.lines().into_iter().filter(|line| line.kind == Kind::Result).collect();
