@@ -14,7 +14,6 @@ pub(super) fn note_contents(stores: &mut [StoreSettings], listeners: &[GrpcListe
             options.former.contents = FormerContents::Nothing;
         }
     }
-    // What holds both is one of blobs, where the places of files tell them apart.
     for listener in listeners {
         let function = listener.options.default_digest_function;
         for instance in instances(listener) {
@@ -48,7 +47,12 @@ fn note(
     let Some(store) = at.and_then(|at| stores.get_mut(at)) else { return };
     let behind = match &mut store.kind {
         StoreKind::Filesystem(FilesystemOptions { former, .. }) => {
-            former.contents = contents;
+            former.contents = match (former.contents, contents) {
+                (FormerContents::ActionResults | FormerContents::Both, FormerContents::Blobs) => {
+                    FormerContents::Both
+                }
+                _ => contents,
+            };
             former.function = function;
             return;
         }

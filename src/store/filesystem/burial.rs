@@ -50,9 +50,11 @@ impl Parts {
 
     fn unlink_value(&self, victim: &Victim) -> io::Result<()> {
         let path = victim.file.path();
-        match originals::look(self, victim) {
-            Some(look) => originals::release(self, victim, &look, || self.disk.unlink(&path)),
-            None => self.disk.unlink(&path),
+        let unlink = || self.disk.unlink(&path);
+        if originals::may_have(self, &victim.file.key) {
+            originals::release(self, victim, unlink)
+        } else {
+            unlink()
         }
     }
 

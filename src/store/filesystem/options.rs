@@ -108,6 +108,8 @@ pub enum FormerContents {
     Blobs,
     /// Action results.
     ActionResults,
+    /// Both: what only its place tells from the other.
+    Both,
     /// Values of a namespace, in a directory beside the root.
     Values(Namespace),
     /// Nothing that this store could serve.

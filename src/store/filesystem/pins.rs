@@ -279,11 +279,15 @@ async fn renew(parts: &Arc<Parts>, old: &Found) -> Result<(), StoreError> {
     let bytes = old.file.len_bytes;
     let reservation = reserve(parts, old.file.key.kind, bytes).await?;
     let (worker, old) = (Arc::clone(parts), *old);
-    let renewed = parts.pool.run(move || copy_blob(&worker, &old, reservation)).await?;
-    match renewed {
-        Ok(Some(named)) => named.book_renewed(&old),
-        // It has left, or somebody else has renewed it.
-        Ok(None) => Ok(()),
+    // The copy takes the place of the old file here too: beside one that another server has left
+    // there are names to be looked for.
+    let job = move || -> io::Result<Result<(), StoreError>> {
+        let named = copy_blob(&worker, &old, reservation)?;
+        // Or it has left, or somebody else has renewed it.
+        Ok(named.map_or(Ok(()), |named| named.book_renewed(&old)))
+    };
+    match parts.pool.run(job).await? {
+        Ok(booked) => booked,
         Err(error) if disk::is_full(&error) => {
             // Who links tries again, a few times.
             full_disk::make_room(parts, bytes).await;

@@ -5,12 +5,13 @@
 //! its publication, a file that lies on the disk behind it is unlinked when its shard is read, in
 //! this process or after a crash. Taking out what is there is then only tidying up.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::former;
+use super::former::{self, originals};
 use super::loader;
 use super::shared::{Parts, Shared};
 use super::sync::{self, Mutex};
@@ -117,7 +118,9 @@ pub(super) async fn remove_one(shared: &Arc<Shared>, key: Key) -> Result<bool, S
         });
         let is_removed = victim.is_some();
         worker.bury(victim.into_iter().collect());
-        is_removed
+        originals::remove_of_key(&worker, &key)?;
+        Ok(is_removed)
     };
-    parts.pool.run(job).await
+    let removed: io::Result<bool> = parts.pool.run(job).await?;
+    removed.map_err(|error| StoreError::io("remove a value", error))
 }

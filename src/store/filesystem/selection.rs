@@ -4,12 +4,13 @@
 //! logical time: it is taken out, writes of a purged hash that are under way are revoked, and a
 //! sync makes it last.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::former;
+use super::former::{self, originals};
 use super::purge::{self, DRAIN};
 use super::shared::{Parts, Shared};
 use super::sync;
@@ -118,9 +119,13 @@ async fn remove(parts: &Arc<Parts>, selection: Selection) -> Result<u64, StoreEr
             worker.bury(victims);
             next = rest;
         }
-        removed
+        if let Selection::Hash(hash) = &selection {
+            originals::remove_of_hash(&worker, hash)?;
+        }
+        Ok(removed)
     };
-    parts.pool.run_unmetered(job).await
+    let removed: io::Result<u64> = parts.pool.run_unmetered(job).await?;
+    removed.map_err(|error| StoreError::io("purge", error))
 }
 
 /// How long a purge waits for directories that are still being read.

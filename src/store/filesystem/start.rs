@@ -254,7 +254,7 @@ fn begin(
     let mut format = former.clone();
     if findings.is_some() {
         format.former = former.former.or(Some(Generation::first_of_epoch(epoch)));
-    } else if findings.were_looked_for() {
+    } else if findings.are_there_none() {
         // The next directory of another server's begins anew.
         format.former = None;
     }

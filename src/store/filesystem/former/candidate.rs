@@ -20,7 +20,7 @@ pub(super) struct Candidate {
     pub(super) hash: [u8; HASH_BYTES],
     /// The length of the value, where the name has it.
     pub(super) size_bytes: Option<u64>,
-    form: Form,
+    pub(super) form: Form,
 }
 
 /// One that can be what it claims.

@@ -39,10 +39,13 @@ const MAX_DOUBTFUL: usize = 1 << 16;
 const BELIEVED_BYTES: u64 = 1 << 20;
 
 /// Estimates what is in a directory of another server's, without a look at each file: it may be
-/// one of millions, and writes wait for an answer. Blocking.
+/// one of millions, and writes wait for an answer. Where files may have names of the store's
+/// already, names alone would count them twice. Blocking.
 pub(super) fn estimate(parts: &Parts, source: &Source) -> io::Result<Measure> {
     if source.layout == Layout::Flat {
-        return Tape::new(parts, source, Look::Names).flat();
+        let is_first = parts.index.lock(|index| index.len() == 0);
+        let look = if is_first { Look::Names } else { Look::Files };
+        return Tape::new(parts, source, look).flat();
     }
     let mut tape = Tape::new(parts, source, Look::Files);
     let step = u8::MAX / SAMPLES + 1;
@@ -117,14 +120,27 @@ impl<'a> Tape<'a> {
     }
 
     fn add_names(&mut self, bucket: Option<u8>) -> io::Result<()> {
-        let (parts, source) = (self.parts, self.source);
+        let source = self.source;
         let path = bucket.map_or_else(|| source.directory.clone(), |it| source.bucket_path(it));
+        match self.visit(bucket, &path) {
+            // That does not pass, and nothing in it was taken over.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::warn!(path, %error, "directory of another server cannot be listed");
+                self.all.candidates += 1;
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn visit(&mut self, bucket: Option<u8>, path: &str) -> io::Result<()> {
+        let parts = self.parts;
         // A link, or anything else of a directory's name, takes what it takes itself.
-        if !parts.disk.is_directory(&path)? {
+        if !parts.disk.is_directory(path)? {
             return Ok(());
         }
         let mut outcome = Ok(());
-        parts.disk.visit(&path, |found| {
+        parts.disk.visit(path, |found| {
             outcome = self.add(bucket, &format!("{path}/{}", found.name));
             if outcome.is_ok() { parts.former.go_on() } else { ControlFlow::Break(()) }
         })?;

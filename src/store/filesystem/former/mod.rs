@@ -58,6 +58,8 @@ pub(super) struct Former {
     /// What was purged later is purged of them too: a point on the line of logical time.
     since: u64,
     is_done: AtomicBool,
+    /// Whether there may be files under old names.
+    has_left: AtomicBool,
     is_stopped: AtomicBool,
     /// One who takes over files of one first byte at a time.
     stripes: Vec<Mutex<()>>,
@@ -77,6 +79,7 @@ impl Former {
         let stripes = (0..stripes).map(|_| Mutex::new(())).collect();
         Self {
             is_done: AtomicBool::new(sources.is_empty()),
+            has_left: AtomicBool::new(!sources.is_empty()),
             is_stopped: AtomicBool::new(false),
             sources,
             adopt,
@@ -130,6 +133,12 @@ impl Former {
 
     fn sources_of(&self, key: &Key) -> impl Iterator<Item = &Source> {
         self.sources.iter().filter(move |source| self.may_be_in(source, key))
+    }
+
+    /// Keeps every file of another server what it is until the result is dropped: nothing is taken
+    /// over and no name goes. Whoever holds a stripe may come to want `originals`.
+    fn hold_all(&self) -> (Vec<MutexGuard<'_, ()>>, MutexGuard<'_, ()>) {
+        (self.stripes.iter().map(Mutex::lock).collect(), self.originals.lock())
     }
 
     fn stripe(&self, first_byte: u8) -> Option<&Mutex<()>> {

@@ -9,37 +9,45 @@ use std::sync::atomic::Ordering;
 
 use super::super::disk::FormerLook;
 use super::super::index::Victim;
-use super::super::layout::FileName;
+use super::super::layout::{FileName, Form};
 use super::super::shared::Parts;
 use super::super::tombstones::Reason;
 use super::candidate::Candidate;
 use super::sources::{Holds, Layout, Source};
+use crate::digest::HASH_BYTES;
+use crate::store::Key;
 
-/// The file of a victim, looked at before it is unlinked; `None` where no names are kept.
-pub(in crate::store::filesystem) fn look(parts: &Parts, victim: &Victim) -> Option<FormerLook> {
-    let former = &parts.former;
-    if !former.keeps_originals() || former.sources_of(&victim.file.key).next().is_none() {
-        return None;
-    }
-    parts.disk.look_at_former(&victim.file.path()).ok()?
+/// Whether there may be old names of a value.
+pub(in crate::store::filesystem) fn may_have(parts: &Parts, key: &Key) -> bool {
+    parts.former.keeps_originals() && parts.former.sources_of(key).next().is_some()
 }
 
-/// Lets the old names of a victim go, then its own, which `own` is a look at. An old name that
-/// does not go keeps its own: both are tried again, and a purge is not over before. Blocking.
+/// Lets the old names of a victim go, then its own. An old name that does not go keeps its own:
+/// both are tried again, and a purge is not over before. Blocking.
 pub(in crate::store::filesystem) fn release(
     parts: &Parts,
     victim: &Victim,
-    own: &FormerLook,
     unlink_own: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let _held = parts.former.originals.lock();
+    parts.former.releases.fetch_add(1, Ordering::Relaxed);
+    let file = &victim.file;
+    let own = parts.disk.look_at_former(&file.path())?;
     let is_rewritten = matches!(victim.reason, Some(Reason::Replaced) | None);
+    if is_rewritten && let (Form::Former, Some(own)) = (file.form, own) {
+        // That may be one of many, and nobody but the other server has a name of such a file: the
+        // old directory need not be listed for each that is read first.
+        unlink_own()?;
+        charge(parts, if own.has_one_name { 0 } else { own.allocated_bytes });
+        return Ok(());
+    }
     // Another file may be right where this one was not.
     let is_wrong = matches!(victim.reason, Some(Reason::Corrupt | Reason::Missing));
     let mut left_bytes = 0;
-    for (path, look) in names_of(parts, &victim.file) {
-        let is_own = look.is_same_file(own);
-        if is_rewritten {
+    for Old { path, look, form } in names_of(parts, file)? {
+        // Somebody may have removed the store's name, and then the other has its charge.
+        let is_own = own.map_or(form == file.form, |own| look.is_same_file(&own));
+        if is_rewritten || (is_wrong && own.is_none()) {
             left_bytes += if is_own { look.allocated_bytes } else { 0 };
         } else if is_own || !is_wrong {
             parts.disk.unlink(&path)?;
@@ -50,7 +58,43 @@ pub(in crate::store::filesystem) fn release(
     }
     unlink_own()?;
     charge(parts, left_bytes);
-    parts.former.releases.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Removes what there is under old names of a hash when its entries have gone: what was rewritten
+/// and then lost has an original and no entry, and the next start would find it (I16). Blocking.
+pub(in crate::store::filesystem) fn remove_of_hash(
+    parts: &Parts,
+    hash: &[u8; HASH_BYTES],
+) -> io::Result<()> {
+    remove(parts, hash, |_| true)
+}
+
+/// The same of one key.
+pub(in crate::store::filesystem) fn remove_of_key(parts: &Parts, key: &Key) -> io::Result<()> {
+    remove(parts, &key.digest.hash, |source| parts.former.may_be_in(source, key))
+}
+
+fn remove(
+    parts: &Parts,
+    hash: &[u8; HASH_BYTES],
+    is_meant: impl Fn(&Source) -> bool,
+) -> io::Result<()> {
+    let is_stuck = |victim: &Victim| victim.file.key.digest.hash == *hash;
+    // What could not be unlinked takes its old names with it when it can.
+    if !parts.former.has_left.load(Ordering::Acquire) || parts.failed.lock().iter().any(is_stuck) {
+        return Ok(());
+    }
+    let _held = parts.former.originals.lock();
+    for source in parts.former.sources.iter().filter(|source| is_meant(source)) {
+        for candidate in candidates(parts, source, hash)? {
+            let look = parts.disk.look_at_former(&candidate.path)?;
+            let Some(look) = look.filter(|look| look.is_file) else { continue };
+            parts.former.releases.fetch_add(1, Ordering::Relaxed);
+            parts.disk.unlink(&candidate.path)?;
+            discharge(parts, look.allocated_bytes);
+        }
+    }
     Ok(())
 }
 
@@ -71,30 +115,58 @@ fn discharge(parts: &Parts, bytes: u64) {
     );
 }
 
-/// The old names of a value that there are, with what they are.
-fn names_of(parts: &Parts, file: &FileName) -> Vec<(String, FormerLook)> {
-    let mut names = Vec::new();
-    for source in parts.former.sources_of(&file.key) {
-        for candidate in candidates(parts, source, file) {
-            let look = parts.disk.look_at_former(&candidate.path).ok().flatten();
-            names.extend(look.filter(|it| it.is_file).map(|look| (candidate.path, look)));
-        }
-    }
-    names
+/// A file under an old name.
+struct Old {
+    path: String,
+    look: FormerLook,
+    form: Form,
 }
 
-fn candidates(parts: &Parts, source: &Source, file: &FileName) -> Vec<Candidate> {
+/// The files under old names of a value.
+fn names_of(parts: &Parts, file: &FileName) -> io::Result<Vec<Old>> {
+    let mut names = Vec::new();
     let digest = &file.key.digest;
-    let [first, ..] = digest.hash;
-    let (path, bucket) = match source.layout {
-        Layout::Flat if source.holds == Holds::Blobs => {
-            let name = format!("{}-{}", digest.hash_hex().as_str(), digest.size_bytes);
-            return Candidate::parse(source, None, &name).into_iter().collect();
+    for source in parts.former.sources_of(&file.key) {
+        let candidates = match (source.layout, source.holds) {
+            // The one name that says everything.
+            (Layout::Flat, Holds::Blobs) => {
+                let name = format!("{}-{}", digest.hash_hex().as_str(), digest.size_bytes);
+                Candidate::parse(source, None, &name).into_iter().collect()
+            }
+            _ => seen(candidates(parts, source, &digest.hash))?.unwrap_or_default(),
+        };
+        for candidate in candidates {
+            let look = seen(parts.disk.look_at_former(&candidate.path))?.flatten();
+            let (look, form) = (look.filter(|look| look.is_file), candidate.form);
+            names.extend(look.map(|look| Old { path: candidate.path, look, form }));
         }
+    }
+    Ok(names)
+}
+
+/// What may not be looked at was not taken over.
+fn seen<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
+/// The old names that begin with a hash. Reads all names of a directory.
+fn candidates(
+    parts: &Parts,
+    source: &Source,
+    hash: &[u8; HASH_BYTES],
+) -> io::Result<Vec<Candidate>> {
+    let [first, ..] = *hash;
+    let (path, bucket) = match source.layout {
         Layout::Flat => (source.directory.clone(), None),
         Layout::Buckets => (source.bucket_path(first), Some(first)),
     };
-    let found = parts.disk.list(&path).ok().flatten().unwrap_or_default();
+    if !parts.disk.is_directory(&path)? {
+        return Ok(Vec::new());
+    }
+    let found = parts.disk.list(&path)?.unwrap_or_default();
     let candidates = found.iter().filter_map(|it| Candidate::parse(source, bucket, &it.name));
-    candidates.filter(|it| it.hash == digest.hash).collect()
+    Ok(candidates.filter(|it| it.hash == *hash).collect())
 }

@@ -91,13 +91,16 @@ pub(in crate::store::filesystem) struct Findings {
     pub(super) adopt: Adopt,
     pub(super) function: DigestFunction,
     were_looked_for: bool,
+    /// Whether there is something that is left alone this time.
+    has_refused: bool,
 }
 
 impl Findings {
     #[cfg(all(test, feature = "shuttle"))]
     pub(super) fn nothing() -> Self {
         let (adopt, function) = (Adopt::Off, DigestFunction::Sha256);
-        Self { sources: Vec::new(), adopt, function, were_looked_for: false }
+        let (were_looked_for, has_refused) = (false, false);
+        Self { sources: Vec::new(), adopt, function, were_looked_for, has_refused }
     }
 
     /// Looks for the directories of other servers; reads none of them. Blocking.
@@ -107,14 +110,22 @@ impl Findings {
     ) -> io::Result<Self> {
         let FormerOptions { adopt, contents, function } = *options;
         let were_looked_for = adopt != Adopt::Off && contents != FormerContents::Nothing;
-        let mut findings = Self { sources: Vec::new(), adopt, function, were_looked_for };
+        let (sources, has_refused) = (Vec::new(), false);
+        let mut findings = Self { sources, adopt, function, were_looked_for, has_refused };
         if !were_looked_for {
             return Ok(findings);
         }
         match contents {
             FormerContents::Nothing => {}
-            FormerContents::Blobs => {
-                findings.look_for_nativelink(disk, Holds::Blobs)?;
+            FormerContents::Blobs | FormerContents::Both => {
+                if contents == FormerContents::Blobs {
+                    findings.look_for_nativelink(disk, Holds::Blobs)?;
+                } else if disk.is_directory(NATIVELINK_BLOB_DIR)? {
+                    let text = "d is left alone: where services keep blobs and action results in \
+                                one directory, names do not say which is which";
+                    tracing::error!(root = %disk.root_path().display(), "{text}");
+                    findings.has_refused = true;
+                }
                 findings.look_for_buckets(disk, BLOB_DIR, Holds::Blobs)?;
                 let results = Holds::Results(Namespace::ADOPTED);
                 findings.look_for_buckets(disk, ACTION_RESULT_DIR, results)?;
@@ -136,6 +147,11 @@ impl Findings {
         !self.sources.is_empty()
     }
 
+    /// Whether there was a look and it found nothing, not even something to be left alone.
+    pub(in crate::store::filesystem) fn are_there_none(&self) -> bool {
+        self.were_looked_for && !self.has_refused && self.sources.is_empty()
+    }
+
     /// Whether there was a look at all.
     pub(in crate::store::filesystem) fn were_looked_for(&self) -> bool {
         self.were_looked_for
@@ -152,7 +168,17 @@ impl Findings {
     }
 
     fn look_for_buckets(&mut self, disk: &Disk, directory: &str, holds: Holds) -> io::Result<()> {
-        if is_directory(disk, directory)? {
+        if self.is_directory(disk, directory)? {
+            // It knows no other.
+            if self.function != DigestFunction::Sha256 {
+                tracing::error!(
+                    directory,
+                    "left alone: bazel-remote's hashes are SHA-256, and another function is \
+                     configured"
+                );
+                self.has_refused = true;
+                return Ok(());
+            }
             self.add(disk, Source::new(directory, Layout::Buckets, holds));
         }
         Ok(())
@@ -160,7 +186,10 @@ impl Findings {
 
     fn look_for_nativelink(&mut self, disk: &Disk, holds: Holds) -> io::Result<()> {
         let inner = Source::new(NATIVELINK_BLOB_DIR, Layout::Flat, holds);
-        if is_directory(disk, NATIVELINK_BLOB_DIR)? && proof::is_of(disk, &inner, self.function)? {
+        let is_there = self.is_directory(disk, NATIVELINK_BLOB_DIR)?;
+        let is_proved = is_there && proof::is_of(disk, &inner, self.function)?;
+        self.has_refused |= is_there && !is_proved;
+        if is_proved {
             self.add(disk, inner);
             if disk.is_directory(NATIVELINK_STRING_DIR)? {
                 let others = Source::new(NATIVELINK_STRING_DIR, Layout::Flat, Holds::Others);
@@ -179,18 +208,20 @@ impl Findings {
         if self.adopt == Adopt::Move && !disk.is_writable(&source.directory) {
             let directory = &source.directory;
             tracing::error!(directory, "files of another server are left alone: not writable");
+            self.has_refused = true;
             return;
         }
         self.sources.push(source);
     }
-}
 
-/// Whether a directory of another server's is there, itself and no link to one: who could change
-/// the link could have anything taken over.
-fn is_directory(disk: &Disk, directory: &str) -> io::Result<bool> {
-    let is_directory = disk.is_directory(directory)?;
-    if !is_directory && disk.exists(directory)? {
-        tracing::error!(directory, "left alone: a link or a file, and no directory");
+    /// Whether a directory of another server's is there, itself and no link to one: who could
+    /// change the link could have anything taken over.
+    fn is_directory(&mut self, disk: &Disk, directory: &str) -> io::Result<bool> {
+        let is_directory = disk.is_directory(directory)?;
+        if !is_directory && disk.exists(directory)? {
+            tracing::error!(directory, "left alone: a link or a file, and no directory");
+            self.has_refused = true;
+        }
+        Ok(is_directory)
     }
-    Ok(is_directory)
 }

@@ -125,6 +125,10 @@ fn take_over(
     // A shard that is read later would find what is linked now, and book it twice.
     loader::load_shard(parts, shard, &mut Scratch::default())?;
     let _held = parts.former.stripe(shard.first_byte()).map(Mutex::lock);
+    if parts.former.is_done() {
+        // What is left has been booked as that.
+        return Ok(());
+    }
     let mut examined = Vec::new();
     for candidate in candidates {
         parts.check_open()?;
@@ -249,7 +253,8 @@ impl<'a> Taking<'a> {
         }
         // One that was rewritten has its original beside it.
         let is_rewritten = it.form == Form::Former && !found.is_former();
-        if found.is_verified || is_rewritten {
+        // Nor is one that has come, or was used, since.
+        if found.is_verified || is_rewritten || !found.is_untried {
             return Ok(Comparison::Worse);
         }
         if it.key.kind == Kind::ActionResult {
@@ -348,6 +353,7 @@ fn give_back(parts: &Parts, stuck: &[TakenOver]) -> Vec<Victim> {
 
 /// Removes what a purge has cut off, under whatever name.
 fn drop_purged(parts: &Parts, it: &Examined) {
+    parts.former.releases.fetch_add(1, Ordering::Relaxed);
     match parts.disk.unlink(&it.path) {
         Ok(()) => parts.update(|index| index.drop_former(it.look.allocated_bytes)),
         Err(error) => tracing::warn!(path = it.path, %error, "purged file not removed"),

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use super::measure::{Measure, estimate, measure};
 use super::sources::{Holds, Layout, Source};
 use super::take_over;
 use crate::store::StoreError;
+use crate::store::waiters::until;
 
 /// Names of one flat directory that are held in memory at once.
 const MAX_CANDIDATES: u64 = 1 << 16;
@@ -30,8 +31,10 @@ const JOB_CANDIDATES: usize = 1024;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Between attempts to end.
 const HOPELESS_PAUSE: Duration = Duration::from_mins(1);
-/// Tries of one step before it is left alone.
+/// Tries of one step before the walk goes on without it.
 const MAX_TRIES: u32 = 3;
+/// How often the walk begins anew for steps that have failed.
+const MAX_ROUNDS: u32 = 5;
 /// Measures of what is left, until nothing goes meanwhile.
 const MAX_MEASURES: u32 = 10;
 /// Of a step's time, how long the walk rests after it: half of the time at most it works.
@@ -42,11 +45,14 @@ pub(in crate::store::filesystem) async fn run_walk(parts: Arc<Parts>, closing: C
     if parts.former.is_done() {
         return;
     }
-    let walk = Walk { parts };
+    let walk = Walk { parts, has_failed: AtomicBool::new(false) };
     let mut run = pin!(walk.run());
     tokio::select! {
         biased;
-        () = closing.cancelled() => walk.parts.former.stop(),
+        () = closing.cancelled() => {
+            walk.parts.former.stop();
+            walk.parts.write_ended.notify_waiters();
+        }
         () = &mut run => return,
     }
     // What has begun ends: after a stop nothing touches the directory.
@@ -55,10 +61,16 @@ pub(in crate::store::filesystem) async fn run_walk(parts: Arc<Parts>, closing: C
 
 struct Walk {
     parts: Arc<Parts>,
+    /// Whether some step has been given up since this was last looked at.
+    has_failed: AtomicBool,
 }
 
 impl Walk {
     async fn run(&self) {
+        // Of files with two names only who knows the entries can say whose they are; and what an
+        // unclean stop makes of the books until then is no reason to bear anything.
+        let is_read = || !self.parts.index.lock(|index| index.has_unread_shards());
+        until(&self.parts.write_ended, || self.parts.former.is_stopped() || is_read()).await;
         let measured = self.step("estimate what another server left", estimate_all).await;
         if self.parts.former.is_stopped() {
             return;
@@ -91,8 +103,15 @@ impl Walk {
         if !self.parts.former.keeps_originals() && self.parts.former.sources.iter().any(has_flat) {
             self.step("remove executables", executables::remove).await;
         }
-        for (at, measure) in measured.into_iter().enumerate() {
-            self.walk_source(at, measure).await;
+        for _ in 0..MAX_ROUNDS {
+            for (at, measure) in measured.iter().enumerate() {
+                self.walk_source(at, *measure).await;
+            }
+            if !self.has_failed.swap(false, Ordering::Relaxed) || self.parts.former.is_stopped() {
+                break;
+            }
+            // Whatever is not taken over when all ends is not served before the next start.
+            sleep(HOPELESS_PAUSE).await;
         }
         self.finish(&root).await;
     }
@@ -163,13 +182,15 @@ impl Walk {
         .await
     }
 
-    /// Does one step on a blocking thread, and rests; `None` when it does not work.
+    /// Does one step on a blocking thread, and rests; `None` when it does not work. A full disk
+    /// is no failure as long as room can be made.
     async fn step<R: Send + 'static>(
         &self,
         what: &'static str,
         act: impl Fn(&Parts) -> io::Result<R> + Clone + Send + 'static,
     ) -> Option<R> {
-        for _ in 0..MAX_TRIES {
+        let mut tries = 0;
+        while tries < MAX_TRIES {
             if self.parts.former.is_stopped() {
                 return None;
             }
@@ -181,18 +202,22 @@ impl Walk {
                     self.rest(began.elapsed()).await;
                     return Some(result);
                 }
-                Ok(Err(error)) if disk::is_full(&error) => {
-                    full_disk::make_room(&self.parts, 0).await;
-                }
+                Ok(Err(error))
+                    if disk::is_full(&error) && full_disk::make_room(&self.parts, 0).await => {}
                 Ok(Err(_)) if self.parts.former.is_stopped() => return None,
                 Ok(Err(error)) => {
                     tracing::warn!(what, %error, "step of the walk failed");
+                    tries += 1;
                     sleep(RETRY_PAUSE).await;
                 }
                 Err(StoreError::ShuttingDown) => return None,
-                Err(error) => tracing::error!(what, %error, "step of the walk failed"),
+                Err(error) => {
+                    tracing::error!(what, %error, "step of the walk failed");
+                    tries += 1;
+                }
             }
         }
+        self.has_failed.store(true, Ordering::Relaxed);
         None
     }
 
@@ -250,7 +275,7 @@ fn end(parts: &Parts) -> io::Result<()> {
         if !has_candidates {
             close_format(parts)?;
         }
-        let _held = former.originals.lock();
+        let _held = former.hold_all();
         // What went meanwhile was counted, or was not.
         if releases == former.releases.load(Ordering::Relaxed) {
             conclude(parts, &left, has_candidates);
@@ -258,7 +283,7 @@ fn end(parts: &Parts) -> io::Result<()> {
         }
     }
     // On a busy store nothing goes for that long.
-    let _held = former.originals.lock();
+    let _held = former.hold_all();
     let left = of_all(parts, |source| measure(parts, source))?;
     conclude(parts, &left, left.iter().any(|it| it.candidates > 0));
     Ok(())
@@ -280,6 +305,7 @@ fn conclude(parts: &Parts, left: &[Measure], has_candidates: bool) {
         index.keep_fences(has_candidates);
         index.end_former(bytes);
     });
+    parts.former.has_left.store(has_candidates, Ordering::Release);
     parts.former.is_done.store(true, Ordering::Release);
     parts.write_ended.notify_waiters();
 }

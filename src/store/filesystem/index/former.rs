@@ -131,9 +131,11 @@ impl<W> Index<W> {
 }
 
 impl<W> Index<W> {
-    /// Whether a blob is better than a file that was found: known to be right, or as little known.
+    /// Whether a blob is better than a file that was found: known to be right, of this server, or
+    /// as little known.
     fn outdoes(&self, slot: u32, other: &TakenOver) -> bool {
-        let is_better = |entry: &Entry| entry.is_verified() || !other.is_verified;
+        let is_better =
+            |entry: &Entry| entry.is_verified() || !self.is_untried(entry) || !other.is_verified;
         let entry = self.order.slots.get(slot);
         other.file.key.kind == Kind::Blob && entry.is_some_and(is_better)
     }

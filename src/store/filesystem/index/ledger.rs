@@ -193,6 +193,8 @@ impl Ledger {
     /// A condemned file is really gone.
     pub(super) fn release(&mut self, charge: u64) {
         Self::subtract(&mut self.dying, charge, &mut self.errors);
+        // I2: what has gone of it does not come back.
+        self.excess = self.excess.min(self.total().saturating_sub(self.max));
     }
 
     pub(super) fn set_overhead(&mut self, now: u64, before: u64) {

@@ -124,6 +124,11 @@ impl<W> Index<W> {
         self.unread.is_read.get(shard.index()).is_none_or(|it| *it)
     }
 
+    /// Whether there are shards that are being read.
+    pub(crate) fn has_unread_shards(&self) -> bool {
+        self.unread.has_unread_shards()
+    }
+
     /// Says that the shards left cannot be read: they are waited for no longer. What is asked of
     /// them is an error until they can.
     pub(crate) fn give_up_unread(&mut self) {

@@ -81,6 +81,21 @@ fn i1_i2_a_reservation_becomes_resident_and_the_excess_is_free_again() {
 }
 
 #[test]
+fn i2_what_was_there_over_the_limit_does_not_come_back_once_it_has_gone() {
+    let mut index = index(10);
+    (1..=8).for_each(|content| insert(&mut index, file(content, content.into())));
+    index.begin_former();
+    index.measure_former(8 * BLOCK);
+    assert!(index.ledger().resident_bytes + index.ledger().unread_bytes == 16 * BLOCK);
+    for content in 1..=7 {
+        let victim = remove(&mut index, &file(content, content.into())).unwrap();
+        index.bury(victim);
+    }
+    let _fits = claim(&mut index, BLOCK);
+    queued(index.reserve(BLOCK, 32, 7));
+}
+
+#[test]
 fn i2_a_save_that_does_not_fit_waits_until_the_victim_is_buried() {
     let mut index = index(2);
     insert(&mut index, file(1, 1));

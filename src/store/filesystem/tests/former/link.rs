@@ -4,7 +4,6 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::store::filesystem::disk::{Call, Lasting};
-use crate::store::filesystem::former::run_walk;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn originals_keep_their_names_and_bytes() {
@@ -118,10 +117,43 @@ async fn an_original_is_charged_once_whoever_else_has_a_name_of_it() {
     store.shared.parts.disk.faults().fail(Call::Unlink, 1, Errno::IO, Lasting::Sticky);
     assert!(read(&store, &plain).await.is_some());
     until("a victim is stuck", || store.stats().evict_unlink_failures > 0).await;
-    let parts = Arc::clone(&store.shared.parts);
-    sync::spawn("take over", run_walk(parts, store.shared.closing()));
+    begin_walk(&store);
     until("the walk ends", || store.stats().former_directories == 0).await;
     store.shared.parts.disk.faults().clear();
     store.quiesce().await;
+    assert_books(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_counts_no_file_twice() {
+    let directory = scratch();
+    let root = directory.path();
+    for seed in 1..=60 {
+        leave_blob(root, seed, 100_000);
+    }
+    // They fit, but not twice.
+    let options = FilesystemOptions { cap: Cap::Bytes(10 << 20), ..adopting(root, Adopt::Link) };
+    for _ in 0..2 {
+        let store = open_soon(options.clone()).await;
+        store.loaded().await;
+        taken_over(&store).await;
+        assert_eq!(store.stats().entries, 60);
+        assert_books(&store);
+        store.shutdown(Cleanup::Keep).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_original_is_charged_when_somebody_removes_the_stores_name() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, _, path) = leave_blob(root, 1, 3000);
+    let store = open_with(adopting(root, Adopt::Link)).await;
+    taken_over(&store).await;
+    let own = store.shared.parts.index.lock(|index| index.paths());
+    std::fs::remove_file(root.join(&own[0])).unwrap();
+    assert_eq!(read(&store, &key).await, None);
+    store.quiesce().await;
+    assert!(path.exists());
     assert_books(&store);
 }

@@ -4,12 +4,14 @@ mod lies;
 mod link;
 mod moved;
 mod purges;
+mod walks;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::*;
 use crate::former::tests::written as casblob;
+use crate::store::filesystem::former::run_walk;
 
 const CAP: u64 = 64 << 20;
 
@@ -52,18 +54,33 @@ fn adopting(root: &Path, adopt: Adopt) -> FilesystemOptions {
     options
 }
 
-/// A store whose walk does not run.
-fn without_walk(root: &Path, adopt: Adopt) -> FilesystemStore {
-    let disk = disk::Disk::open(root).unwrap();
-    let shared = crate::store::filesystem::start::open(&adopting(root, adopt), disk).unwrap();
-    let shared = Arc::new(shared);
+/// A store in which nothing goes on but evictions and syncs.
+fn at_rest(options: &FilesystemOptions) -> FilesystemStore {
+    let disk = disk::Disk::open(&options.root).unwrap();
+    let shared = Arc::new(crate::store::filesystem::start::open(options, disk).unwrap());
     let (parts, closing) = (|| Arc::clone(&shared.parts), || shared.closing());
     let tasks = vec![
         sync::spawn("evictor", reclaim::run_evictor(parts(), closing())),
-        sync::spawn("loader", loader::run_loader(parts(), closing())),
         sync::spawn("syncer", sync_rounds::run_syncer(parts(), closing())),
     ];
     FilesystemStore { shared, tasks: Mutex::new(tasks), stopping: Semaphore::new(1) }
+}
+
+fn begin_loading(store: &FilesystemStore) {
+    let loading = loader::run_loader(Arc::clone(&store.shared.parts), store.shared.closing());
+    sync::spawn("loader", loading);
+}
+
+fn begin_walk(store: &FilesystemStore) {
+    let walk = run_walk(Arc::clone(&store.shared.parts), store.shared.closing());
+    sync::spawn("take over", walk);
+}
+
+/// A store whose walk does not run.
+fn without_walk(root: &Path, adopt: Adopt) -> FilesystemStore {
+    let store = at_rest(&adopting(root, adopt));
+    begin_loading(&store);
+    store
 }
 
 /// Waits until everything is taken over.

@@ -91,3 +91,30 @@ async fn after_a_stop_old_names_stay() {
     store.find_missing(&keys).await.unwrap();
     assert!(path.exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_a_purge_of_a_hash_takes_originals_whose_entries_are_lost() {
+    let directory = scratch();
+    let root = directory.path();
+    let left: Vec<_> = (1..=2).map(|seed| leave_casblob(root, seed, 3000)).collect();
+    let store = open_with(adopting(root, Adopt::Link)).await;
+    taken_over(&store).await;
+    for (key, data, _) in &left {
+        assert_eq!(read(&store, key).await.as_ref(), Some(data));
+    }
+    store.quiesce().await;
+    for own in store.shared.parts.index.lock(|index| index.paths()) {
+        std::fs::remove_file(root.join(own)).unwrap();
+    }
+    let [(of_hash, _, path), (one, _, other_path)] = &left[..] else { panic!("two blobs") };
+    assert_eq!((read(&store, of_hash).await, read(&store, one).await), (None, None));
+    store.purge_selected(Selection::Hash(of_hash.digest.hash)).await.unwrap();
+    store.remove(one).await.unwrap();
+    assert!(!path.exists() && !other_path.exists());
+    assert_books(&store);
+    drop(store);
+    let store = open_soon(adopting(root, Adopt::Link)).await;
+    store.loaded().await;
+    taken_over(&store).await;
+    assert_eq!(store.find_missing(&[*of_hash, *one]).await.unwrap(), [true, true]);
+}

@@ -1,0 +1,63 @@
+//! When the walk begins and ends, and what it does when steps of it fail.
+
+use rustix::io::Errno;
+
+use super::*;
+use crate::store::filesystem::disk::{Call, Lasting};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_begins_when_it_is_known_what_the_store_has() {
+    let directory = scratch();
+    let root = directory.path();
+    let (own, _) = blob(1, 3000);
+    let store = open_with(options(root, CAP)).await;
+    store.put(&own, blob(1, 3000).1).await.unwrap();
+    store.shutdown(Cleanup::Keep).await.unwrap();
+    let (_, _, path) = leave_blob(root, 2, 3000);
+    let store = at_rest(&adopting(root, Adopt::Move));
+    assert!(store.stats().unread_shards > 0);
+    begin_walk(&store);
+    // What shards that are not read take at most is no excess that has to be borne.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+        assert!(path.exists());
+    }
+    begin_loading(&store);
+    taken_over(&store).await;
+    assert_eq!(store.stats().entries, 2);
+    check(&store);
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_failed_are_done_again_before_all_is_said_to_be_done() {
+    let directory = scratch();
+    let root = directory.path();
+    let mut left: Vec<Key> = (1..=20).map(|seed| leave_blob(root, seed, 3000).0).collect();
+    left.extend((21..=40).map(|seed| leave_casblob(root, seed, 3000).0));
+    let store = without_walk(root, Adopt::Move);
+    store.loaded().await;
+    let faults = store.shared.parts.disk.faults();
+    faults.fail(Call::Link, 1, Errno::NOSPC, Lasting::Sticky);
+    begin_walk(&store);
+    let links = || faults.counts().of(Call::Link);
+    until_later("every bucket was tried", || links() > 60).await;
+    assert_eq!(store.stats().former_directories, 2);
+    faults.clear();
+    until_later("the walk ends", || store.stats().former_directories == 0).await;
+    assert_eq!(store.find_missing(&left).await.unwrap(), vec![false; left.len()]);
+    assert!(former_names(root).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_named_after_another_function_is_left_alone() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, _, path) = leave_casblob(root, 1, 3000);
+    let mut options = adopting(root, Adopt::Move);
+    options.former.function = DigestFunction::Blake3;
+    let store = open_with(options).await;
+    assert_eq!(store.stats().former_directories, 0);
+    assert_eq!(read(&store, &key).await, None);
+    assert!(path.exists());
+    assert_books(&store);
+}
