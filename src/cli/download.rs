@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &DownloadArguments) -> ExitCode {
 }
 
 /// Whether this is what standard output is called. A file could not take its place.
-fn is_output(path: &Path) -> bool {
+pub(super) fn is_output(path: &Path) -> bool {
     ["-", "/dev/stdout"].iter().any(|name| path == Path::new(name))
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use super::download::is_output;
 use super::format::bytes;
 use super::remote_flags::RemoteFlags;
 use super::skips::Skips;
@@ -67,7 +68,7 @@ pub(super) fn run(arguments: &ExportArguments) -> ExitCode {
         Ok(said) => said,
         Err(problem) => return fail(EX_USAGE, &problem),
     };
-    if arguments.archive == Path::new("-") && remote.json {
+    if is_output(&arguments.archive) && remote.json {
         let problem = "error: ARCHIVE: standard output takes the archive and nothing else";
         return fail(EX_USAGE, &problem);
     }
@@ -85,7 +86,9 @@ async fn export(
         return Err(Failure::Failed("error: no action is named".to_owned()));
     }
     let skips = Skips::new(arguments.report.as_deref())?;
-    let (to, with_inputs) = (&arguments.archive, arguments.with_inputs);
+    let output = Path::new("-");
+    let to = if is_output(&arguments.archive) { output } else { &arguments.archive };
+    let with_inputs = arguments.with_inputs;
     let exporting = client.export(actions, with_inputs, to, &progress, skips.listener());
     let exported = exporting.await?;
     if arguments.remote.json {
@@ -95,7 +98,7 @@ async fn export(
             "blob_bytes": exported.blob_bytes,
             "skipped": exported.skipped,
         }));
-    } else if to != Path::new("-") {
+    } else if to != output {
         let (results, blobs) = (exported.results, exported.blobs);
         let size = bytes(exported.blob_bytes);
         print(&format_args!("exported: {results} results, {blobs} blobs, {size}"));

@@ -6,6 +6,7 @@ mod hostile;
 mod servers;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
@@ -276,6 +277,33 @@ async fn an_action_that_cannot_be_exported_is_left_out_and_said() {
     let to = TestServer::start().await;
     import(&to, &[archive.to_str().unwrap()], 0);
     assert_all_hits(&to, &results).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_takes_the_place_of_a_file_and_of_nothing_else() {
+    let (from, results) = filled(&["one"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name| folder.path().join(name);
+    let action = results[0].action.digest.to_string();
+    let export = |to: &Path| {
+        let arguments = ["export", "--closure-of", &action, to.to_str().unwrap()];
+        Cli::of(&from).command(&arguments).output().unwrap()
+    };
+    std::fs::write(path("archive.tar"), "an older one").unwrap();
+    assert!(export(&path("archive.tar")).status.success());
+    symlink(path("archive.tar"), path("link")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(path("socket")).unwrap());
+    for name in ["link", "socket"] {
+        let before = std::fs::symlink_metadata(path(name)).unwrap().ino();
+        let output = export(&path(name));
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains("is there, and is no regular file"), "{errors}");
+        assert_eq!(std::fs::symlink_metadata(path(name)).unwrap().ino(), before);
+    }
+    let piped = export(Path::new("/dev/stdout"));
+    assert!(piped.status.success());
+    assert_eq!(piped.stdout, std::fs::read(path("archive.tar")).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use bytes::{BufMut as _, BytesMut};
 use super::super::download::{Look, Part, Place, parent_of};
 use super::super::{Client, ClientError};
 use super::{BLOCK_BYTES, FIRST, Member, header, padding};
+use crate::trees::on_disk::Kind;
 
 /// What is written at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -40,6 +41,10 @@ impl ArchiveWriter {
                 return Ok(Output::Standard);
             }
             let (folder, name) = parent_of(&to)?;
+            // Its place is taken by a file, and whoever names a device or a link wants that kept.
+            if folder.metadata_of(&name).is_ok_and(|it| it.kind != Kind::File) {
+                return Err(ClientError::unfit(&to, "is there, and is no regular file"));
+            }
             let place = Place::new(Arc::new(folder), name, to.display().to_string());
             Part::create(place, Look::of(None)).map(Output::File)
         };

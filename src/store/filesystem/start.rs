@@ -286,6 +286,10 @@ impl Overhead {
         for shard in Shard::all().step_by(Shard::COUNT / Shard::CLASSES) {
             overhead.class_bytes.push((shard, disk.allocated_at(&shard.class_path())?));
         }
+        for path in findings.refused_beside() {
+            overhead.foreign_files += 1;
+            overhead.foreign_bytes += disk.allocated_below(path);
+        }
         overhead.look_around(disk, has_values, findings)?;
         Ok(overhead)
     }

@@ -23,6 +23,8 @@ pub(in crate::store::filesystem) struct FormerLook {
     used_at: (u64, u64),
     /// Whether it has no other name.
     pub(in crate::store::filesystem) has_one_name: bool,
+    /// Whether it is this process's to change.
+    pub(in crate::store::filesystem) is_own: bool,
     identity: (u64, u64),
     mode: u32,
 }
@@ -52,6 +54,7 @@ impl Disk {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let user = rustix::process::geteuid();
         let moment = |seconds: i64, nanoseconds| (u64::try_from(seconds).unwrap_or(0), nanoseconds);
         let read_at = moment(stat.st_atime, stat.st_atime_nsec);
         let changed_at = moment(stat.st_mtime, stat.st_mtime_nsec);
@@ -61,6 +64,7 @@ impl Disk {
             allocated_bytes: allocated(&stat)?,
             used_at: read_at.max(changed_at),
             has_one_name: stat.st_nlink == 1,
+            is_own: user.is_root() || user.as_raw() == stat.st_uid,
             identity: (stat.st_dev, stat.st_ino),
             mode: stat.st_mode & 0o7777,
         }))

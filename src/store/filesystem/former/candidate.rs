@@ -153,6 +153,9 @@ impl Candidate {
         if !look.is_file {
             return Ok(Err(Refusal::NoFile));
         }
+        if !look.is_own {
+            return Ok(Err(Refusal::Owner));
+        }
         let len_bytes = match (self.form, source.holds) {
             (Form::Former, Holds::Blobs) => match self.casblob_bytes(parts)? {
                 Ok(len_bytes) => len_bytes,

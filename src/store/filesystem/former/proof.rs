@@ -22,10 +22,11 @@ const READ_BYTES: usize = 64 << 10;
 /// Whether files in a directory are named after hashes of this function. Blocking.
 pub(super) fn is_of(disk: &Disk, source: &Source, function: DigestFunction) -> io::Result<bool> {
     let named = names(disk, source)?;
-    if named.is_empty() || matches!(source.holds, Holds::Results(_)) {
-        // Of a result nobody knows the hash: whoever configured the store has said what it holds.
-        return Ok(!named.is_empty());
+    if named.is_empty() {
+        return Ok(false);
     }
+    // Of a result nobody knows the hash, so what is one cannot be proved, but what is none can.
+    let holds_results = matches!(source.holds, Holds::Results(_));
     let mut left_bytes = MAX_BYTES;
     let mut tried = 0;
     for (name, hash) in named {
@@ -50,6 +51,15 @@ pub(super) fn is_of(disk: &Disk, source: &Source, function: DigestFunction) -> i
         }
         let fitting = hashers.into_iter().find(|(_, hasher)| hasher.clone().finish() == hash);
         match fitting {
+            Some(_) if holds_results => {
+                let directory = &source.directory;
+                tracing::error!(
+                    directory,
+                    "files of another server are left alone: configured as action results, but \
+                     there are blobs among them"
+                );
+                return Ok(false);
+            }
             Some((it, _)) if it == function => return Ok(true),
             Some((it, _)) => {
                 let (directory, found) = (&source.directory, it.name());
@@ -65,7 +75,7 @@ pub(super) fn is_of(disk: &Disk, source: &Source, function: DigestFunction) -> i
         }
     }
     let directory = &source.directory;
-    if tried == 0 {
+    if tried == 0 || holds_results {
         // All are large, or cannot be read: whatever they are, each is hashed before it is served.
         return Ok(true);
     }

@@ -91,16 +91,16 @@ pub(in crate::store::filesystem) struct Findings {
     pub(super) adopt: Adopt,
     pub(super) function: DigestFunction,
     were_looked_for: bool,
-    /// Whether there is something that is left alone this time.
-    has_refused: bool,
+    /// What is left alone this time.
+    refused: Vec<String>,
 }
 
 impl Findings {
     #[cfg(all(test, feature = "shuttle"))]
     pub(super) fn nothing() -> Self {
         let (adopt, function) = (Adopt::Off, DigestFunction::Sha256);
-        let (were_looked_for, has_refused) = (false, false);
-        Self { sources: Vec::new(), adopt, function, were_looked_for, has_refused }
+        let (sources, refused, were_looked_for) = (Vec::new(), Vec::new(), false);
+        Self { sources, adopt, function, were_looked_for, refused }
     }
 
     /// Looks for the directories of other servers; reads none of them. Blocking.
@@ -110,8 +110,8 @@ impl Findings {
     ) -> io::Result<Self> {
         let FormerOptions { adopt, contents, function } = *options;
         let were_looked_for = adopt != Adopt::Off && contents != FormerContents::Nothing;
-        let (sources, has_refused) = (Vec::new(), false);
-        let mut findings = Self { sources, adopt, function, were_looked_for, has_refused };
+        let (sources, refused) = (Vec::new(), Vec::new());
+        let mut findings = Self { sources, adopt, function, were_looked_for, refused };
         if !were_looked_for {
             return Ok(findings);
         }
@@ -124,7 +124,7 @@ impl Findings {
                     let text = "d is left alone: where services keep blobs and action results in \
                                 one directory, names do not say which is which";
                     tracing::error!(root = %disk.root_path().display(), "{text}");
-                    findings.has_refused = true;
+                    findings.refused.push(NATIVELINK_BLOB_DIR.to_owned());
                 }
                 findings.look_for_buckets(disk, BLOB_DIR, Holds::Blobs)?;
                 let results = Holds::Results(Namespace::ADOPTED);
@@ -149,7 +149,12 @@ impl Findings {
 
     /// Whether there was a look and it found nothing, not even something to be left alone.
     pub(in crate::store::filesystem) fn are_there_none(&self) -> bool {
-        self.were_looked_for && !self.has_refused && self.sources.is_empty()
+        self.were_looked_for && self.refused.is_empty() && self.sources.is_empty()
+    }
+
+    /// What is left alone beside the root, which nobody else counts.
+    pub(in crate::store::filesystem) fn refused_beside(&self) -> impl Iterator<Item = &str> {
+        self.refused.iter().map(String::as_str).filter(|path| path.starts_with("../"))
     }
 
     /// Whether there was a look at all.
@@ -176,7 +181,7 @@ impl Findings {
                     "left alone: bazel-remote's hashes are SHA-256, and another function is \
                      configured"
                 );
-                self.has_refused = true;
+                self.refused.push(directory.to_owned());
                 return Ok(());
             }
             self.add(disk, Source::new(directory, Layout::Buckets, holds));
@@ -188,8 +193,9 @@ impl Findings {
         let inner = Source::new(NATIVELINK_BLOB_DIR, Layout::Flat, holds);
         let is_there = self.is_directory(disk, NATIVELINK_BLOB_DIR)?;
         let is_proved = is_there && proof::is_of(disk, &inner, self.function)?;
-        self.has_refused |= is_there && !is_proved;
-        if is_proved {
+        if is_there && !is_proved {
+            self.refused.push(inner.directory);
+        } else if is_proved {
             self.add(disk, inner);
             if disk.is_directory(NATIVELINK_STRING_DIR)? {
                 let others = Source::new(NATIVELINK_STRING_DIR, Layout::Flat, Holds::Others);
@@ -208,7 +214,7 @@ impl Findings {
         if self.adopt == Adopt::Move && !disk.is_writable(&source.directory) {
             let directory = &source.directory;
             tracing::error!(directory, "files of another server are left alone: not writable");
-            self.has_refused = true;
+            self.refused.push(source.directory);
             return;
         }
         self.sources.push(source);
@@ -220,7 +226,7 @@ impl Findings {
         let is_directory = disk.is_directory(directory)?;
         if !is_directory && disk.exists(directory)? {
             tracing::error!(directory, "left alone: a link or a file, and no directory");
-            self.has_refused = true;
+            self.refused.push(directory.to_owned());
         }
         Ok(is_directory)
     }

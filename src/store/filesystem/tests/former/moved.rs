@@ -124,6 +124,19 @@ async fn in_a_store_of_results_the_size_in_a_name_is_that_of_the_action() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blobs_are_not_taken_for_results() {
+    let directory = scratch();
+    let root = directory.path();
+    let (_, _, path) = leave_blob(root, 1, 3000);
+    let mut options = adopting(root, Adopt::Move);
+    options.former.contents = FormerContents::ActionResults;
+    let store = open_with(options).await;
+    assert_eq!(store.stats().former_directories, 0);
+    assert!(path.exists());
+    assert_books(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_used_longest_ago_goes_first() {
     let directory = scratch();
     let root = directory.path();

@@ -3,6 +3,8 @@
 use rustix::io::Errno;
 
 use super::*;
+use crate::store::Namespace;
+use crate::store::filesystem::FormerContents;
 use crate::store::filesystem::disk::{Call, Lasting};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,4 +62,19 @@ async fn what_is_named_after_another_function_is_left_alone() {
     assert_eq!(read(&store, &key).await, None);
     assert!(path.exists());
     assert_books(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_alone_beside_the_root_is_charged() {
+    let directory = scratch();
+    let root = directory.path().join("values");
+    std::fs::create_dir(&root).unwrap();
+    let (key, data) = blob(1, 30_000);
+    leave(directory.path(), &bucket_path("raw.v2", &key, "-111111111"), &data);
+    let mut options = adopting(&root, Adopt::Move);
+    options.former.contents = FormerContents::Values(Namespace::of_values("raw"));
+    options.former.function = DigestFunction::Blake3;
+    let store = open_with(options).await;
+    let left_bytes = du(&directory.path().join("raw.v2"));
+    assert_eq!(store.stats().charged_bytes(), du(&root) + left_bytes);
 }
