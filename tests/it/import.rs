@@ -6,6 +6,7 @@ mod hostile;
 mod servers;
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -289,7 +290,7 @@ async fn an_export_takes_the_place_of_a_file_and_of_nothing_else() {
         let arguments = ["export", "--closure-of", &action, to.to_str().unwrap()];
         Cli::of(&from).command(&arguments).output().unwrap()
     };
-    std::fs::write(path("archive.tar"), "an older one").unwrap();
+    make_file(&path("archive.tar"), b"an older one", false);
     assert!(export(&path("archive.tar")).status.success());
     symlink(path("archive.tar"), path("link")).unwrap();
     drop(std::os::unix::net::UnixListener::bind(path("socket")).unwrap());
@@ -303,7 +304,9 @@ async fn an_export_takes_the_place_of_a_file_and_of_nothing_else() {
     }
     let piped = export(Path::new("/dev/stdout"));
     assert!(piped.status.success());
-    assert_eq!(piped.stdout, std::fs::read(path("archive.tar")).unwrap());
+    let mut whole = Vec::new();
+    std::fs::File::open(path("archive.tar")).unwrap().read_to_end(&mut whole).unwrap();
+    assert_eq!(piped.stdout, whole);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
