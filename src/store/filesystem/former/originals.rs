@@ -90,6 +90,14 @@ fn remove(
         for candidate in candidates(parts, source, hash)? {
             let look = parts.disk.look_at_former(&candidate.path)?;
             let Some(look) = look.filter(|look| look.is_file) else { continue };
+            // Of another size than what goes, say: it goes with its entry.
+            let entry = candidate.key(parts, source, look.len_bytes).and_then(|key| {
+                let found = parts.index.lock(|index| index.peek(&key))?;
+                parts.disk.look_at_former(&found.file.path()).transpose()
+            });
+            if entry.transpose()?.is_some_and(|own| own.is_same_file(&look)) {
+                continue;
+            }
             parts.former.releases.fetch_add(1, Ordering::Relaxed);
             parts.disk.unlink(&candidate.path)?;
             discharge(parts, look.allocated_bytes);

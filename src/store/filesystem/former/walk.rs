@@ -111,7 +111,7 @@ impl Walk {
                 break;
             }
             // Whatever is not taken over when all ends is not served before the next start.
-            sleep(HOPELESS_PAUSE).await;
+            self.pause(HOPELESS_PAUSE).await;
         }
         self.finish(&root).await;
     }
@@ -122,7 +122,7 @@ impl Walk {
             if self.parts.former.is_stopped() {
                 return;
             }
-            sleep(HOPELESS_PAUSE).await;
+            self.pause(HOPELESS_PAUSE).await;
         }
         let counters = &self.parts.counters;
         tracing::info!(
@@ -208,7 +208,7 @@ impl Walk {
                 Ok(Err(error)) => {
                     tracing::warn!(what, %error, "step of the walk failed");
                     tries += 1;
-                    sleep(RETRY_PAUSE).await;
+                    self.pause(RETRY_PAUSE).await;
                 }
                 Err(StoreError::ShuttingDown) => return None,
                 Err(error) => {
@@ -219,6 +219,11 @@ impl Walk {
         }
         self.has_failed.store(true, Ordering::Relaxed);
         None
+    }
+
+    /// Waits, unless the store closes.
+    async fn pause(&self, pause: Duration) {
+        self.parts.wait_until(pause, || self.parts.former.is_stopped()).await;
     }
 
     /// Not while somebody waits for what is taken over.

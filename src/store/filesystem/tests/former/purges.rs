@@ -118,3 +118,17 @@ async fn i16_a_purge_of_a_hash_takes_originals_whose_entries_are_lost() {
     taken_over(&store).await;
     assert_eq!(store.find_missing(&[*of_hash, *one]).await.unwrap(), [true, true]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_takes_no_original_of_another_size() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, data, path) = leave_blob(root, 1, 3000);
+    let store = open_with(adopting(root, Adopt::Link)).await;
+    taken_over(&store).await;
+    let other = Key::blob(Digest { size_bytes: 2999, ..key.digest });
+    assert!(!store.remove(&other).await.unwrap());
+    assert!(path.exists());
+    assert_eq!(read(&store, &key).await, Some(data));
+    assert_books(&store);
+}

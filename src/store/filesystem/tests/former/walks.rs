@@ -50,6 +50,25 @@ async fn steps_that_failed_are_done_again_before_all_is_said_to_be_done() {
     assert!(former_names(root).is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_what_is_to_be_done_again() {
+    let directory = scratch();
+    let root = directory.path();
+    leave_blob(root, 1, 3000);
+    let store = without_walk(root, Adopt::Move);
+    store.loaded().await;
+    let faults = store.shared.parts.disk.faults();
+    faults.fail(Call::Link, 1, Errno::NOSPC, Lasting::Sticky);
+    let walk = run_walk(Arc::clone(&store.shared.parts), store.shared.closing());
+    let walk = tokio::spawn(walk);
+    until_later("it is left for later", || faults.counts().of(Call::Link) >= 3).await;
+    faults.clear();
+    let begun = tokio::time::Instant::now();
+    drop(store);
+    walk.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_named_after_another_function_is_left_alone() {
     let directory = scratch();
