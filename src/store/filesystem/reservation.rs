@@ -150,7 +150,9 @@ async fn bury_burst(parts: &Arc<Parts>, victims: Vec<Victim>) -> Result<(), Stor
     if victims.is_empty() {
         return Ok(());
     }
-    if victims.iter().map(Victim::charge).sum::<u64>() <= INLINE_BURST_BYTES {
+    let bytes: u64 = victims.iter().map(Victim::charge).sum();
+    // Beside names of another server's there is more to do than to unlink.
+    if bytes <= INLINE_BURST_BYTES && !parts.former.keeps_originals() {
         parts.bury(victims);
         return Ok(());
     }

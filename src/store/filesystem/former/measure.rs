@@ -129,22 +129,24 @@ impl<'a> Tape<'a> {
                 self.all.candidates += 1;
                 Ok(())
             }
-            outcome => outcome,
+            Err(error) => Err(error),
+            Ok(outcome) => outcome,
         }
     }
 
-    fn visit(&mut self, bucket: Option<u8>, path: &str) -> io::Result<()> {
+    /// Fails when the directory cannot be listed; the result is what became of its files.
+    fn visit(&mut self, bucket: Option<u8>, path: &str) -> io::Result<io::Result<()>> {
         let parts = self.parts;
         // A link, or anything else of a directory's name, takes what it takes itself.
         if !parts.disk.is_directory(path)? {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let mut outcome = Ok(());
         parts.disk.visit(path, |found| {
             outcome = self.add(bucket, &format!("{path}/{}", found.name));
             if outcome.is_ok() { parts.former.go_on() } else { ControlFlow::Break(()) }
         })?;
-        outcome
+        Ok(outcome)
     }
 
     /// Of the root only what is not the store's own.

@@ -123,8 +123,9 @@ impl Former {
         if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn keeps_originals(&self) -> bool {
-        self.adopt == Adopt::Link
+    /// Whether files keep the names that another server has given them.
+    pub(super) fn keeps_originals(&self) -> bool {
+        self.adopt == Adopt::Link && !self.sources.is_empty()
     }
 
     fn may_be_in(&self, source: &Source, key: &Key) -> bool {

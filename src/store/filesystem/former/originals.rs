@@ -5,11 +5,12 @@
 //! original is a file by itself from there on, and is charged as one.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use super::super::disk::FormerLook;
 use super::super::index::Victim;
-use super::super::layout::{FileName, Form};
+use super::super::layout::{FileName, Form, Shard};
 use super::super::shared::Parts;
 use super::super::tombstones::Reason;
 use super::candidate::Candidate;
@@ -45,14 +46,16 @@ pub(in crate::store::filesystem) fn release(
     let is_wrong = matches!(victim.reason, Some(Reason::Corrupt | Reason::Missing));
     let mut left_bytes = 0;
     for Old { path, look, form } in names_of(parts, file)? {
-        // Somebody may have removed the store's name, and then the other has its charge.
+        // Somebody may have removed the store's name, and then the other has its charge: that of
+        // the same form, as far as can be told. Of several, each is charged (I3: not too little).
         let is_own = own.map_or(form == file.form, |own| look.is_same_file(&own));
         if is_rewritten || (is_wrong && own.is_none()) {
             left_bytes += if is_own { look.allocated_bytes } else { 0 };
         } else if is_own || !is_wrong {
-            parts.disk.unlink(&path)?;
-            if !is_own {
-                discharge(parts, look.allocated_bytes);
+            if is_own {
+                parts.disk.unlink(&path)?;
+            } else {
+                drop_original(parts, Some(&file.key), &path, &look)?;
             }
         }
     }
@@ -67,43 +70,84 @@ pub(in crate::store::filesystem) fn remove_of_hash(
     parts: &Parts,
     hash: &[u8; HASH_BYTES],
 ) -> io::Result<()> {
-    remove(parts, hash, |_| true)
+    let of_hash = |source| seen(candidates(parts, source, hash));
+    remove(parts, hash, parts.former.sources.iter(), of_hash)
 }
 
 /// The same of one key.
 pub(in crate::store::filesystem) fn remove_of_key(parts: &Parts, key: &Key) -> io::Result<()> {
-    remove(parts, &key.digest.hash, |source| parts.former.may_be_in(source, key))
+    let of_key = |source| seen(candidates_of(parts, source, key));
+    remove(parts, &key.digest.hash, parts.former.sources_of(key), of_key)
 }
 
-fn remove(
+fn remove<'a>(
     parts: &Parts,
     hash: &[u8; HASH_BYTES],
-    is_meant: impl Fn(&Source) -> bool,
+    sources: impl Iterator<Item = &'a Source>,
+    candidates: impl Fn(&'a Source) -> io::Result<Option<Vec<Candidate>>>,
 ) -> io::Result<()> {
-    let is_stuck = |victim: &Victim| victim.file.key.digest.hash == *hash;
-    // What could not be unlinked takes its old names with it when it can.
-    if !parts.former.has_left.load(Ordering::Acquire) || parts.failed.lock().iter().any(is_stuck) {
+    if !parts.former.has_left.load(Ordering::Acquire) {
         return Ok(());
     }
+    let is_stuck = |victim: &Victim| victim.file.key.digest.hash == *hash;
+    if parts.failed.lock().iter().any(is_stuck) {
+        return Err(io::Error::other("a file of it could not be unlinked; it is tried again"));
+    }
     let _held = parts.former.originals.lock();
-    for source in parts.former.sources.iter().filter(|source| is_meant(source)) {
-        for candidate in candidates(parts, source, hash)? {
+    for source in sources {
+        for candidate in candidates(source)?.unwrap_or_default() {
             let look = parts.disk.look_at_former(&candidate.path)?;
             let Some(look) = look.filter(|look| look.is_file) else { continue };
-            // Of another size than what goes, say: it goes with its entry.
-            let entry = candidate.key(parts, source, look.len_bytes).and_then(|key| {
-                let found = parts.index.lock(|index| index.peek(&key))?;
-                parts.disk.look_at_former(&found.file.path()).transpose()
-            });
-            if entry.transpose()?.is_some_and(|own| own.is_same_file(&look)) {
+            let key = candidate.key(parts, source, look.len_bytes);
+            if let Some(key) = key
+                && is_entry(parts, &key, &look)?
+            {
+                // Of another size than what goes, say: it goes with its entry.
                 continue;
             }
             parts.former.releases.fetch_add(1, Ordering::Relaxed);
-            parts.disk.unlink(&candidate.path)?;
-            discharge(parts, look.allocated_bytes);
+            drop_original(parts, key.as_ref(), &candidate.path, &look)?;
         }
     }
     Ok(())
+}
+
+/// Whether a file is that of the entry of its key.
+fn is_entry(parts: &Parts, key: &Key, look: &FormerLook) -> io::Result<bool> {
+    let Some(found) = parts.index.lock(|index| index.peek(key)) else { return Ok(false) };
+    let own = parts.disk.look_at_former(&found.file.path())?;
+    Ok(own.is_some_and(|own| own.is_same_file(look)))
+}
+
+/// Removes an old name whose file is charged by itself, unless it has a name of the store's still:
+/// that of a victim, which has its charge until it is unlinked.
+fn drop_original(
+    parts: &Parts,
+    key: Option<&Key>,
+    path: &str,
+    look: &FormerLook,
+) -> io::Result<()> {
+    let is_dying = match key {
+        Some(key) if !look.has_one_name => has_name_of_stores(parts, key, look)?,
+        _ => false,
+    };
+    parts.disk.unlink(path)?;
+    if !is_dying {
+        discharge(parts, look.allocated_bytes);
+    }
+    Ok(())
+}
+
+fn has_name_of_stores(parts: &Parts, key: &Key, look: &FormerLook) -> io::Result<bool> {
+    let shard = Shard::of(key);
+    let mut is_there = false;
+    parts.disk.visit(&shard.path(), |found| {
+        let file = FileName::parse(shard, &found.name).filter(|file| file.key == *key);
+        let own = file.and_then(|file| parts.disk.look_at_former(&file.path()).ok().flatten());
+        is_there |= own.is_some_and(|own| own.is_same_file(look));
+        if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(is_there)
 }
 
 /// Books a file that has only its old name from now on.
@@ -133,16 +177,8 @@ struct Old {
 /// The files under old names of a value.
 fn names_of(parts: &Parts, file: &FileName) -> io::Result<Vec<Old>> {
     let mut names = Vec::new();
-    let digest = &file.key.digest;
     for source in parts.former.sources_of(&file.key) {
-        let candidates = match (source.layout, source.holds) {
-            // The one name that says everything.
-            (Layout::Flat, Holds::Blobs) => {
-                let name = format!("{}-{}", digest.hash_hex().as_str(), digest.size_bytes);
-                Candidate::parse(source, None, &name).into_iter().collect()
-            }
-            _ => seen(candidates(parts, source, &digest.hash))?.unwrap_or_default(),
-        };
+        let candidates = seen(candidates_of(parts, source, &file.key))?.unwrap_or_default();
         for candidate in candidates {
             let look = seen(parts.disk.look_at_former(&candidate.path))?.flatten();
             let (look, form) = (look.filter(|look| look.is_file), candidate.form);
@@ -158,6 +194,17 @@ fn seen<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
         outcome => outcome.map(Some),
     }
+}
+
+/// The old names that a key may have in a directory.
+fn candidates_of(parts: &Parts, source: &Source, key: &Key) -> io::Result<Vec<Candidate>> {
+    let digest = &key.digest;
+    if (source.layout, source.holds) != (Layout::Flat, Holds::Blobs) {
+        return candidates(parts, source, &digest.hash);
+    }
+    // The one name that says everything.
+    let name = format!("{}-{}", digest.hash_hex().as_str(), digest.size_bytes);
+    Ok(Candidate::parse(source, None, &name).into_iter().collect())
 }
 
 /// The old names that begin with a hash. Reads all names of a directory.

@@ -86,7 +86,7 @@ fn candidates(
     if !parts.disk.is_directory(&path)? {
         return Ok(candidates);
     }
-    parts.disk.visit(&path, |found| {
+    let listed = parts.disk.visit(&path, |found| {
         match Candidate::parse(source, Some(first_byte), &found.name) {
             Some(candidate) => candidates.extend(Some(candidate).filter(|it| is_wanted(&it.hash))),
             None if onlooker == Onlooker::Walk => {
@@ -95,8 +95,12 @@ fn candidates(
             None => {}
         }
         parts.former.go_on()
-    })?;
-    Ok(candidates)
+    });
+    match listed {
+        // That does not pass, and is said when it is measured.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Vec::new()),
+        listed => listed.map(|_| candidates),
+    }
 }
 
 /// Takes over files of several shards. Blocking.
@@ -254,7 +258,7 @@ impl<'a> Taking<'a> {
         // One that was rewritten has its original beside it.
         let is_rewritten = it.form == Form::Former && !found.is_former();
         // Nor is one that has come, or was used, since.
-        if found.is_verified || is_rewritten || !found.is_untried {
+        if found.is_verified || is_rewritten || !found.is_doubtful() {
             return Ok(Comparison::Worse);
         }
         if it.key.kind == Kind::ActionResult {

@@ -33,6 +33,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const HOPELESS_PAUSE: Duration = Duration::from_mins(1);
 /// Tries of one step before the walk goes on without it.
 const MAX_TRIES: u32 = 3;
+/// How often room is made on a full disk for one step.
+const MAX_ROOMS: u32 = 16;
 /// How often the walk begins anew for steps that have failed.
 const MAX_ROUNDS: u32 = 5;
 /// Measures of what is left, until nothing goes meanwhile.
@@ -103,6 +105,7 @@ impl Walk {
         if !self.parts.former.keeps_originals() && self.parts.former.sources.iter().any(has_flat) {
             self.step("remove executables", executables::remove).await;
         }
+        self.has_failed.store(false, Ordering::Relaxed);
         for _ in 0..MAX_ROUNDS {
             for (at, measure) in measured.iter().enumerate() {
                 self.walk_source(at, *measure).await;
@@ -141,7 +144,8 @@ impl Walk {
         match source.layout {
             _ if source.holds == Holds::Others => {}
             Layout::Buckets => {
-                for byte in 0..=u8::MAX {
+                // Some may have been taken over in the round before.
+                for byte in (0..=u8::MAX).filter(|byte| !source.is_done(*byte)) {
                     self.source_step(at, move |parts, source| {
                         take_over::bucket(parts, source, byte)
                     })
@@ -182,14 +186,14 @@ impl Walk {
         .await
     }
 
-    /// Does one step on a blocking thread, and rests; `None` when it does not work. A full disk
-    /// is no failure as long as room can be made.
+    /// Does one step on a blocking thread, and rests; `None` when it does not work. That the disk
+    /// is full is no failure as long as room can be made, within bounds.
     async fn step<R: Send + 'static>(
         &self,
         what: &'static str,
         act: impl Fn(&Parts) -> io::Result<R> + Clone + Send + 'static,
     ) -> Option<R> {
-        let mut tries = 0;
+        let (mut tries, mut rooms) = (0, 0);
         while tries < MAX_TRIES {
             if self.parts.former.is_stopped() {
                 return None;
@@ -202,8 +206,14 @@ impl Walk {
                     self.rest(began.elapsed()).await;
                     return Some(result);
                 }
+                // Others may take what is freed, and there are full disks that no room helps.
                 Ok(Err(error))
-                    if disk::is_full(&error) && full_disk::make_room(&self.parts, 0).await => {}
+                    if disk::is_full(&error)
+                        && rooms < MAX_ROOMS
+                        && full_disk::make_room(&self.parts, 0).await =>
+                {
+                    rooms += 1;
+                }
                 Ok(Err(_)) if self.parts.former.is_stopped() => return None,
                 Ok(Err(error)) => {
                     tracing::warn!(what, %error, "step of the walk failed");
@@ -274,7 +284,11 @@ fn end(parts: &Parts) -> io::Result<()> {
         parts.disk.remove_empty_directory(&source.directory);
     }
     for _ in 0..MAX_MEASURES {
-        let releases = former.releases.load(Ordering::Relaxed);
+        // Not while something goes: it would have been counted, and be there still.
+        let releases = {
+            let _held = former.hold_all();
+            former.releases.load(Ordering::Relaxed)
+        };
         let left = of_all(parts, |source| measure(parts, source))?;
         let has_candidates = left.iter().any(|it| it.candidates > 0);
         if !has_candidates {

@@ -103,6 +103,12 @@ impl Ledger {
         self.excess = self.total().saturating_sub(self.max);
     }
 
+    /// Something has gone that was not taken out for room: as much of the excess does not come back
+    /// (I2). What is taken out for a write makes room for that write, and for no others.
+    pub(super) fn shrink_excess(&mut self) {
+        self.excess = self.excess.min(self.total().saturating_sub(self.max));
+    }
+
     pub(super) fn end_excess(&mut self) {
         self.excess = 0;
     }
@@ -193,8 +199,6 @@ impl Ledger {
     /// A condemned file is really gone.
     pub(super) fn release(&mut self, charge: u64) {
         Self::subtract(&mut self.dying, charge, &mut self.errors);
-        // I2: what has gone of it does not come back.
-        self.excess = self.excess.min(self.total().saturating_sub(self.max));
     }
 
     pub(super) fn set_overhead(&mut self, now: u64, before: u64) {

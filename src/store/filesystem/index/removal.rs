@@ -143,6 +143,15 @@ impl<W> Index<W> {
     /// Says that the victim's files are gone; its bytes are free once no reader holds them open.
     #[expect(clippy::needless_pass_by_value, reason = "a victim is buried once")]
     pub(crate) fn bury(&mut self, victim: Victim) {
+        let is_lost =
+            matches!(victim.reason, Some(Reason::Purged | Reason::Corrupt | Reason::Missing));
+        self.free(&victim);
+        if is_lost {
+            self.ledger.shrink_excess();
+        }
+    }
+
+    fn free(&mut self, victim: &Victim) {
         self.failures_in_a_row = 0;
         if victim.is_stuck {
             self.stuck_victims = self.stuck_victims.saturating_sub(1);

@@ -81,6 +81,21 @@ fn i1_i2_a_reservation_becomes_resident_and_the_excess_is_free_again() {
 }
 
 #[test]
+fn i14_for_a_write_no_more_leaves_than_it_needs_while_there_is_too_much() {
+    let mut index = index(10);
+    (1..=8).for_each(|content| insert(&mut index, file(content, content.into())));
+    index.begin_former();
+    index.measure_former(8 * BLOCK);
+    let (_, victims) = queued(index.reserve(BLOCK, 32, 7));
+    assert_eq!(victims.iter().map(|it| it.file).collect::<Vec<_>>(), [file(1, 1)]);
+    for victim in victims {
+        index.bury(victim);
+    }
+    assert_eq!(index.grant().len(), 1);
+    assert_eq!(index.evict_to_low_water(32), []);
+}
+
+#[test]
 fn i2_what_was_there_over_the_limit_does_not_come_back_once_it_has_gone() {
     let mut index = index(10);
     (1..=8).for_each(|content| insert(&mut index, file(content, content.into())));
@@ -88,7 +103,7 @@ fn i2_what_was_there_over_the_limit_does_not_come_back_once_it_has_gone() {
     index.measure_former(8 * BLOCK);
     assert!(index.ledger().resident_bytes + index.ledger().unread_bytes == 16 * BLOCK);
     for content in 1..=7 {
-        let victim = remove(&mut index, &file(content, content.into())).unwrap();
+        let victim = index.remove(&file(content, content.into()), Reason::Purged).unwrap();
         index.bury(victim);
     }
     let _fits = claim(&mut index, BLOCK);

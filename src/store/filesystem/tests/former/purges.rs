@@ -1,6 +1,9 @@
 //! I16: what is purged does not come back from another server's directory.
 
+use rustix::io::Errno;
+
 use super::*;
+use crate::store::filesystem::disk::{Call, Lasting};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_of_all_takes_what_was_not_taken_over_yet() {
@@ -130,5 +133,26 @@ async fn what_is_removed_takes_no_original_of_another_size() {
     assert!(!store.remove(&other).await.unwrap());
     assert!(path.exists());
     assert_eq!(read(&store, &key).await, Some(data));
+    assert_books(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_what_cannot_be_unlinked_is_discharged_once_and_removed_in_the_end() {
+    let directory = scratch();
+    let root = directory.path();
+    let (key, data, path) = leave_casblob(root, 1, 3000);
+    let store = open_with(adopting(root, Adopt::Link)).await;
+    taken_over(&store).await;
+    // The victim of the first read keeps its name, and the blob is removed meanwhile.
+    let faults = store.shared.parts.disk.faults();
+    faults.fail(Call::Unlink, 1, Errno::IO, Lasting::Sticky);
+    assert_eq!(read(&store, &key).await, Some(data));
+    until("a victim is stuck", || store.stats().evict_unlink_failures > 0).await;
+    assert!(store.remove(&key).await.is_err());
+    faults.clear();
+    store.quiesce().await;
+    assert!(!store.remove(&key).await.unwrap());
+    store.quiesce().await;
+    assert!(!path.exists());
     assert_books(&store);
 }

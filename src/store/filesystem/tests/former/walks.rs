@@ -30,6 +30,30 @@ async fn it_begins_when_it_is_known_what_the_store_has() {
     check(&store);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_nothing_leaves_before_it_is_known_what_is_oldest() {
+    let directory = scratch();
+    let root = directory.path();
+    let mut left: Vec<_> = (1..=60).map(|seed| leave_casblob(root, seed, 100_000)).collect();
+    left.sort_by_key(|(key, _, _)| key.digest.hash);
+    // What the walk comes to last was used longest ago.
+    for (number, (_, _, path)) in (0..).zip(left.iter().rev()) {
+        let used = std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000 + number);
+        let times = std::fs::FileTimes::new().set_accessed(used).set_modified(used);
+        std::fs::File::open(path).unwrap().set_times(times).unwrap();
+    }
+    let mut options = adopting(root, Adopt::Move);
+    (options.cap, options.low_water_bytes) = (Cap::Bytes(4 << 20), Some(512 << 10));
+    let store = open_with(options).await;
+    taken_over(&store).await;
+    check(&store);
+    let keys: Vec<Key> = left.iter().map(|it| it.0).collect();
+    let absent = absent(&store, &keys);
+    let kept = absent.iter().take_while(|is_absent| !**is_absent).count();
+    assert!((10..42).contains(&kept), "{kept}");
+    assert!(absent[kept..].iter().all(|is_absent| *is_absent), "{absent:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn steps_that_failed_are_done_again_before_all_is_said_to_be_done() {
     let directory = scratch();
