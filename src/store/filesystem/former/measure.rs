@@ -1,14 +1,15 @@
 //! What another server's files take.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 
 use super::super::disk::FormerLook;
-use super::super::layout::{FileName, Shard, VALUES_DIR, fixed_directories};
+use super::super::layout::{Shard, VALUES_DIR, fixed_directories};
 use super::super::shared::Parts;
 use super::super::start::OWN_FILES;
 use super::candidate::Candidate;
+use super::owned::{is_entry, without_own};
 use super::sources::{Layout, Source};
 use crate::store::Key;
 
@@ -121,7 +122,7 @@ impl<'a> Tape<'a> {
 
     fn add_names(&mut self, bucket: Option<u8>) -> io::Result<()> {
         let source = self.source;
-        let path = bucket.map_or_else(|| source.directory.clone(), |it| source.bucket_path(it));
+        let path = source.path_in(bucket);
         match self.visit(bucket, &path) {
             // That does not pass, and nothing in it was taken over.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -204,9 +205,7 @@ impl<'a> Tape<'a> {
         let Some(key) = candidate.key(parts, self.source, look.len_bytes) else {
             return look.allocated_bytes;
         };
-        let entry = parts.index.lock(|index| index.peek(&key));
-        let own = entry.and_then(|it| parts.disk.look_at_former(&it.file.path()).ok()?);
-        if !own.is_some_and(|own| own.is_same_file(&look)) {
+        if !is_entry(parts, &key, &look).unwrap_or(false) {
             self.doubtful.push((key, look));
         }
         0
@@ -217,20 +216,8 @@ impl<'a> Tape<'a> {
         self.doubtful.sort_unstable_by_key(|it| shard_of(it).index());
         for of_shard in self.doubtful.chunk_by(|one, other| shard_of(one) == shard_of(other)) {
             let Some(shard) = of_shard.first().map(shard_of) else { continue };
-            let mut left: HashMap<Key, Vec<FormerLook>> = HashMap::new();
-            for (key, look) in of_shard {
-                left.entry(*key).or_default().push(*look);
-            }
-            self.parts.disk.visit(&shard.path(), |found| {
-                let file = FileName::parse(shard, &found.name);
-                if let Some((file, looks)) = file.and_then(|it| Some((it, left.get_mut(&it.key)?)))
-                    && let Ok(Some(own)) = self.parts.disk.look_at_former(&file.path())
-                {
-                    looks.retain(|look| !own.is_same_file(look));
-                }
-                self.parts.former.go_on()
-            })?;
-            let bytes = left.values().flatten().map(|look| look.allocated_bytes);
+            let left = without_own(self.parts, shard, of_shard)?;
+            let bytes = left.iter().map(|look| look.allocated_bytes);
             self.all.bytes = bytes.fold(self.all.bytes, u64::saturating_add);
         }
         self.doubtful.clear();

@@ -18,6 +18,7 @@ mod candidate;
 pub(super) mod executables;
 mod measure;
 pub(super) mod originals;
+mod owned;
 mod proof;
 pub(super) mod rewrite;
 mod sources;

@@ -5,7 +5,6 @@
 //! original is a file by itself from there on, and is charged as one.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use super::super::disk::FormerLook;
@@ -14,6 +13,7 @@ use super::super::layout::{FileName, Form, Shard};
 use super::super::shared::Parts;
 use super::super::tombstones::Reason;
 use super::candidate::Candidate;
+use super::owned::{is_entry, without_own};
 use super::sources::{Holds, Layout, Source};
 use crate::digest::HASH_BYTES;
 use crate::store::Key;
@@ -51,12 +51,10 @@ pub(in crate::store::filesystem) fn release(
         let is_own = own.map_or(form == file.form, |own| look.is_same_file(&own));
         if is_rewritten || (is_wrong && own.is_none()) {
             left_bytes += if is_own { look.allocated_bytes } else { 0 };
-        } else if is_own || !is_wrong {
-            if is_own {
-                parts.disk.unlink(&path)?;
-            } else {
-                drop_original(parts, Some(&file.key), &path, &look)?;
-            }
+        } else if is_own {
+            parts.disk.unlink(&path)?;
+        } else if !is_wrong {
+            unlink_original(parts, Some(&file.key), &path, &look)?;
         }
     }
     unlink_own()?;
@@ -106,29 +104,24 @@ fn remove<'a>(
                 continue;
             }
             parts.former.releases.fetch_add(1, Ordering::Relaxed);
-            drop_original(parts, key.as_ref(), &candidate.path, &look)?;
+            unlink_original(parts, key.as_ref(), &candidate.path, &look)?;
         }
     }
     Ok(())
 }
 
-/// Whether a file is that of the entry of its key.
-fn is_entry(parts: &Parts, key: &Key, look: &FormerLook) -> io::Result<bool> {
-    let Some(found) = parts.index.lock(|index| index.peek(key)) else { return Ok(false) };
-    let own = parts.disk.look_at_former(&found.file.path())?;
-    Ok(own.is_some_and(|own| own.is_same_file(look)))
-}
-
 /// Removes an old name whose file is charged by itself, unless it has a name of the store's still:
 /// that of a victim, which has its charge until it is unlinked.
-fn drop_original(
+fn unlink_original(
     parts: &Parts,
     key: Option<&Key>,
     path: &str,
     look: &FormerLook,
 ) -> io::Result<()> {
     let is_dying = match key {
-        Some(key) if !look.has_one_name => has_name_of_stores(parts, key, look)?,
+        Some(key) if !look.has_one_name => {
+            without_own(parts, Shard::of(key), &[(*key, *look)])?.is_empty()
+        }
         _ => false,
     };
     parts.disk.unlink(path)?;
@@ -136,18 +129,6 @@ fn drop_original(
         discharge(parts, look.allocated_bytes);
     }
     Ok(())
-}
-
-fn has_name_of_stores(parts: &Parts, key: &Key, look: &FormerLook) -> io::Result<bool> {
-    let shard = Shard::of(key);
-    let mut is_there = false;
-    parts.disk.visit(&shard.path(), |found| {
-        let file = FileName::parse(shard, &found.name).filter(|file| file.key == *key);
-        let own = file.and_then(|file| parts.disk.look_at_former(&file.path()).ok().flatten());
-        is_there |= own.is_some_and(|own| own.is_same_file(look));
-        if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    Ok(is_there)
 }
 
 /// Books a file that has only its old name from now on.
@@ -214,10 +195,8 @@ fn candidates(
     hash: &[u8; HASH_BYTES],
 ) -> io::Result<Vec<Candidate>> {
     let [first, ..] = *hash;
-    let (path, bucket) = match source.layout {
-        Layout::Flat => (source.directory.clone(), None),
-        Layout::Buckets => (source.bucket_path(first), Some(first)),
-    };
+    let bucket = (source.layout == Layout::Buckets).then_some(first);
+    let path = source.path_in(bucket);
     if !parts.disk.is_directory(&path)? {
         return Ok(Vec::new());
     }

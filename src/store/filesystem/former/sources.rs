@@ -69,6 +69,11 @@ impl Source {
         if self.is_root() { name.to_owned() } else { format!("{}/{name}", self.directory) }
     }
 
+    /// The path of the directory of a first byte, or of all.
+    pub(super) fn path_in(&self, bucket: Option<u8>) -> String {
+        bucket.map_or_else(|| self.directory.clone(), |it| self.bucket_path(it))
+    }
+
     pub(super) fn bucket_path(&self, first_byte: u8) -> String {
         format!("{}/{first_byte:02x}", self.directory)
     }

@@ -134,9 +134,8 @@ impl<W> Index<W> {
     /// Whether a blob is better than a file that was found: known to be right, of this server, or
     /// as little known.
     fn outdoes(&self, slot: u32, other: &TakenOver) -> bool {
-        let is_doubtful = |entry: &Entry| entry.is_suspect() || self.is_untried(entry);
         let is_better =
-            |entry: &Entry| entry.is_verified() || !is_doubtful(entry) || !other.is_verified;
+            |entry: &Entry| entry.is_verified() || !self.is_doubtful(entry) || !other.is_verified;
         let entry = self.order.slots.get(slot);
         other.file.key.kind == Kind::Blob && entry.is_some_and(is_better)
     }

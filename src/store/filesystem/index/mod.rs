@@ -294,6 +294,11 @@ impl<W> Index<W> {
         !entry.is_verified() && self.order.timeline.is_of_calendar(entry.stamp)
     }
 
+    /// Whether it is hashed before anything is said of it.
+    fn is_doubtful(&self, entry: &Entry) -> bool {
+        entry.is_suspect() || self.is_untried(entry)
+    }
+
     /// Looks a key up and notes its use. A suspect is found but gets no lease before it is known
     /// to be whole.
     pub(crate) fn look_up(&mut self, key: &Key, purpose: Use) -> Option<Found> {

@@ -84,8 +84,7 @@ impl<W> Index<W> {
     /// The entry that a new file of this key does not replace: a blob, unless it may be torn.
     fn stays(&self, key: &Key) -> Option<u32> {
         let slot = self.find(key)?;
-        let is_good = |it: &Entry| !it.is_suspect() && !self.is_untried(it);
-        let is_whole = self.order.slots.get(slot).is_some_and(is_good);
+        let is_whole = self.order.slots.get(slot).is_some_and(|it| !self.is_doubtful(it));
         (key.kind == Kind::Blob && is_whole).then_some(slot)
     }
 
